@@ -1,0 +1,68 @@
+"""Fixed train/test splits that depend on what the images show, and on nothing else.
+
+Paths, file names' order and time stamps do not enter: two laboratories with the same images in
+different folders get the same split.
+"""
+
+import hashlib
+import math
+from collections.abc import Hashable, Sequence
+
+from kod_bench.data.errors import DataError
+
+
+def connected_groups(labels: Sequence[Sequence[Hashable]]) -> list[list[int]]:
+    """Groups items that share a label, directly or through others.
+
+    Args:
+        labels: The labels of each item, for example its finger and its pixel hash.
+
+    Returns:
+        Indices of the items of each group; groups in the order of their first item.
+    """
+    parent = list(range(len(labels)))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]  # halve the path for the next search
+            item = parent[item]
+        return item
+
+    first_with: dict[Hashable, int] = {}
+    for item, own in enumerate(labels):
+        for label in own:
+            parent[root(item)] = root(first_with.setdefault(label, item))
+    groups: dict[int, list[int]] = {}
+    for item in range(len(labels)):
+        groups.setdefault(root(item), []).append(item)
+    return list(groups.values())
+
+
+def split_groups(groups: Sequence[Sequence[str]], test_share: float) -> tuple[list[int], list[int]]:
+    """Divides groups of images into training and test set.
+
+    Groups are ranked by the hash of their images' sorted hashes, which is as good as a fair draw;
+    the first ceil(test_share * groups) are for testing, and at least one is left for training.
+
+    Args:
+        groups: Content hashes of the images of each group.
+        test_share: Share of the groups to hold out.
+
+    Returns:
+        Indices of the training groups and of the test groups.
+
+    Raises:
+        DataError: There are fewer than two groups.
+    """
+    if len(groups) < 2:
+        raise DataError(f"a split needs at least 2 groups of images, found {len(groups)}")
+    ranked = sorted(range(len(groups)), key=lambda i: hash_text("\n".join(sorted(groups[i]))))
+    # Rounded first: 0.1 * 30 is 3.0000000000000004, and its ceiling is not what was asked for.
+    wanted = math.ceil(round(test_share * len(groups), 9))
+    held_out = min(wanted, len(groups) - 1)
+    return sorted(ranked[held_out:]), sorted(ranked[:held_out])
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,67 @@
+"""What tests of several folders share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Two cores: the test process must not take both from the Ray workers it starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY_SPACE = """
+name: tiny
+dataset: {name: fingerprints, image_size: 16, scale: 0.25, synthetic: {fingers: 6, impressions: 2}}
+network: {width: 8, multipliers: [1, 2], blocks: 1}
+training:
+  {iterations: 40, batch_size: 8, log_every: 5, checkpoint_every: 10, ema_decay: 0.9, warmup: 5}
+evaluation: {samples: 16, references: 32, batch_size: 16}
+models:
+  kuramoto-local: {process: kuramoto, coupling: local, pool_size: 32, steps: 4}
+  ddpm: {process: ddpm, steps: {grid: [4, 8]}}
+profiles:
+  laptop: {}
+"""
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data cache for all tests: synthetic prints are drawn once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOD_BENCH_CACHE", str(cache_dir))
+    monkeypatch.delenv("KOD_BENCH_DATA", raising=False)
+    monkeypatch.delenv("KOD_BENCH_DEBUG", raising=False)
+
+
+@pytest.fixture
+def tiny_space(tmp_path: Path) -> Path:
+    """A search space whose trials take seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SPACE)
+    return path
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """How to start kod-bench in a process of its own."""
+    return [sys.executable, "-m", "kod_bench.cli.main"]
+
+
+@pytest.fixture
+def kod_bench(command: list[str]) -> Command:
+    """Run kod-bench in a process of its own and return what it printed."""
+
+    def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
+        )
+
+    return run

@@ -1,0 +1,160 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kod_bench.data import DataError, cache
+from kod_bench.data.cache import PreparedImages, publish, read_entry, staging_folder
+
+
+def images(seed: int = 0) -> PreparedImages:
+    generator = np.random.default_rng(seed)
+    train, test = (generator.integers(0, 256, (n, 1, 8, 8), dtype=np.uint8) for n in (5, 2))
+    return PreparedImages(train, test, "fingerprints", "seven images", ("one warning",))
+
+
+def write(cache_dir: Path, seed: int = 0) -> Path:
+    with staging_folder(cache_dir) as staging:
+        publish(staging, cache_dir / "entry", images(seed))
+    return cache_dir / "entry"
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    found = read_entry(write(tmp_path))
+    assert found is not None
+    read, content_hash = found
+    np.testing.assert_array_equal(read.train, images().train)
+    np.testing.assert_array_equal(read.test, images().test)
+    assert (read.name, read.description, read.warnings) == (
+        "fingerprints",
+        "seven images",
+        ("one warning",),
+    )
+    assert content_hash == cache.content_hash(images().train, images().test)
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+def test_writing_into_the_arrays_leaves_the_file(tmp_path: Path) -> None:
+    entry = write(tmp_path)
+    found = read_entry(entry)
+    assert found is not None
+    found[0].train[:] = 0
+    assert read_entry(entry) is not None
+
+
+def test_the_hash_tells_the_split() -> None:
+    one = images()
+    assert cache.content_hash(one.train, one.test) != cache.content_hash(one.test, one.train)
+    both = np.concatenate([one.train, one.test])
+    assert len({cache.content_hash(both[:k], both[k:]) for k in range(1, 7)}) == 6
+
+
+@pytest.mark.parametrize("name", ["train.npy", "test.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "replaced"])
+def test_a_damaged_entry_is_not_trusted_and_replaced(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    entry = write(tmp_path)
+    content = bytearray((entry / name).read_bytes())
+    if damage == "missing":
+        (entry / name).unlink()
+    else:
+        if damage == "flipped":
+            # The last pixel, or a digit of the hash.
+            position = -1 if name.endswith("npy") else content.index(b'hash": "') + 8
+            content[position] ^= 1
+        changed = {"empty": b"", "cut": content[:-9], "flipped": content, "replaced": b"[null]"}
+        (entry / name).write_bytes(changed[damage])
+    assert read_entry(entry) is None
+    assert read_entry(write(tmp_path)) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+def test_a_good_entry_is_left_alone(tmp_path: Path) -> None:
+    before = read_entry(write(tmp_path, seed=0))
+    after = read_entry(write(tmp_path, seed=1))
+    assert before is not None
+    assert after is not None
+    assert before[1] == after[1]
+
+
+@pytest.mark.parametrize("call", ["fsync", "save", "dump", "rename"])
+def test_an_interruption_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    owner = {"fsync": os, "save": np, "dump": json, "rename": Path}[call]
+    monkeypatch.setattr(owner, call, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_leaves_is_no_entry_and_goes_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staging_folder(tmp_path) as staging:
+        monkeypatch.setattr(cache.shutil, "rmtree", lambda *_, **__: None)  # as after kill -9
+        (staging / "train.npy").touch()
+    monkeypatch.undo()
+    assert read_entry(tmp_path / "entry") is None
+    write(tmp_path)
+    assert staging.exists(), "another process may still be at it"
+    os.utime(staging, (0, 0))
+    write(tmp_path)
+    assert not staging.exists()
+
+
+def test_a_lost_race_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process publishes between our look and our rename."""
+    entry, rename = tmp_path / "entry", Path.rename
+
+    def slow(self: Path, target: Path) -> Path:
+        if target == entry and not entry.exists():
+            monkeypatch.undo()
+            write(tmp_path)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    assert read_entry(write(tmp_path)) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot write the cache in .*KOD_BENCH_CACHE"):
+        write(tmp_path / "file")
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DataError, match="No space left on device; set KOD_BENCH_CACHE"):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"KOD_BENCH_CACHE": "/k", "XDG_CACHE_HOME": "/x"}, "/k"),
+        ({"KOD_BENCH_CACHE": "", "XDG_CACHE_HOME": "/x"}, "/x/kod-bench"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/kod-bench"),
+        ({}, "/home/me/.cache/kod-bench"),
+    ],
+)
+def test_default_folder(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+) -> None:
+    monkeypatch.delenv("KOD_BENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cache.default_cache_dir() == Path(expected)
