@@ -1,0 +1,95 @@
+import math
+
+import pytest
+import torch
+
+from kod_bench.networks import UNet, make_network, parameter_count, project_to_tangent
+
+SIZE = {"image_size": 16, "steps": 10, "width": 8, "multipliers": (1, 2), "attention": (8,)}
+
+
+def network(*, periodic: bool, channels: int = 1, **changes: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    made = make_network(periodic=periodic, channels=channels, **(SIZE | changes))
+    for parameter in made.parameters():  # the output starts at zero: give it something to say
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made.eval()
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_output_has_the_shape_of_the_state(periodic: bool, channels: int) -> None:
+    state = torch.randn(2, channels, 16, 16)
+    assert network(periodic=periodic, channels=channels)(state, torch.tensor([1, 10])).shape == (
+        state.shape
+    )
+
+
+def test_periodic_network_is_2_pi_periodic() -> None:
+    made = network(periodic=True).double()
+    state = (torch.rand(2, 1, 16, 16, dtype=torch.float64) - 0.5) * 2 * math.pi
+    turns = torch.randint(-2, 3, state.shape) * 2 * math.pi
+    step = torch.tensor([3, 7])
+    out = made.float()(state.float(), step)
+    assert out.std() > 1e-3
+    shifted = made((state + turns).float(), step)
+    torch.testing.assert_close(shifted, out, atol=1e-4, rtol=0)
+
+
+def test_plain_network_is_not_periodic() -> None:
+    made = network(periodic=False)
+    state, step = torch.rand(2, 1, 16, 16), torch.tensor([3, 7])
+    assert (made(state + 2 * math.pi, step) - made(state, step)).abs().max() > 1e-3
+
+
+def test_projection_ignores_the_radial_part() -> None:
+    angle = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    cosine, sine = angle.cos(), angle.sin()
+    vector = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+    radial = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    moved = vector + torch.cat([radial * cosine, radial * sine], dim=1)
+    torch.testing.assert_close(
+        project_to_tangent(moved, cosine, sine), project_to_tangent(vector, cosine, sine)
+    )
+
+
+def test_projection_of_the_tangent_itself_is_one() -> None:
+    angle = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    tangent = torch.cat([-angle.sin(), angle.cos()], dim=1)
+    torch.testing.assert_close(
+        project_to_tangent(tangent, angle.cos(), angle.sin()), torch.ones_like(angle)
+    )
+
+
+def test_step_changes_the_answer() -> None:
+    made = network(periodic=False)
+    state = torch.randn(1, 1, 16, 16)
+    assert (made(state, torch.tensor([1])) - made(state, torch.tensor([9]))).abs().max() > 1e-4
+
+
+def test_untrained_network_predicts_nothing() -> None:
+    made = make_network(periodic=True, channels=1, **SIZE)
+    assert not made(torch.randn(1, 1, 16, 16), torch.tensor([5])).any()
+
+
+def test_heads_differ_by_less_than_one_percent_in_size() -> None:
+    size = SIZE | {"width": 16, "multipliers": (1, 2, 2)}
+    periodic, plain = (
+        parameter_count(make_network(periodic=p, channels=1, **size)) for p in (True, False)
+    )
+    assert plain < periodic < 1.01 * plain
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 18, "multipliers": (1, 2, 2)}, "divisible by 4, got 18"),
+        ({"width": 7}, "width must be even"),
+        ({"multipliers": ()}, "multipliers"),
+        ({"blocks": 0}, "blocks"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UNet(1, 1, **(SIZE | changes))
