@@ -1,0 +1,70 @@
+"""Diffusion processes behind one interface. Needs torch alone; knows no data, files or Ray."""
+
+import inspect
+from typing import Any
+
+from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.kuramoto import KuramotoDiffusion, KuramotoSchedule, released_schedule
+from kod_bench.diffusion.process import (
+    DiffusionProcess,
+    ImageSource,
+    Predictor,
+    StepObserver,
+    TrainingBatch,
+    sample,
+)
+
+__all__ = [
+    "DDPM",
+    "PROCESSES",
+    "DiffusionProcess",
+    "ImageSource",
+    "KuramotoDiffusion",
+    "KuramotoSchedule",
+    "Predictor",
+    "StepObserver",
+    "TrainingBatch",
+    "make_process",
+    "process_parameters",
+    "released_schedule",
+    "sample",
+]
+
+#: Every process by the name it has in search spaces.
+PROCESSES: dict[str, type[DiffusionProcess]] = {
+    "ddpm": DDPM,
+    "kuramoto": KuramotoDiffusion,
+}
+
+
+def process_parameters(name: str) -> tuple[str, ...]:
+    """Names of the parameters of a process besides shape and steps.
+
+    Raises:
+        ValueError: if there is no such process.
+    """
+    if name not in PROCESSES:
+        raise ValueError(f"no process {name!r}; choose from {', '.join(sorted(PROCESSES))}")
+    names = inspect.signature(PROCESSES[name]).parameters
+    return tuple(each for each in names if each not in ("shape", "steps"))
+
+
+def make_process(
+    name: str, *, shape: tuple[int, int, int], steps: int, **parameters: Any
+) -> DiffusionProcess:
+    """Build a process by name.
+
+    Args:
+        name: a key of `PROCESSES`.
+        shape: (C, H, W) of the images.
+        steps: T.
+        parameters: what else its constructor takes; see its class.
+
+    Raises:
+        ValueError: if the name or a parameter is unknown, or a value is out of range.
+    """
+    allowed = process_parameters(name)
+    unknown = sorted(set(parameters) - set(allowed))
+    if unknown:
+        raise ValueError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(allowed)}")
+    return PROCESSES[name](shape=shape, steps=steps, **parameters)

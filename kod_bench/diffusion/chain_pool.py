@@ -1,0 +1,113 @@
+"""Training batches from running forward chains, for a process that has no closed form for x_t."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from kod_bench.diffusion.checks import check_count
+from kod_bench.diffusion.process import TrainingBatch
+
+#: `start(n)` gives n chains at t = 0: (n, ...), whatever a chain must remember.
+Start = Callable[[int], Tensor]
+
+#: `advance(chains, step)` makes step t (B,) int64 of each chain: from x_{t-1} to x_t. Returns the
+#: chains after it and a batch that describes them. Must not modify its arguments.
+Advance = Callable[[Tensor, Tensor], tuple[Tensor, TrainingBatch]]
+
+
+def staggered_ages(steps: int, batch_size: int, offset: float) -> Tensor:
+    """Spread the ages of one batch of chains evenly over a chain's life.
+
+    Chain j of B gets the age ``floor((j + offset) T / B)``: one draw from each of B equal strata
+    of 0..T-1. With a uniform offset in [0, 1) the batch's ages are uniform in expectation, and
+    never leave a stratum empty.
+
+    Returns:
+        (B,) int64 on the CPU, ascending, in 0..T-1.
+    """
+    strata = torch.arange(batch_size, dtype=torch.float64) + offset
+    # The product can round up to T when the offset is nearly 1.
+    return (strata * (steps / batch_size)).to(torch.int64).clamp_max(steps - 1)
+
+
+def chain_batches(
+    start: Start,
+    advance: Advance,
+    *,
+    steps: int,
+    batch_size: int,
+    pool_size: int,
+    generator: torch.Generator,
+) -> Iterator[TrainingBatch]:
+    """Yield batches for ever from a pool of forward chains, each at its own step t.
+
+    The pool is cut into slices of one batch. A turn advances one slice by one step and yields it,
+    then the next slice is due: a training step costs one forward step per sample, whatever T. A
+    chain that has reached T begins again from a fresh image on its next turn. Each slice keeps
+    its t spread evenly over 1..T (`staggered_ages`), so every batch does.
+
+    What it costs. Memory: the pool holds `pool_size` chains. Set-up: a slice first runs to its
+    ages, T/2 steps per chain, when its first turn comes. Correlation: a chain is seen again after
+    pool_size / batch_size turns, one step on; n turns see about pool_size + n batch_size / T
+    different images, each at up to T successive steps. A larger pool puts more turns between two
+    visits; it does not bring more images.
+
+    Args:
+        start: makes new chains.
+        advance: makes one forward step and the regression problem at its end.
+        steps: T.
+        batch_size: samples per batch.
+        pool_size: chains, rounded up to a multiple of the batch size.
+        generator: draws the staggering; its device is where steps are sent.
+
+    Raises:
+        ValueError: if batch_size or pool_size is not positive.
+    """
+    check_count("batch_size", batch_size)
+    check_count("pool_size", pool_size)
+    # Checks above run at the call; what follows runs at the first next().
+    return _turns(start, advance, steps, batch_size, pool_size, generator)
+
+
+def _turns(
+    start: Start,
+    advance: Advance,
+    steps: int,
+    batch_size: int,
+    pool_size: int,
+    generator: torch.Generator,
+) -> Iterator[TrainingBatch]:
+    device = generator.device
+    chains: list[Tensor] = []
+    # Ages stay on the CPU: how many chains restart is known without waiting for the device.
+    ages: list[Tensor] = []
+    slices = -(-pool_size // batch_size)
+    while True:
+        for index in range(slices):
+            if index == len(chains):
+                offset = torch.rand((), generator=generator, device=device).item()
+                ages.append(staggered_ages(steps, batch_size, offset))
+                chains.append(_run_to_ages(start(batch_size), ages[index], advance, device))
+            current, age = chains[index], ages[index]
+            finished = (age == steps).nonzero().squeeze(1)
+            if len(finished):
+                fresh = start(len(finished))
+                current = current.index_copy(0, finished.to(device), fresh)
+                age[finished] = 0
+            age += 1
+            # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
+            after, batch = advance(current, age.clone().to(device))
+            # The batch may be (a view of) the chains, and its receiver may write into it.
+            chains[index] = after.clone()
+            yield batch
+
+
+def _run_to_ages(chains: Tensor, ages: Tensor, advance: Advance, device: torch.device) -> Tensor:
+    """Advance each chain from t = 0 to its age; ages ascend, so the unfinished are a tail."""
+    for step in range(1, int(ages[-1]) + 1):
+        first = int(torch.searchsorted(ages, step))
+        tail = torch.full((len(ages) - first,), step, dtype=torch.int64, device=device)
+        after, _ = advance(chains[first:], tail)
+        chains = torch.cat([chains[:first], after])
+    return chains

@@ -1,0 +1,54 @@
+"""Checks of what a person typed: each names the parameter, its value and what is allowed."""
+
+import math
+from collections.abc import Sequence
+
+
+def check_count(name: str, value: int, low: int = 1) -> int:
+    """Return a whole number.
+
+    Raises:
+        ValueError: if it is not an integer, or below `low`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    return value
+
+
+def check_number(
+    name: str,
+    value: float,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return a finite number of an interval, which lacks the ends declared open.
+
+    Raises:
+        ValueError: if it is not a number, not finite, or outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    above = low < value if open_low else low <= value
+    below = value < high if open_high else value <= high
+    if not (math.isfinite(value) and above and below):
+        left = "(" if open_low else "["
+        right = ")" if open_high or math.isinf(high) else "]"
+        end = "infinity" if math.isinf(high) else f"{high:g}"
+        raise ValueError(f"{name} must lie in {left}{low:g}, {end}{right}, got {value}")
+    return float(value)
+
+
+def check_pair(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Return two things as a tuple.
+
+    Raises:
+        ValueError: if there are more or fewer.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair (first, last), got {value!r}")
+    return value[0], value[1]

@@ -1,0 +1,295 @@
+"""What every process must do, whatever it is. A new process joins by adding its cases."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+from kod_bench.diffusion import (
+    PROCESSES,
+    DiffusionProcess,
+    TrainingBatch,
+    make_process,
+    process_parameters,
+    sample,
+)
+
+KINDS = {
+    "ddpm": ("ddpm", {}),
+    "kuramoto-global": ("kuramoto", {"coupling": "global", "pool_size": 12}),
+    "kuramoto-local": ("kuramoto", {"coupling": "local", "pool_size": 12}),
+    "kuramoto-none": ("kuramoto", {"coupling": "none", "pool_size": 12}),
+}
+SHAPES = [(1, 8, 8), (3, 6, 9), (1, 1, 1)]
+STEPS = [1, 2, 25]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def generator(seed=0, device="cpu"):
+    return torch.Generator(device).manual_seed(seed)
+
+
+def draw_images(shape, rng):
+    """An image source: smooth columns with noise, somewhat like a print."""
+
+    def draw(number):
+        noise = torch.rand(number, *shape, generator=rng, device=rng.device)
+        wave = torch.linspace(0, 9, shape[2], device=rng.device).sin()
+        return (0.7 * wave + 0.6 * noise - 0.3).clamp(-1, 1)
+
+    return draw
+
+
+def make(kind, shape=(1, 8, 8), steps=25):
+    name, parameters = KINDS[kind]
+    return make_process(name, shape=shape, steps=steps, **parameters)
+
+
+@pytest.fixture(params=STEPS, ids=lambda steps: f"T{steps}")
+def steps(request):
+    return request.param
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def shape(request):
+    return request.param
+
+
+@pytest.fixture(params=KINDS)
+def process(request, shape, steps):
+    return make(request.param, shape, steps)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+def check_states(process, states, number, device="cpu"):
+    assert states.shape == (number, *process.shape)
+    assert states.dtype == torch.float32
+    assert states.device.type == device
+    assert torch.isfinite(states).all()
+    if process.periodic:
+        assert (states >= -torch.pi).all()
+        assert (states < torch.pi).all()
+
+
+def take(process, number, seed=0, batch_size=4, device="cpu"):
+    rng = generator(seed, device)
+    source = draw_images(process.shape, generator(99, device))
+    return list(islice(process.training_batches(source, batch_size, rng), number))
+
+
+def fields(batch):
+    return (batch.state, batch.step, batch.target, batch.weight)
+
+
+def guess(state, step):
+    """Stands in for a network; any function of state and step."""
+    return 0.5 * state.sin() * (1 + step.view(-1, 1, 1, 1).float()).rsqrt()
+
+
+def test_every_process_has_a_case():
+    assert {name for name, _ in KINDS.values()} == set(PROCESSES)
+
+
+def test_it_says_what_it_is(process, shape, steps):
+    assert isinstance(process, DiffusionProcess)
+    assert (process.shape, process.steps) == (shape, steps)
+    assert isinstance(process.periodic, bool)
+
+
+def test_decode_inverts_encode(process, shape):
+    images = draw_images(shape, generator())(5)
+    kept = images.clone()
+    state = process.encode(images)
+    check_states(process, state, 5)
+    assert torch.allclose(process.decode(state), images, atol=1e-6)
+    state.fill_(0.1)
+    assert torch.equal(images, kept)
+
+
+def test_decode_stays_in_range(process):
+    state = 10 * process.prior(50, generator())
+    images = process.decode(state)
+    assert images.abs().max() <= 1
+
+
+def test_training_batches_are_legal(process, steps, device):
+    seen = set()
+    for batch in take(process, 60, device=device):
+        assert isinstance(batch, TrainingBatch)
+        check_states(process, batch.state, 4, device)
+        assert batch.step.shape == (4,)
+        assert batch.step.dtype == torch.int64
+        assert batch.target.shape == batch.state.shape
+        assert batch.target.dtype == torch.float32
+        assert torch.isfinite(batch.target).all()
+        assert all(field.device.type == device for field in fields(batch))
+        assert not any(field.requires_grad for field in fields(batch))
+        loss = (batch.weight * (batch.target - guess(batch.state, batch.step)).square()).mean()
+        assert torch.isfinite(loss)
+        seen.update(batch.step.tolist())
+    assert min(seen) >= 1
+    assert max(seen) <= steps
+    assert len(seen) > 0.8 * steps
+
+
+def test_weight_depends_on_the_step_alone(process):
+    known = {}
+    for batch in take(process, 40):
+        weights = batch.weight.expand_as(batch.state)
+        for t, weight in zip(batch.step.tolist(), weights, strict=True):
+            assert (weight == known.setdefault(t, weight.flatten()[0].item())).all()
+            assert known[t] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guessing_zero_costs_about_one(kind):
+    batches = take(make(kind, (1, 8, 8), 100), 60, batch_size=32)
+    losses = [(batch.weight * batch.target.square()).mean() for batch in batches]
+    assert torch.stack(losses).mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_equal_generators_give_equal_batches(process):
+    first, same, other = take(process, 15), take(process, 15), take(process, 15, seed=1)
+    for one, two in zip(first, same, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(fields(one), fields(two), strict=True))
+    assert not any(torch.equal(a.target, b.target) for a, b in zip(first, other, strict=True))
+
+
+def test_two_iterators_do_not_meet(process):
+    alone = take(process, 10)
+    one, two = (
+        process.training_batches(draw_images(process.shape, generator(99)), 4, generator(seed))
+        for seed in (0, 1)
+    )
+    for batch in alone:
+        assert torch.equal(next(one).state, batch.state)
+        next(two)
+
+
+def test_source_images_are_left_alone(process, shape):
+    images = draw_images(shape, generator())(4)
+    kept = images.clone()
+    batches = process.training_batches(lambda number: images[:number], 4, generator())
+    for batch in islice(batches, 30):
+        batch.state.zero_()
+    assert torch.equal(images, kept)
+
+
+def test_steps_draw_states_and_leave_their_arguments_alone(process, steps, device):
+    rng = generator(0, device)
+    prior = process.prior(3, rng)
+    check_states(process, prior, 3, device)
+    state, prediction = prior.clone(), guess(prior, torch.ones(3, device=device))
+    kept = prediction.clone()
+    for step in {1, steps}:
+        check_states(process, process.forward_step(state, step, rng), 3, device)
+        check_states(process, process.reverse_step(state, step, prediction, rng), 3, device)
+    assert torch.equal(state, prior)
+    assert torch.equal(prediction, kept)
+
+
+def test_half_precision_predictions_leave_the_state_in_full(process):
+    state = process.prior(3, generator())
+    back = process.reverse_step(state, 1, torch.zeros_like(state).bfloat16(), generator())
+    check_states(process, back, 3)
+
+
+def test_draws_follow_their_generator(process, steps):
+    def draws(seed):
+        rng = generator(seed)
+        state = process.prior(3, rng)
+        forth = process.forward_step(state, steps, rng)
+        return state, forth, process.reverse_step(forth, steps, guess(forth, torch.ones(3)), rng)
+
+    first, same, other = draws(0), draws(0), draws(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[1], other[1])
+    if steps > 1:  # the last step may clamp both to the same image
+        assert not torch.equal(first[2], other[2])
+
+
+def test_global_randomness_is_not_touched(process):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    take(process, 3)
+    sample(process, guess, 2, generator())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_sampling_gives_images(process, number, device):
+    observed = []
+    images = sample(
+        process, guess, number, generator(0, device), lambda t, state: observed.append(t)
+    )
+    assert images.shape == (number, *process.shape)
+    assert images.dtype == torch.float32
+    assert images.device.type == device
+    assert images.abs().max() <= 1
+    assert observed == list(range(process.steps - 1, -1, -1))
+    again = sample(process, guess, number, generator(0, device))
+    assert torch.equal(images, again)
+
+
+def test_samples_in_a_batch_are_independent(process):
+    # What one sample is must not depend on its neighbours: change them, and it stays.
+    state = process.prior(4, generator())
+    changed = state.clone()
+    changed[1:] = process.prior(3, generator(1))
+    prediction = guess(state, torch.ones(4))
+    for move in (
+        lambda x: process.forward_step(x, process.steps, generator()),
+        lambda x: process.reverse_step(x, process.steps, prediction, generator()),
+    ):
+        assert torch.allclose(move(state)[0], move(changed)[0], atol=1e-6)
+
+
+def moments(process, states):
+    if process.periodic:
+        waves = [wave(n * states).mean() for n in (1, 2) for wave in (torch.cos, torch.sin)]
+        return torch.stack(waves)
+    return torch.stack([states.mean(), states.std()])
+
+
+# A global mean field turns as a whole, and T = 100 remembers its image: so incoherent images, and
+# many steps. The bias that is left is Euler's (0.01) and, for T = 300, the memory (0.005).
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_chains_end_in_the_prior(kind):
+    process, number, rng = make(kind, (1, 12, 12), 300), 64, generator()
+    state = process.encode(2 * torch.rand(number, 1, 12, 12, generator=rng) - 1)
+    start = moments(process, state)
+    for step in range(1, process.steps + 1):
+        state = process.forward_step(state, step, rng)
+    prior = moments(process, process.prior(number, rng))
+    assert (moments(process, state) - prior).abs().max() < 0.04
+    assert (start - prior).abs().max() > 0.2
+
+
+def test_misfits_are_refused(process, steps):
+    state = process.prior(2, generator())
+    wrong = torch.zeros(2, process.shape[0] + 1, *process.shape[1:])
+    for step in (0, steps + 1, -1):
+        with pytest.raises(ValueError, match=rf"step must lie in 1\.\.{steps}, got {step}"):
+            process.forward_step(state, step, generator())
+        with pytest.raises(ValueError, match="step must lie in"):
+            process.reverse_step(state, step, state, generator())
+    for refuse in (process.encode, process.decode):
+        with pytest.raises(ValueError, match=r"expected \(B, "):
+            refuse(wrong)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        process.training_batches(draw_images(process.shape, generator()), 0, generator())
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        sample(process, guess, 0, generator())
+
+
+def test_unknown_names_are_refused_with_what_is_known():
+    with pytest.raises(ValueError, match="no process 'kuramotto'; choose from ddpm, kuramoto"):
+        make_process("kuramotto", shape=(1, 4, 4), steps=10)
+    with pytest.raises(ValueError, match="ddpm has no coupling; it takes beta_range"):
+        make_process("ddpm", shape=(1, 4, 4), steps=10, coupling="local")
+    assert "phase_margin" in process_parameters("kuramoto")

@@ -1,0 +1,347 @@
+"""K1..K10 number the identities of the process; K12 is in tests/conformance/."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kod_bench.diffusion import KuramotoDiffusion, released_schedule
+from kod_bench.diffusion.circle import (
+    bessel_ratio,
+    circular_mean,
+    order_parameter,
+    wrap,
+)
+from kod_bench.diffusion.kuramoto import (
+    LocalMeanField,
+    box_matrix,
+    drift,
+    global_mean_field,
+    self_consistent_order,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def phases(*shape, seed=0):
+    uniform = torch.rand(shape, generator=generator(seed), dtype=torch.float64)
+    return (2 * uniform - 1) * math.pi
+
+
+def coupling_drift(theta, mean_field, strength=1.0):
+    return drift(
+        theta, coupling=strength, reference=0.0, reference_phase=0.0, mean_field=mean_field
+    )
+
+
+class TestDrift:
+    def test_k1_mean_field_is_the_pairwise_sum(self):
+        theta = phases(2, 3, 4, 5)
+        flat = theta.flatten(1)
+        pairs = torch.sin(flat.unsqueeze(1) - flat.unsqueeze(2)).mean(2).view_as(theta)
+        found = coupling_drift(theta, global_mean_field)
+        assert (found - pairs).abs().max() < 1e-15
+        assert found.sum((1, 2, 3)).abs().max() < 1e-14
+
+    @pytest.mark.parametrize(("height", "width", "radius"), [(7, 5, 1), (6, 9, 2), (3, 4, 5)])
+    def test_k2_local_drift_is_the_neighbour_sum(self, height, width, radius):
+        theta = phases(2, 3, height, width)
+        total = torch.zeros_like(theta)
+        for down in range(-radius, radius + 1):
+            for right in range(-radius, radius + 1):
+                total += torch.sin(theta.roll((down, right), (2, 3)) - theta)
+        found = coupling_drift(theta, LocalMeanField(height, width, radius))
+        assert (found - total / (2 * radius + 1) ** 2).abs().max() < 1e-15
+
+    def test_box_matrix_averages_and_is_symmetric(self):
+        for size, radius in [(8, 0), (8, 2), (5, 7)]:
+            matrix = box_matrix(size, radius)
+            assert torch.equal(matrix, matrix.T)
+            assert torch.allclose(matrix.sum(1), torch.ones(size, dtype=torch.float64))
+        assert torch.equal(box_matrix(4, 0), torch.eye(4, dtype=torch.float64))
+
+    @pytest.mark.parametrize("mean_field", [global_mean_field, LocalMeanField(6, 6, 2)])
+    def test_k2_turning_all_phases_turns_nothing(self, mean_field):
+        theta = phases(2, 1, 6, 6)
+        turned = coupling_drift(wrap(theta + 2.0), mean_field)
+        assert (turned - coupling_drift(theta, mean_field)).abs().max() < 1e-15
+
+    def test_reference_turns_with_its_phase(self):
+        theta = phases(2, 1, 3, 3)
+        pull = drift(theta, coupling=0.0, reference=0.7, reference_phase=0.4, mean_field=None)
+        assert torch.allclose(pull, 0.7 * torch.sin(0.4 - theta), atol=1e-15)
+
+    def test_strengths_may_differ_between_samples(self):
+        theta = phases(3, 1, 4, 4)
+        coupling = torch.tensor([0.0, 0.1, 0.5], dtype=torch.float64).view(3, 1, 1, 1)
+        together = drift(
+            theta,
+            coupling=coupling,
+            reference=2 * coupling,
+            reference_phase=0.3,
+            mean_field=global_mean_field,
+        )
+        for index, strength in enumerate((0.0, 0.1, 0.5)):
+            alone = drift(
+                theta[index : index + 1],
+                coupling=strength,
+                reference=2 * strength,
+                reference_phase=0.3,
+                mean_field=global_mean_field,
+            )
+            assert torch.allclose(together[index : index + 1], alone, atol=1e-15)
+
+    def test_k4_coupling_climbs_the_order_parameter(self):
+        theta = phases(1, 1, 3, 4).requires_grad_()
+        height = theta.numel() * order_parameter(theta).square() / 2
+        (gradient,) = torch.autograd.grad(height.sum(), theta)
+        assert (coupling_drift(theta, global_mean_field) - gradient).abs().max() < 1e-14
+
+    @pytest.mark.parametrize("reference", [0.0, 1.5])
+    def test_k5_divergence(self, reference):
+        theta, phase = phases(1, 1, 2, 4), 0.3
+
+        def moved(flat):
+            return drift(
+                flat.view_as(theta),
+                coupling=1.0,
+                reference=reference,
+                reference_phase=phase,
+                mean_field=global_mean_field,
+            ).flatten()
+
+        jacobian = torch.autograd.functional.jacobian(moved, theta.flatten())
+        order = order_parameter(theta).item()
+        expected = 1 - theta.numel() * order**2
+        expected -= reference * torch.cos(phase - theta).sum().item()
+        assert jacobian.trace().item() == pytest.approx(expected, abs=1e-13)
+
+    def test_k6_order_rises_at_the_predicted_rate_without_noise(self):
+        theta, strength, step = phases(1, 1, 16, 16), 0.5, 1e-3
+        for _ in range(200):
+            order, psi = order_parameter(theta), circular_mean(theta)
+            second = torch.complex((2 * theta).cos().mean(), (2 * theta).sin().mean())
+            turned = (second * torch.exp(-2j * psi)).real
+            rate = (strength * order / 2 * (1 - turned)).item()
+            theta = theta + step * coupling_drift(theta, global_mean_field, strength)
+            rise = (order_parameter(theta) - order).item() / step
+            assert rate >= 0
+            assert rise == pytest.approx(rate, abs=2e-4)
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("steps", "noise", "coupling"), [(100, 0.1, 0.03), (300, 0.07, 0.02), (1000, 0.015, 0.0045)]
+    )
+    def test_the_released_ones_are_reproduced(self, steps, noise, coupling):
+        schedule = released_schedule(steps)
+        assert np.allclose(schedule.noise_variance, np.linspace(1e-4, noise, steps), rtol=1e-13)
+        assert np.allclose(schedule.coupling, np.linspace(3e-5, coupling, steps), rtol=1e-13)
+
+    @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50, 100, 173, 300, 650, 1000, 5000, 10**6])
+    def test_any_number_of_steps_runs_the_same_clock(self, steps):
+        schedule = released_schedule(steps)
+        assert len(schedule.noise_variance) == len(schedule.coupling) == steps
+        assert (schedule.noise_variance > 0).all()
+        assert (schedule.noise_variance.diff() >= 0).all()
+        assert 5 < schedule.noise_variance.sum() < 10.6
+        ratio = (schedule.coupling / schedule.noise_variance)[-1].item()
+        assert 0.28 < ratio < 0.3001
+
+    def test_interpolation_is_continuous_and_between_its_neighbours(self):
+        clock = [released_schedule(t).noise_variance.sum().item() for t in range(95, 310)]
+        assert np.abs(np.diff(clock)).max() < 0.06
+        assert released_schedule(50).noise_variance[-1].item() == pytest.approx(0.2, rel=1e-3)
+
+    def test_k8_self_consistent_order_matches_the_authors_log(self):
+        log = [
+            (0.2, 0.25, 0.1, 0.881, 0.87),
+            (0.1, 0.5, 0.1, 0.769, 0.76),
+            (0.04, 1.5, 0.1, 0.645, 0.65),
+            (0.03, 1.5, 0.1, 0.516, 0.50),
+            (0.02, 1.5, 0.07, 0.494, 0.50),
+        ]
+        for coupling, ratio, noise, predicted, logged in log:
+            order = self_consistent_order(coupling, ratio * coupling, noise / 2)
+            assert order == pytest.approx(predicted, abs=5e-4)
+            assert order == pytest.approx(logged, abs=0.017)
+
+    def test_order_below_and_above_the_critical_coupling(self):
+        assert self_consistent_order(0.09, 0.0, 0.05) == pytest.approx(0, abs=1e-10)
+        assert self_consistent_order(0.1, 0.0, 0.05) == pytest.approx(0, abs=1e-4)
+        assert self_consistent_order(0.2, 0.0, 0.05) > 0.7
+        assert self_consistent_order(0.0, 0.0, 0.05) == 0
+        assert self_consistent_order(1.0, 100.0, 1e-3) == pytest.approx(1, abs=1e-4)
+
+    @pytest.mark.parametrize("coupling", [0.0, 1e-3, 0.05, 0.0999, 0.11, 0.3, 5.0, 1e4])
+    @pytest.mark.parametrize("reference", [0.0, 1e-9, 0.045, 2.0, 1e5])
+    def test_order_is_the_largest_solution(self, coupling, reference):
+        order = self_consistent_order(coupling, reference, 0.05)
+        candidates = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+        above = bessel_ratio((coupling * candidates + reference) / 0.05) - candidates
+        assert order == pytest.approx(candidates[above >= 0].max().item(), abs=1.1e-5)
+
+    @pytest.mark.parametrize(
+        ("steps", "coupling", "kappa", "order"),
+        [
+            (100, "global", 1.209, 0.516),
+            (300, "global", 1.139, 0.494),
+            (1000, "global", 1.209, 0.516),
+            (1000, "local", 0.830, 0.383),
+            (100, "none", 0.900, 0.410),
+        ],
+    )
+    def test_prior_of_the_released_strengths(self, steps, coupling, kappa, order):
+        process = KuramotoDiffusion(shape=(1, 4, 4), steps=steps, coupling=coupling)
+        assert process.concentration == pytest.approx(kappa, abs=6e-4)
+        assert process.terminal_order == pytest.approx(order, abs=6e-4)
+
+    def test_strengths_and_noise_follow_their_parameters(self):
+        process = KuramotoDiffusion(
+            shape=(1, 4, 4),
+            steps=100,
+            coupling="local",
+            coupling_strength=0.06,
+            reference_strength=0.09,
+            noise_range=(1e-3, 0.2),
+        )
+        released = released_schedule(100)
+        assert torch.allclose(process.coupling_strength.values, 2 * released.coupling)
+        assert torch.allclose(process.reference_strength.values, 3 * released.coupling)
+        squares = process.noise_std.values.square()
+        assert torch.allclose(squares, torch.linspace(1e-3, 0.2, 100, dtype=torch.float64))
+        order = process.terminal_order
+        assert process.concentration == pytest.approx((0.06 * order + 0.09) / 0.1, rel=1e-12)
+
+
+class TestDynamics:
+    def test_k7_reference_alone_leads_to_von_mises(self):
+        reference, diffusion, step = 0.045, 0.05, 0.25
+        rng = generator()
+        theta = 6 * torch.rand(100_000, 1, 1, 1, generator=rng) - 3
+        for _ in range(400):
+            noise = torch.randn(theta.shape, generator=rng)
+            pull = drift(
+                theta,
+                coupling=0.0,
+                reference=reference * step,
+                reference_phase=0.0,
+                mean_field=None,
+            )
+            theta = wrap(theta + pull + math.sqrt(2 * diffusion * step) * noise)
+        expected = self_consistent_order(0.0, reference, diffusion)
+        assert theta.cos().mean().item() == pytest.approx(expected, rel=0.02)
+        assert abs(theta.sin().mean().item()) < 0.01
+
+    def test_k9_splitting_the_steps_changes_little(self):
+        schedule = released_schedule(100)
+
+        def orders(parts):
+            rng, theta, found = generator(), phases(1, 1, 256, 256).float(), []
+            for t in range(100):
+                coupling, noise = (
+                    (values[t] / parts).item()
+                    for values in (schedule.coupling, schedule.noise_variance)
+                )
+                for _ in range(parts):
+                    pull = drift(
+                        theta,
+                        coupling=coupling,
+                        reference=1.5 * coupling,
+                        reference_phase=0.0,
+                        mean_field=global_mean_field,
+                    )
+                    step = torch.randn(theta.shape, generator=rng) * math.sqrt(noise)
+                    theta = wrap(theta + pull + step)
+                if t in (24, 49, 74, 98):
+                    found.append(order_parameter(theta).mean().item())
+            return np.array(found)
+
+        whole, split = orders(1), orders(8)
+        assert np.abs(whole - split).max() < 0.012
+        assert whole[-1] == pytest.approx(0.47, abs=0.02)
+
+    def test_k10_reverse_of_a_stationary_chain_is_its_forward(self):
+        process = KuramotoDiffusion(
+            shape=(1, 8, 8), steps=1, coupling="none", final_noise=False, noise_range=(0.1, 0.1)
+        )
+        theta = process.prior(4, generator()).double()
+        score = -process.concentration * theta.sin()
+        prediction = -process.noise_std[1] * score
+        back = process.reverse_step(theta, 1, prediction, generator())
+        forth = wrap(theta + process.drift(theta, 1))
+        assert (back - forth).abs().max() < 1e-14
+
+    def test_turning_the_reference_turns_the_chain(self):
+        steps, angle = 30, 0.8
+        still = KuramotoDiffusion(shape=(1, 6, 6), steps=steps, coupling="local")
+        turned = KuramotoDiffusion(
+            shape=(1, 6, 6), steps=steps, coupling="local", reference_phase=angle
+        )
+        one = phases(5, 1, 6, 6)
+        other = wrap(one + angle)
+        for t in range(1, steps + 1):
+            one = still.forward_step(one, t, generator(t))
+            other = turned.forward_step(other, t, generator(t))
+        assert wrap(other - one - angle).abs().max() < 1e-12
+        prior = wrap(turned.prior(5, generator()) - still.prior(5, generator()) - angle)
+        assert prior.abs().max() < 1e-6
+
+    def test_channels_meet_in_the_global_field_only(self):
+        theta = phases(1, 2, 5, 5)
+        changed = theta.clone()
+        changed[:, 1] += 1.0
+        for coupling, meets in (("global", True), ("local", False), ("none", False)):
+            process = KuramotoDiffusion(shape=(2, 5, 5), steps=10, coupling=coupling)
+            difference = process.drift(changed, 10)[:, 0] - process.drift(theta, 10)[:, 0]
+            assert bool(difference.abs().max() > 0) is meets
+
+    def test_last_noise_is_optional(self):
+        theta, quiet = phases(2, 1, 3, 3).float(), torch.zeros(2, 1, 3, 3)
+        for final_noise in (True, False):
+            process = KuramotoDiffusion(shape=(1, 3, 3), steps=5, final_noise=final_noise)
+            runs = [process.reverse_step(theta, 1, quiet, generator(s)) for s in (1, 2)]
+            assert torch.equal(*runs) is not final_noise
+            runs = [process.reverse_step(theta, 2, quiet, generator(s)) for s in (1, 2)]
+            assert not torch.equal(*runs)
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"steps": 0}, "steps must be at least 1, got 0"),
+            ({"shape": (1, 0, 4)}, r"shape must be three positive sizes \(C, H, W\)"),
+            ({"shape": (4, 4)}, r"shape must be three positive sizes \(C, H, W\)"),
+            ({"coupling": "loca"}, r"coupling must be one of \('global', 'local', 'none'\)"),
+            ({"coupling_strength": -0.1}, r"coupling_strength must lie in \[0, infinity\)"),
+            ({"coupling_strength": math.nan}, "coupling_strength"),
+            ({"reference_strength": math.inf}, "reference_strength"),
+            ({"reference_phase": 4.0}, r"reference_phase must lie in \[-3.14159, 3.14159\]"),
+            ({"coupling": "none", "coupling_strength": 0.1}, "but coupling is 'none'"),
+            ({"noise_range": (0.0, 0.1)}, r"noise_range must lie in \(0, 16\], got 0.0"),
+            ({"noise_range": (0.1, 17.0)}, r"noise_range must lie in \(0, 16\], got 17.0"),
+            ({"neighbourhood_radius": -1}, "neighbourhood_radius must be at least 0, got -1"),
+            ({"phase_margin": 0.0}, r"phase_margin must lie in \(0, 1\], got 0.0"),
+            ({"phase_margin": 1.1}, r"phase_margin must lie in \(0, 1\], got 1.1"),
+            ({"neighbourhood_radius": 2.5}, "neighbourhood_radius must be a whole number, got 2.5"),
+            ({"noise_range": (0.1, 0.2, 0.3)}, "noise_range must be a pair"),
+            ({"noise_range": 0.1}, "noise_range must be a pair"),
+            ({"coupling_strength": "0.1"}, "coupling_strength must be a number, got '0.1'"),
+            ({"pool_size": 0}, "pool_size must be at least 1, got 0"),
+        ],
+    )
+    def test_impossible_values_are_refused_with_what_is_allowed(self, change, message):
+        arguments = {"shape": (1, 4, 4), "steps": 10} | change
+        with pytest.raises(ValueError, match=message):
+            KuramotoDiffusion(**arguments)
+
+    def test_black_and_white_are_opposite_ends_of_the_margin(self):
+        process = KuramotoDiffusion(shape=(1, 1, 3), steps=10, phase_margin=0.7)
+        theta = process.encode(torch.tensor([[[[-1.0, 0.0, 1.0]]]]))
+        assert torch.allclose(theta.flatten(), torch.tensor([-0.7, 0.0, 0.7]) * math.pi)
+        gap = torch.tensor([[[[-3.1, 0.1, 3.1]]]])
+        assert process.decode(gap)[0, 0, 0, [0, 2]].tolist() == [-1, 1]
