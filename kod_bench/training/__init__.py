@@ -1,0 +1,27 @@
+"""Training: the loop, its checkpoints and its history. One process or DDP; never imports ray."""
+
+from kod_bench.training.checkpoint import CheckpointStore
+from kod_bench.training.history import History
+from kod_bench.training.images import ShuffledImages
+from kod_bench.training.loop import (
+    DivergedError,
+    Progress,
+    TrainedModel,
+    TrainingOptions,
+    pick_device,
+    train,
+)
+from kod_bench.training.seeds import derive_seed
+
+__all__ = [
+    "CheckpointStore",
+    "DivergedError",
+    "History",
+    "Progress",
+    "ShuffledImages",
+    "TrainedModel",
+    "TrainingOptions",
+    "derive_seed",
+    "pick_device",
+    "train",
+]

@@ -1,0 +1,71 @@
+"""Checkpoints that a crash cannot tear and that nothing has to unpickle."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"iteration-(\d+)\.pt")
+
+
+class CheckpointStore:
+    """The last checkpoints of one training run, as files ``iteration-<n>.pt``.
+
+    Files are written beside their final name, synced and then renamed, so a file with the right
+    name is whole unless the disk itself lied; they hold tensors and plain values only and are
+    read with ``torch.load(weights_only=True)``, which runs no code.
+
+    Args:
+        folder: created on the first save.
+        keep: how many to keep; more than one, so that a damaged newest file costs one interval
+            and not the run.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    def save(self, iteration: int, state: dict[str, Any]) -> Path:
+        """Write the state reached after `iteration` iterations, then drop the oldest files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"iteration-{iteration:08d}.pt"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.prune(self._keep)
+        return path
+
+    def load_latest(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """Read the newest readable checkpoint, or None. Unreadable ones are passed over."""
+        for _, path in self._files():
+            try:
+                state = torch.load(path, map_location=device, weights_only=True)
+            except Exception:  # a torn file fails in many ways: zip, pickle, EOF, runtime errors
+                continue
+            if isinstance(state, dict):
+                return state
+        return None
+
+    def latest_iteration(self) -> int:
+        """The iteration in the newest file's name, 0 if there is none. Reads no file."""
+        return max((iteration for iteration, _ in self._files()), default=0)
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the newest `keep` checkpoints."""
+        for _, path in self._files()[keep:]:
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Checkpoints, newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)

@@ -1,0 +1,44 @@
+"""The record of a training run: one JSON object per line, readable while it grows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Appends records to a JSON Lines file.
+
+    Args:
+        path: the file; its folder must exist.
+        keep_up_to: records of later iterations are dropped first. A run that continues from a
+            checkpoint repeats the iterations after it, and must not list them twice.
+    """
+
+    def __init__(self, path: Path, keep_up_to: int = 0) -> None:
+        self._path = path
+        kept = [r for r in read_history(path) if r["iteration"] <= keep_up_to]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(path)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record; it must have the key `iteration`."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read the records; a missing file is an empty history, a torn line (a crash) is left out."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+            records.append(record)
+    return records

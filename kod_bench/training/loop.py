@@ -1,0 +1,223 @@
+"""The training loop: any process, any network, one process or DDP.
+
+Under ``torch.distributed`` every rank calls `train` with the same arguments; each draws its own
+share of the batch from its own random stream, and rank 0 alone writes files and reports.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from kod_bench.diffusion import DiffusionProcess
+from kod_bench.training.checkpoint import CheckpointStore
+from kod_bench.training.history import History
+from kod_bench.training.images import ShuffledImages
+from kod_bench.training.seeds import derive_seed
+
+#: Losses are in noise units and start near 1; a hundred times that never comes back.
+EXPLODED = 100.0
+
+
+class DivergedError(RuntimeError):
+    """Training produced a loss that is not finite, or far above that of an untrained network."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the optimiser does. `batch_size` counts all workers together."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: int
+    gradient_clip: float
+    ema_decay: float
+    checkpoint_every: int
+    log_every: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher sees of a running training."""
+
+    iteration: int
+    iterations: int
+    loss: float
+    iterations_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The result of `train`: the EMA network and what it cost."""
+
+    network: nn.Module
+    loss: float
+    seconds: float
+    resumed_from: int  # iteration at which the last attempt continued, 0 if it was the first
+
+
+def pick_device() -> torch.device:
+    """The accelerator of this process, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def train(
+    process: DiffusionProcess,
+    network: nn.Module,
+    images: Tensor,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoints: CheckpointStore,
+    history: Callable[[int], History],
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> TrainedModel:
+    """Train `network` for `process`, continuing from the newest checkpoint if there is one.
+
+    Minimises ``mean(weight (prediction - target)^2)`` with AdamW, a linear warm-up, gradient
+    clipping and an exponential moving average of the weights (decay min(rate, (1+n)/(10+n)), so
+    that the first iterations are forgotten), in bf16 autocast on GPUs that have it.
+
+    Args:
+        process: where training batches come from.
+        network: its initial weights; moved to `device` and trained in place.
+        images: (N, C, H, W) uint8 training images.
+        options: see `TrainingOptions`.
+        seed: of all randomness here. A continued run draws from a stream of its own, so it is
+            reproducible but not equal to an uninterrupted one.
+        device: where to train.
+        checkpoints: read at the start, written every `checkpoint_every` iterations.
+        history: opens the history, given the iteration that is continued from.
+        on_progress: called about every `log_every` iterations, by every rank, because Ray Train
+            wants the reports of all workers.
+
+    Returns:
+        The EMA network, its last mean loss, and the seconds of training (earlier parts of a
+        continued run included).
+
+    Raises:
+        DivergedError: at the first log interval whose loss is not finite or exceeds `EXPLODED`;
+            the state that caused it is never saved.
+        ValueError: if the workers cannot share the batch evenly.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if options.batch_size % world:
+        raise ValueError(f"batch_size {options.batch_size} cannot be shared by {world} workers")
+
+    # channels_last is what oneDNN and cuDNN convolve in; here it is 10 to 20 % faster.
+    network = network.to(device).to(memory_format=torch.channels_last)
+    average = AveragedModel(network, multi_avg_fn=_ema(options.ema_decay))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    start, spent, loss, resumed_from = 0, 0.0, math.nan, 0
+    state = checkpoints.load_latest(device)
+    if state is not None:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, spent, loss = state["iteration"], state["seconds"], state["loss"]
+        # A run found complete was not resumed: what its last part continued from is on record.
+        resumed_from = start if start < options.iterations else state["resumed_from"]
+    log = history(start) if rank == 0 else None
+
+    def generator(name: str) -> torch.Generator:
+        return torch.Generator(device).manual_seed(derive_seed(seed, name, rank, start))
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(seed, "dropout", rank, start))
+        source = ShuffledImages(images, generator("images"))
+        batches = process.training_batches(
+            source, options.batch_size // world, generator("process")
+        )
+        model = DistributedDataParallel(network) if world > 1 else network
+        model.train()
+        began = marked = time.monotonic()
+        last = start
+        total = torch.zeros((), device=device)  # read only when logging: no sync per step
+        for iteration in range(start + 1, options.iterations + 1):
+            batch = next(batches)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * min(1.0, iteration / max(1, options.warmup))
+            with _autocast(device):
+                prediction = model(batch.state, batch.step)
+            value = (batch.weight * (prediction.float() - batch.target).square()).mean()
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
+            optimizer.step()
+            average.update_parameters(network)
+            total += value.detach()
+
+            checkpoint_due = (
+                iteration % options.checkpoint_every == 0 or iteration == options.iterations
+            )
+            if checkpoint_due or iteration % options.log_every == 0:
+                if world > 1:
+                    dist.all_reduce(total)
+                    total /= world
+                loss = total.item() / (iteration - last)
+                _check(loss, iteration)
+                now = time.monotonic()
+                speed = (iteration - last) / max(now - marked, 1e-9)
+                seconds = spent + now - began
+                total.zero_()
+                last, marked = iteration, now
+                if log is not None:
+                    log.append({"iteration": iteration, "loss": loss, "seconds": seconds})
+                on_progress(Progress(iteration, options.iterations, loss, speed))
+                if checkpoint_due and rank == 0:
+                    checkpoints.save(
+                        iteration,
+                        {
+                            "iteration": iteration,
+                            "seconds": seconds,
+                            "loss": loss,
+                            "resumed_from": resumed_from,
+                            "network": network.state_dict(),
+                            "average": average.state_dict(),
+                            "optimizer": optimizer.state_dict(),
+                        },
+                    )
+        spent += time.monotonic() - began
+    average.module.eval()
+    return TrainedModel(average.module, loss, spent, resumed_from)
+
+
+def _check(loss: float, iteration: int) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"loss is {loss} at iteration {iteration}; lower learning_rate or gradient_clip"
+        )
+    if loss > EXPLODED:
+        raise DivergedError(
+            f"loss exploded to {loss:.3g} at iteration {iteration} (an untrained network has "
+            "about 1); lower learning_rate or gradient_clip"
+        )
+
+
+def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _ema(rate: float) -> Callable[[Any, Any, Any], None]:
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        decay = min(rate, (1.0 + float(count)) / (10.0 + float(count)))
+        torch._foreach_lerp_(list(averaged), list(current), 1.0 - decay)
+
+    return update

@@ -1,0 +1,206 @@
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kod_bench.diffusion import DiffusionProcess, make_process
+from kod_bench.diffusion.process import TrainingBatch
+from kod_bench.networks import make_network
+from kod_bench.training import (
+    CheckpointStore,
+    DivergedError,
+    History,
+    ShuffledImages,
+    TrainedModel,
+    TrainingOptions,
+    derive_seed,
+    train,
+)
+from kod_bench.training.history import read_history
+
+OPTIONS = TrainingOptions(
+    iterations=30,
+    batch_size=8,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    warmup=5,
+    gradient_clip=1.0,
+    ema_decay=0.9,
+    checkpoint_every=10,
+    log_every=5,
+)
+IMAGES = torch.full((16, 1, 8, 8), 200, dtype=torch.uint8)
+
+
+def run(
+    folder: Path,
+    options: TrainingOptions = OPTIONS,
+    process: DiffusionProcess | None = None,
+    network: nn.Module | None = None,
+    **changes: object,
+) -> TrainedModel:
+    torch.manual_seed(1)
+    folder.mkdir(exist_ok=True)
+    arguments: dict[str, object] = {"seed": 0, "device": torch.device("cpu")} | changes
+    return train(
+        process or make_process("ddpm", shape=(1, 8, 8), steps=10),
+        network
+        or make_network(
+            periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
+        ),
+        IMAGES,
+        options,
+        checkpoints=CheckpointStore(folder / "checkpoints"),
+        history=lambda start: History(folder / "history.jsonl", start),
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+def weights(model: TrainedModel) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
+
+
+def test_loss_falls_from_about_one(tmp_path: Path) -> None:
+    run(tmp_path, replace(OPTIONS, iterations=150))
+    records = read_history(tmp_path / "history.jsonl")
+    assert 0.5 < records[0]["loss"] < 1.5
+    assert records[-1]["loss"] < 0.6 * records[0]["loss"]
+    assert [r["iteration"] for r in records] == list(range(5, 151, 5))
+
+
+def test_equal_seeds_train_equal_models(tmp_path: Path) -> None:
+    one, two = run(tmp_path / "1"), run(tmp_path / "2")
+    other = run(tmp_path / "3", seed=1)
+    assert torch.equal(weights(one), weights(two))
+    assert not torch.equal(weights(one), weights(other))
+
+
+def test_training_continues_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, replace(OPTIONS, iterations=20))
+    seen: list[int] = []
+    model = run(tmp_path, on_progress=lambda p: seen.append(p.iteration))
+    assert seen == [25, 30]
+    assert model.resumed_from == 20
+    iterations = [r["iteration"] for r in read_history(tmp_path / "history.jsonl")]
+    assert iterations == [5, 10, 15, 20, 25, 30]
+
+
+def test_continuing_twice_from_one_checkpoint_gives_one_result(tmp_path: Path) -> None:
+    results = []
+    for name in ("a", "b"):
+        run(tmp_path / name, replace(OPTIONS, iterations=20))
+        results.append(weights(run(tmp_path / name)))
+    assert torch.equal(*results)
+
+
+def test_complete_training_is_not_repeated(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    again = run(tmp_path, on_progress=lambda _: pytest.fail("trained again"))
+    assert torch.equal(weights(first), weights(again))
+    assert again.seconds == pytest.approx(first.seconds, rel=0.5)
+    assert again.resumed_from == 0
+
+
+def test_a_torn_checkpoint_costs_one_interval(tmp_path: Path) -> None:
+    run(tmp_path, replace(OPTIONS, iterations=20))
+    newest = tmp_path / "checkpoints" / "iteration-00000020.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert run(tmp_path).resumed_from == 10
+
+
+def test_checkpoints_need_no_unpickling_and_are_few(tmp_path: Path) -> None:
+    run(tmp_path)
+    files = sorted((tmp_path / "checkpoints").iterdir())
+    assert [f.name for f in files] == ["iteration-00000020.pt", "iteration-00000030.pt"]
+    assert torch.load(files[-1], weights_only=True)["iteration"] == 30
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return Path.touch, (Path(tmp_path / "sprung"),)  # type: ignore[return-value]
+
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.save(5, {"iteration": 5})
+    torch.save({"iteration": Trap()}, tmp_path / "checkpoints" / "iteration-00000009.pt")
+    loaded = store.load_latest()
+    assert loaded == {"iteration": 5}
+    assert not (tmp_path / "sprung").exists()
+
+
+class _Broken(DiffusionProcess):
+    """A process whose targets turn into `value` after some batches."""
+
+    steps, shape = 1, (1, 8, 8)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def training_batches(
+        self, images: Callable[[int], Tensor], batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        for index in range(1000):
+            state = images(batch_size)
+            target = torch.full_like(state, 1.0 if index < 12 else self.value)
+            step = torch.ones(batch_size, dtype=torch.int64)
+            yield TrainingBatch(state, step, target, torch.ones(1))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    decode = encode
+
+    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.zeros(count, *self.shape)
+
+    def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        return state
+
+    def reverse_step(
+        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return state
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(math.nan, "loss is nan at iteration 15"), (1e4, "loss exploded to")]
+)
+def test_divergence_ends_the_training_and_is_never_saved(
+    tmp_path: Path, value: float, message: str
+) -> None:
+    with pytest.raises(DivergedError, match=message):
+        run(tmp_path, process=_Broken(value))
+    assert CheckpointStore(tmp_path / "checkpoints").latest_iteration() == 10
+
+
+def test_every_epoch_draws_every_image_once() -> None:
+    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    source = ShuffledImages(images, torch.Generator().manual_seed(0))
+    drawn = torch.cat([source(4) for _ in range(5)]).flatten()
+    bytes_ = ((drawn + 1) * 127.5).round().int().tolist()
+    assert sorted(bytes_[:10]) == sorted(bytes_[10:]) == list(range(10))
+    assert bytes_[:10] != bytes_[10:]
+
+
+def test_images_must_be_bytes() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        ShuffledImages(torch.zeros(4, 1, 8, 8), torch.Generator())
+
+
+def test_history_survives_a_torn_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"iteration": 5, "loss": 1.0}\n{"iteration": 10, "lo')
+    assert [r["iteration"] for r in read_history(path)] == [5]
+    History(path, keep_up_to=5).append({"iteration": 10, "loss": 0.5})
+    assert [r["iteration"] for r in read_history(path)] == [5, 10]
+
+
+def test_seeds_of_different_streams_differ() -> None:
+    names = [("train",), ("sample",), ("train", 1), ("train", 2)]
+    seeds = {derive_seed(seed, *name) for seed in range(50) for name in names}
+    assert len(seeds) == 200
+    assert derive_seed(0, "train") == 3519305846775570031
