@@ -1,0 +1,82 @@
+"""The row: one evaluation of one trial, with all that is needed to trust and to repeat it."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation of one trial. Field order is column order; comments give units.
+
+    Two rows may be compared when their `comparison_key` is equal.
+    """
+
+    # which trial
+    space: str
+    sweep: str
+    trial: str
+    model: str
+    process: str
+    steps: int  # T
+    seed: int
+    config: str  # the trial's resolved configuration, JSON
+    config_hash: str
+
+    # data
+    dataset: str
+    data_hash: str
+    image_size: int  # pixels
+    channels: int
+    train_count: int
+
+    # model and training
+    parameters: int  # trainable scalars
+    iterations: int
+    batch_size: int  # all workers together
+    workers: int
+    loss: float  # mean over the last log interval, noise units
+    training_seconds: float  # wall time, parts before an interruption included
+    resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
+
+    # sampling
+    network_evaluations: int  # per image
+    sampling_seconds: float  # wall time for all samples
+    order_parameter: float | None  # of the samples' phases; processes on phases only
+
+    # quality; lower is better
+    kid: float
+    fid: float
+    kid_real: float  # real versus real: as many training images in place of samples
+    fid_real: float
+    features: str  # extractor: network, input size, weights hash
+    sample_count: int
+    reference_count: int
+    reference_hash: str
+    evaluation_seconds: float
+
+    # provenance
+    device: str
+    hostname: str
+    version: str  # of kod-bench
+    git_commit: str | None  # None outside a git checkout
+    git_dirty: bool | None
+    packages: str  # name to version, JSON
+    finished_at: str  # UTC, ISO 8601
+
+    @property
+    def comparison_key(self) -> tuple[object, ...]:
+        """What must be equal before two scores may stand in one table."""
+        return tuple(getattr(self, name) for name in COMPARISON_COLUMNS)
+
+
+#: Scores are comparable within, never across, equal values of these columns.
+COMPARISON_COLUMNS = (
+    "dataset",
+    "data_hash",
+    "image_size",
+    "features",
+    "sample_count",
+    "reference_count",
+    "reference_hash",
+)
+
+COLUMNS = tuple(field.name for field in fields(Row))

@@ -1,0 +1,101 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from kod_bench.results import Row, provenance, read_row, read_rows, write_row
+from tests.rows import make_row
+
+
+def test_a_row_survives_the_disk(tmp_path: Path) -> None:
+    row = make_row(order_parameter=None, git_dirty=None, git_commit=None)
+    write_row(tmp_path, row)
+    assert read_row(tmp_path) == row
+    assert [p.name for p in tmp_path.iterdir()] == ["row.parquet"]
+
+
+def test_every_field_has_a_column_of_its_type(tmp_path: Path) -> None:
+    schema = pq.read_schema(write_row(tmp_path, make_row()))
+    assert schema.names == [field.name for field in fields(Row)]
+    assert str(schema.field("kid").type) == "double"
+    assert str(schema.field("steps").type) == "int64"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="many"):
+        write_row(tmp_path, make_row(steps="many"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_row(tmp_path, make_row(seed=1))
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_row(tmp_path, make_row(seed=2))
+    monkeypatch.undo()
+    row = read_row(tmp_path)
+    assert row is not None
+    assert row.seed == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["row.parquet"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all" * 10])
+def test_an_unreadable_row_is_no_row(tmp_path: Path, content: bytes) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    write_row(tmp_path / "good", make_row())
+    (tmp_path / "bad" / "row.parquet").write_bytes(content)
+    found = read_rows(tmp_path)
+    assert [row.trial for row in found.rows] == [make_row().trial]
+    assert found.unreadable == [tmp_path / "bad" / "row.parquet"]
+
+
+def test_a_row_from_an_older_version_reads_with_gaps(tmp_path: Path) -> None:
+    path = write_row(tmp_path, make_row())
+    pq.write_table(pq.read_table(path).drop_columns(["evaluation_seconds"]), path)
+    row = read_row(tmp_path)
+    assert row is not None
+    assert row.evaluation_seconds is None
+    assert row.kid == make_row().kid
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": "inception"},
+        {"sample_count": 100},
+        {"reference_count": 100},
+        {"reference_hash": "other"},
+        {"data_hash": "other"},
+        {"image_size": 64},
+    ],
+)
+def test_rows_scored_differently_have_different_keys(change: dict[str, object]) -> None:
+    assert replace(make_row(), **change).comparison_key != make_row().comparison_key  # type: ignore[arg-type]
+    assert make_row(seed=5, model="other").comparison_key == make_row().comparison_key
+
+
+def test_provenance_names_this_checkout() -> None:
+    found = provenance.collect()
+    assert '"torch"' in found.packages
+    assert found.hostname
+    if found.git_commit is not None:
+        assert len(found.git_commit) == 40
+
+
+def test_provenance_does_not_report_somebody_elses_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import subprocess
+
+    import kod_bench
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "kod_bench").mkdir()
+    monkeypatch.setattr(kod_bench, "__file__", str(tmp_path / "kod_bench" / "__init__.py"))
+    assert provenance.collect().git_commit is None
