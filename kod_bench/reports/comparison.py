@@ -1,0 +1,168 @@
+"""The comparison table: model against model at equal steps, on comparable rows only."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from rich.table import Table
+
+from kod_bench.reports.statistics import MIN_SEEDS, Estimate, estimate
+from kod_bench.results.row import COMPARISON_COLUMNS, Row
+
+#: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
+FID_COUNT = 2048
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: a model at a number of steps. `steps` is None for real versus real."""
+
+    model: str
+    steps: int | None
+    kid: Estimate
+    fid: Estimate
+    seconds_per_image: float | None
+    training_seconds: float | None
+
+    def cells(self) -> list[str]:
+        """The line as text: T, model, KID, FID, seeds, training time, time per image."""
+        real = self.steps is None
+        return [
+            "" if real else str(self.steps),
+            self.model,
+            _format(self.kid, 3),
+            _format(self.fid, 1),
+            "" if real else str(self.kid.count),
+            "" if self.training_seconds is None else f"{self.training_seconds:.0f}",
+            "" if self.seconds_per_image is None else f"{self.seconds_per_image:.3f}",
+        ]
+
+
+_COLUMNS = ("T", "Model", "KID", "FID", "Seeds", "Train s", "s/image")
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Rows that may be compared: same data, extractor, counts and reference set."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """GitHub-flavoured Markdown, aligned so that it also reads well as plain text."""
+        rows = [
+            [_escape(cell) for cell in cells]
+            for cells in ([*_COLUMNS], *(entry.cells() for entry in self.entries))
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+        rule = [
+            "-" * w if name == "Model" else "-" * (w - 1) + ":"
+            for w, name in zip(widths, _COLUMNS, strict=True)
+        ]
+
+        def line(cells: list[str]) -> str:
+            padded = [
+                cell.ljust(w) if name == "Model" else cell.rjust(w)
+                for cell, w, name in zip(cells, widths, _COLUMNS, strict=True)
+            ]
+            return "| " + " | ".join(padded) + " |"
+
+        table = [line(rows[0]), line(rule), *map(line, rows[1:])]
+        notes = [f"- {_escape(note)}" for note in self.notes]
+        return "\n".join([f"## {_escape(self.title)}", "", *table, "", *notes, ""])
+
+    def rich(self) -> Table:
+        """The same for a terminal."""
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            caption="\n".join(self.notes),
+            caption_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for name in _COLUMNS:
+            table.add_column(name, justify="left" if name == "Model" else "right")
+        for entry in self.entries:
+            table.add_row(*entry.cells())
+        return table
+
+
+def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
+    """Compare rows, in as many tables as there are kinds that must not be mixed.
+
+    Rows with different data, extractors, sample counts or reference sets never share a table
+    (`kod_bench.results.row.COMPARISON_COLUMNS`); where that splits them, every table says so.
+
+    Returns:
+        One table per kind; none for no rows.
+    """
+    if not rows:
+        return []
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    groups = list(frame.groupby(list(COMPARISON_COLUMNS), sort=True, dropna=False))
+    differing = [name for name in COMPARISON_COLUMNS if frame[name].nunique(dropna=False) > 1]
+    return [_table(group, differing) for _, group in groups]
+
+
+def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
+    first = group.iloc[0]
+    cells = [
+        Entry(
+            model=str(model),
+            steps=int(cell["steps"].iloc[0]),
+            kid=estimate(list(cell["kid"])),
+            fid=estimate(list(cell["fid"])),
+            seconds_per_image=float((cell["sampling_seconds"] / cell["sample_count"]).mean()),
+            training_seconds=float(cell["training_seconds"].mean()),
+        )
+        for (_, model), cell in group.groupby(["steps", "model"], sort=True)
+    ]
+    real = Entry(
+        "real versus real",
+        None,
+        Estimate(float(first["kid_real"]), None, None, 1),
+        Estimate(float(first["fid_real"]), None, None, 1),
+        None,
+        None,
+    )
+    return ComparisonTable(
+        title=f"{first['dataset']}, {first['image_size']} px",
+        entries=(real, *cells),
+        notes=tuple(_notes(first, cells, differing)),
+    )
+
+
+def _notes(first: pd.Series, cells: list[Entry], differing: list[str]) -> list[str]:
+    notes = [
+        f"Features {first['features']}; {first['sample_count']} samples against "
+        f"{first['reference_count']} held-out images (reference {first['reference_hash']}, "
+        f"data {first['data_hash']}). Lower is better.",
+        "Real versus real: as many training images in place of samples.",
+    ]
+    if first["sample_count"] < FID_COUNT:
+        notes.append(
+            f"FID at {first['sample_count']} samples is biased upwards; KID is unbiased: read KID."
+        )
+    if any(cell.kid.low is not None for cell in cells):
+        notes.append("Brackets: 95 % bootstrap interval over training seeds.")
+    if any(cell.kid.low is None for cell in cells):
+        notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
+    if differing:
+        notes.append(
+            f"Rows that differ in {', '.join(differing)} are in tables of their own: their scores "
+            "cannot be compared."
+        )
+    return notes
+
+
+def _format(value: Estimate, digits: int) -> str:
+    text = f"{value.mean:.{digits}f}"
+    if value.low is not None and value.high is not None:
+        text += f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return text
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from kod_bench.reports import Panel, compare, estimate, write_contact_sheet
+from tests.rows import make_row
+
+
+def table_lines(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_models_stand_side_by_side_at_equal_steps() -> None:
+    rows = [
+        make_row(model=model, steps=steps, kid=kid)
+        for model, steps, kid in [("ddpm", 100, 1.0), ("kuramoto", 25, 3.0), ("ddpm", 25, 2.0)]
+    ]
+    (table,) = compare(rows)
+    assert [line[:3] for line in table_lines(table.markdown())] == [
+        ["T", "Model", "KID"],
+        ["--:", "-" * 16, "----:"],
+        ["", "real versus real", "0.010"],
+        ["25", "ddpm", "2.000"],
+        ["25", "kuramoto", "3.000"],
+        ["100", "ddpm", "1.000"],
+    ]
+
+
+def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
+    two = compare([make_row(seed=s, kid=k) for s, k in enumerate([1.0, 2.0])])[0].markdown()
+    assert "1.500 |" in two
+    assert "No interval where there are fewer than 3 seeds" in two
+    three = compare([make_row(seed=s, kid=k) for s, k in enumerate([1.0, 2.0, 3.0])])[0].markdown()
+    assert "2.000 [1.000, 3.000]" in three
+    assert "95 % bootstrap" in three
+    assert "No interval" not in three
+
+
+@pytest.mark.parametrize(
+    "change", [{"features": "inception"}, {"sample_count": 5000}, {"reference_hash": "other"}]
+)
+def test_scores_that_cannot_be_compared_are_never_in_one_table(change: dict[str, object]) -> None:
+    tables = compare([make_row(), make_row(model="other", **change)])
+    assert len(tables) == 2
+    for table in tables:
+        assert len(table.entries) == 2
+        assert f"differ in {next(iter(change))}" in table.markdown()
+
+
+def test_few_samples_put_a_warning_under_fid() -> None:
+    assert "FID at 256 samples is biased" in compare([make_row()])[0].markdown()
+    assert "biased" not in compare([make_row(sample_count=2048)])[0].markdown()
+
+
+def test_no_rows_no_table() -> None:
+    assert compare([]) == []
+
+
+def test_a_hostile_name_stays_in_its_cell() -> None:
+    text = compare([make_row(model="a | b\n| c")])[0].markdown()
+    assert "a \\| b \\| c" in text
+    assert len(text.splitlines()) == len(compare([make_row()])[0].markdown().splitlines())
+
+
+def test_the_terminal_table_fits_80_columns() -> None:
+    rows = [make_row(model="kuramoto-global", seed=s, kid=float(s), fid=700.0 + s) for s in (0, 1)]
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(compare(rows)[0].rich())
+    text = console.export_text()
+    assert "kuramoto-global" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_estimate_leaves_out_what_is_not_finite() -> None:
+    assert estimate([1.0, float("nan"), 3.0]).mean == 2.0
+    assert estimate([1.0, float("nan"), 3.0]).count == 2
+    with pytest.raises(ValueError, match="no finite value"):
+        estimate([float("nan")])
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        found = estimate(list(generator.normal(5.0, 1.0, 20)))
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 5.0 <= found.high
+    # The percentile bootstrap of 20 values is known to be a little short of 95 %.
+    assert 0.87 <= hits / 200 <= 0.98
+
+
+def test_contact_sheet_places_panels(tmp_path: Path) -> None:
+    for name, gray in (("black", 0), ("gray", 128)):
+        Image.new("L", (64, 64), gray).save(tmp_path / f"{name}.png")
+    panels = [
+        Panel("one", tmp_path / "black.png", 0, 0),
+        Panel("two", tmp_path / "gray.png", 1, 2),
+    ]
+    write_contact_sheet(tmp_path / "sheet.png", panels)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    height, width = sheet.shape
+    assert sheet[height // 4, width // 12] in (0, 255)
+    assert (sheet == 0).sum() >= 64 * 64
+    assert (sheet[height // 2 :, 2 * width // 3 :] == 128).sum() >= 64 * 64
+    with pytest.raises(ValueError, match="at least one"):
+        write_contact_sheet(tmp_path / "none.png", [])
