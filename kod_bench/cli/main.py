@@ -1,0 +1,206 @@
+"""``kod-bench``: every heavy import is inside the command that needs it, so that help is instant.
+
+Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import kod_bench
+from kod_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from kod_bench.sweeps.plan import Sweep
+
+app = typer.Typer(
+    name="kod-bench",
+    help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SweepName = Annotated[
+    str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
+]
+ResultsDir = Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)]
+Address = Annotated[
+    str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
+]
+DEFAULT_RESULTS = Path("results")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kod-bench {kod_bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["KOD_BENCH_DEBUG"] = "1"
+
+
+@app.command()
+def sweep(
+    space: Annotated[
+        str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
+    ],
+    profile: Annotated[
+        str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
+    ] = "auto",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images; default: $KOD_BENCH_DATA, else synthetic ones."),
+    ] = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    seeds: Annotated[
+        str | None, typer.Option(help="Training seeds in place of the space's, e.g. 0,1.")
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Run a search space: train and score every model at every step count and seed."""
+    chosen = None if seeds is None else _parse_seeds(seeds)
+    from kod_bench.data import default_data_dir
+    from kod_bench.sweeps.session import prepare_sweep
+
+    prepared = prepare_sweep(
+        space,
+        profile=profile,
+        data_dir=data_dir or default_data_dir(),
+        results_dir=results_dir,
+        seeds=chosen,
+        address=address,
+        say=typer.echo,
+    )
+    _run(prepared, address)
+
+
+@app.command()
+def resume(
+    sweep: SweepName = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    address: Address = None,
+) -> None:
+    """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
+    from kod_bench.sweeps.plan import find_sweep
+
+    found = find_sweep(sweep, results_dir)
+    typer.echo(f"resuming {found.folder}")
+    _run(found, address)
+
+
+@app.command()
+def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -> None:
+    """Show what a sweep has done, is doing and has left."""
+    from rich.console import Console
+
+    from kod_bench.sweeps.board import trial_table
+    from kod_bench.sweeps.plan import find_sweep
+    from kod_bench.sweeps.status import is_running, trial_views
+
+    found = find_sweep(sweep, results_dir)
+    views = trial_views(found)
+    states = [view.state for view in views]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    running = is_running(found)
+    typer.echo(f"{found.folder}: {'running' if running else 'not running'}; {counts}")
+    Console().print(trial_table(views))
+    for view in views:
+        if view.reason:
+            typer.echo(f"failed {view.trial.id}: {view.reason}")
+    if not running and set(states) != {"done"}:
+        typer.echo(f"continue with: kod-bench resume {found.folder}")
+
+
+@app.command()
+def report(
+    sweep: SweepName = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown in place of terminal tables.")
+    ] = False,
+) -> None:
+    """Compare the models of a sweep: KID and FID per step count, with real versus real."""
+    from rich.console import Console
+
+    from kod_bench.sweeps import outputs
+    from kod_bench.sweeps.plan import find_sweep
+
+    found = find_sweep(sweep, results_dir)
+    for path in outputs.read_sweep_rows(found).unreadable:
+        typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
+    tables, folder = outputs.write_report(found)
+    if not tables:
+        raise UsageError(f"{found.folder}: no trial is done yet; see kod-bench status")
+    if markdown:
+        typer.echo(outputs.markdown(found, tables))
+        return
+    console = Console()
+    for table in tables:
+        console.print(table.rich())
+        console.print()
+    typer.echo(f"written to {folder}")
+
+
+def _run(prepared: "Sweep", address: str | None) -> None:
+    from kod_bench.sweeps import outputs
+    from kod_bench.sweeps.board import Board
+    from kod_bench.sweeps.runner import run_sweep
+
+    try:
+        outcome = run_sweep(prepared, Board(prepared.trials), address)
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted; continue with: kod-bench resume {prepared.folder}", err=True)
+        raise typer.Exit(130) from None
+    tables, folder = outputs.write_report(prepared)
+    typer.echo("\n" + outputs.markdown(prepared, tables))
+    typer.echo(f"table and pictures: {folder}")
+    typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
+    for trial, reason in outcome.failures.items():
+        typer.echo(f"failed {trial}: {reason}", err=True)
+    if outcome.failures:
+        typer.echo(f"retry with: kod-bench resume {prepared.folder}", err=True)
+        raise typer.Exit(1)
+
+
+def _parse_seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {text!r}: must be distinct integers from 0, such as 0,1,2")
+    return seeds
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend become one line and exit status 2."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("KOD_BENCH_DEBUG"):
+            raise
+        if isinstance(error, UsageError):
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        typer.echo(
+            f"error: {type(error).__name__}: {' '.join(str(error).split())} "
+            "(kod-bench --debug ... shows where)",
+            err=True,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The plan: a sweep's trials, frozen in ``sweep.yaml`` before the first one starts.
+
+A sweep's folder::
+
+    sweep.yaml              what will run, resolved, and where it came from
+    trials/<trial>/         checkpoints, history, log, sample grid; row.parquet last
+    cache/                  reference features shared by the trials
+    report/                 tables and pictures over the rows
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import kod_bench
+from kod_bench.data import DatasetOptions
+from kod_bench.errors import UsageError
+from kod_bench.results.provenance import Provenance
+from kod_bench.sweeps.space import (
+    EvaluationOptions,
+    NetworkOptions,
+    ResourceOptions,
+    SearchSpace,
+    TrainingSection,
+)
+from kod_bench.sweeps.yaml_file import load_yaml
+
+FORMAT = 1
+SWEEP_FILE = "sweep.yaml"
+LOCK_FILE = "lock"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration with one seed: everything that its numbers depend on."""
+
+    model: str
+    process: str
+    steps: int
+    parameters: dict[str, Any]
+    dataset: dict[str, Any]
+    data_hash: str
+    network: dict[str, Any]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    workers: int
+    seed: int
+    version: str
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration as canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def config_hash(self) -> str:
+        """Identity: equal configurations have equal hashes, on every machine."""
+        return hashlib.sha256(self.config.encode()).hexdigest()[:12]
+
+    @property
+    def id(self) -> str:
+        """Readable and unique: names the trial's folder."""
+        model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
+        return f"{model[:80]}-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+
+    @property
+    def dataset_options(self) -> DatasetOptions:
+        """The data set's options, validated again: the file may come from anywhere."""
+        return DatasetOptions.model_validate_json(json.dumps(self.dataset), strict=True)
+
+    @property
+    def network_options(self) -> NetworkOptions:
+        """The network's options."""
+        return NetworkOptions.model_validate_json(json.dumps(self.network), strict=True)
+
+    @property
+    def training_section(self) -> TrainingSection:
+        """The optimiser's options."""
+        return TrainingSection.model_validate_json(json.dumps(self.training), strict=True)
+
+    @property
+    def evaluation_options(self) -> EvaluationOptions:
+        """The scoring options."""
+        return EvaluationOptions.model_validate_json(json.dumps(self.evaluation), strict=True)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep on disk."""
+
+    folder: Path
+    space: str
+    profile: str
+    created_at: str
+    data_dir: Path | None
+    resources: ResourceOptions
+    trials: tuple[Trial, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def trials_folder(self) -> Path:
+        """Where the trials' folders are."""
+        return self.folder / "trials"
+
+    def trial_folder(self, trial: Trial) -> Path:
+        """Where a trial writes."""
+        return self.trials_folder / trial.id
+
+
+def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
+    """Expand a search space into trials, one seed of every model before the next seed.
+
+    An interrupted sweep then has complete comparisons at fewer seeds rather than fewer models.
+    """
+    options = space.options
+    trials = [
+        Trial(
+            model=variant.label,
+            process=variant.process,
+            steps=variant.steps,
+            parameters=variant.parameters,
+            dataset=options.dataset.model_dump(mode="json"),
+            data_hash=data_hash,
+            network=options.network.model_dump(mode="json"),
+            training=options.training.model_dump(mode="json"),
+            evaluation=options.evaluation.model_dump(mode="json"),
+            workers=options.resources.workers_per_trial,
+            seed=seed,
+            version=kod_bench.__version__,
+        )
+        for seed in options.seeds
+        for variant in space.variants
+    ]
+    return tuple({trial.config_hash: trial for trial in trials}.values())
+
+
+def create_sweep(
+    space: SearchSpace,
+    trials: tuple[Trial, ...],
+    *,
+    results_dir: Path,
+    data_dir: Path | None,
+    provenance: Provenance,
+) -> Sweep:
+    """Make the sweep's folder and write its plan.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    now = datetime.now(UTC)
+    parent = results_dir / space.options.name
+    document = {
+        "format": FORMAT,
+        "space": space.options.name,
+        "source": space.source,
+        "profile": space.profile,
+        "created_at": now.isoformat(timespec="seconds"),
+        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "resources": space.options.resources.model_dump(mode="json"),
+        "provenance": asdict(provenance),
+        "trials": [asdict(trial) for trial in trials],
+    }
+    try:
+        folder = _new_folder(parent, now.strftime("%Y%m%d-%H%M%S"))
+        (folder / "trials").mkdir()
+        temporary = folder / f".{SWEEP_FILE}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(_plain(document), file, sort_keys=False, width=100)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / SWEEP_FILE)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or parent}: results cannot be written here ({error.strerror}); "
+            "choose another folder with --results-dir"
+        ) from error
+    return open_sweep(folder)
+
+
+def open_sweep(folder: Path) -> Sweep:
+    """Read a sweep's plan.
+
+    Raises:
+        UsageError: if the folder holds no sweep, or one of another format.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        raise UsageError(f"{folder}: is not a sweep (it has no {SWEEP_FILE})")
+    document = load_yaml(path)
+    if document.get("format") != FORMAT:
+        raise UsageError(f"{path}: format {document.get('format')!r}; this version reads {FORMAT}")
+    try:
+        data_dir = document["data_dir"]
+        return Sweep(
+            folder=folder,
+            space=document["space"],
+            profile=document["profile"],
+            created_at=str(document["created_at"]),
+            data_dir=None if data_dir is None else Path(data_dir),
+            resources=ResourceOptions.model_validate_json(
+                json.dumps(document["resources"]), strict=True
+            ),
+            trials=tuple(Trial(**trial) for trial in document["trials"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
+
+
+def find_sweep(name: str | None, results_dir: Path) -> Sweep:
+    """Find a sweep: by path, by name under the results folder, or the newest one.
+
+    Raises:
+        UsageError: if there is none, or the name stands for several.
+    """
+    if name is not None and (Path(name) / SWEEP_FILE).is_file():
+        return open_sweep(Path(name))
+    found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
+    if name is not None:
+        found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
+    if not found:
+        what = "no sweep" if name is None else f"no sweep {name!r}"
+        raise UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")
+    return open_sweep(found[-1].parent)
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        folder = parent / (name + suffix)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise UsageError(f"{parent}: a thousand sweeps were started here within one second")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that the YAML holds plain types only."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,290 @@
+"""Runs a sweep's unfinished trials on Ray: Tune places trials, Train runs workers of one trial.
+
+Ray's own state is scratch. What is done is decided by row files alone, what can be continued by
+checkpoints in the trials' folders; Tune's pickles are never read back.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kod_bench.errors import UsageError
+from kod_bench.results import read_row
+from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_sweep
+from kod_bench.sweeps.space import ResourceOptions
+from kod_bench.sweeps.trial import (
+    Report,
+    Status,
+    one_line,
+    read_error,
+    run_trial,
+    train_trial,
+)
+
+#: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
+LOCK_PATIENCE_SECONDS = 1.0
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, the terminal is ours
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows and histories are ours
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; resume continues it
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "PYTHONWARNINGS": "ignore",
+}
+# A machine of its own has no preemption to watch for, and its workers answer at once: together
+# these take a Train run's fixed cost from about 18 s to 11 s on two cores.
+_LOCAL_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended."""
+
+    done: int
+    failures: dict[str, str]  # trial id to reason
+
+
+def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome:
+    """Run every trial that has no row yet.
+
+    Args:
+        sweep: the plan.
+        board: shows the progress.
+        address: of a running Ray cluster ("auto" finds it); None starts Ray on this machine.
+
+    Returns:
+        How many trials of the whole sweep are done now, and why the others are not.
+
+    Raises:
+        UsageError: if another process runs this sweep, or one trial asks for more than there is.
+    """
+    try:
+        with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
+            _run_pending(sweep, board, address)
+    except LockedError as error:
+        raise UsageError(f"{sweep.folder}: another process is running this sweep") from error
+    failures = {
+        trial.id: read_error(sweep.trial_folder(trial)) or "did not run"
+        for trial in sweep.trials
+        if read_row(sweep.trial_folder(trial)) is None
+    }
+    return Outcome(len(sweep.trials) - len(failures), failures)
+
+
+def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
+    pending = []
+    for trial in sweep.trials:
+        if (row := read_row(sweep.trial_folder(trial))) is not None:
+            board.mark_done(trial.id, row, quiet=True)
+        else:
+            pending.append(trial)
+    if not pending:
+        return
+    if address is None:
+        check_local_resources(sweep.resources)
+    with _ray(address), board:
+        _check_cluster_resources(sweep.resources)
+        _tune(sweep, pending, board)
+
+
+def check_local_resources(resources: ResourceOptions) -> None:
+    """Refuse trials that this machine can never hold, before anything starts.
+
+    Raises:
+        UsageError: with the numbers.
+    """
+    cpus = float(len(os.sched_getaffinity(0)))
+    _check(resources, cpus, float(torch.cuda.device_count()), "this machine")
+
+
+def cluster_has_gpus(address: str) -> bool:
+    """Whether the Ray cluster at an address has GPUs now."""
+    with _ray(address):
+        return _cluster_resources().get("GPU", 0.0) > 0
+
+
+def _cluster_resources() -> dict[str, float]:
+    import ray
+
+    return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _check_cluster_resources(resources: ResourceOptions) -> None:
+    have = _cluster_resources()
+    _check(resources, have.get("CPU", 0.0), have.get("GPU", 0.0), "the Ray cluster")
+
+
+def _check(r: ResourceOptions, cpus: float, gpus: float, place: str) -> None:
+    for kind, each, have in (("CPU", r.cpus_per_worker, cpus), ("GPU", r.gpus_per_worker, gpus)):
+        need = r.workers_per_trial * each
+        if need > have:
+            raise UsageError(
+                f"a trial of this sweep asks for {r.workers_per_trial} worker(s) x {each:g} {kind} "
+                f"= {need:g} {kind}; {place} has {have:g}. Choose another --profile, or lower "
+                "resources in the search space"
+            )
+
+
+@contextlib.contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    os.environ.update(
+        {k: v for k, v in _ENVIRONMENT.items() if k not in os.environ}
+        | ({} if address else {k: v for k, v in _LOCAL_ENVIRONMENT.items() if k not in os.environ})
+    )
+    import ray
+
+    if address is None:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # Nothing large travels through the object store: data and checkpoints are files.
+            object_store_memory=200 * 1024**2,
+        )
+    else:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _tune(sweep: Sweep, pending: list[Trial], board: Board) -> None:
+    from ray import tune
+
+    from kod_bench.sweeps.watcher import Watcher
+
+    resources = sweep.resources
+    scratch = sweep.folder / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    if resources.workers_per_trial == 1:
+        request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+        concurrent = None
+    else:
+        # The trial itself only waits for its workers, which Train places; a CPU for it beside
+        # theirs would deadlock a machine that has just enough for them.
+        request = {"node:__internal_head__": 0.001}
+        concurrent = _concurrent_groups(sweep)
+    tuner = tune.Tuner(
+        tune.with_resources(_run_on_ray, request),
+        param_space={
+            "id": tune.grid_search([trial.id for trial in pending]),
+            "sweep": str(sweep.folder.resolve()),
+        },
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,  # importing torch costs seconds: once per process, not per trial
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch.resolve()),
+            verbose=0,
+            callbacks=[Watcher(sweep, board)],
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _concurrent_groups(sweep: Sweep) -> int:
+    """How many trials' worker groups fit at once, so that none waits half-placed for another."""
+    have, r = _cluster_resources(), sweep.resources
+    fits = [
+        have.get(kind, 0.0) // (r.workers_per_trial * each)
+        for kind, each in (("CPU", r.cpus_per_worker), ("GPU", r.gpus_per_worker))
+        if each
+    ]
+    return max(1, int(min(fits)))
+
+
+def _run_on_ray(config: dict[str, str]) -> None:
+    """The Tune trainable: finds its trial in the plan and runs it."""
+    from ray import tune
+
+    sweep, trial = _planned(config)
+    torch.set_num_threads(sweep.resources.cpus_per_worker)
+
+    def report(status: Status) -> None:
+        tune.report({"status": status.to_json()})
+
+    run_trial(sweep, trial, report, train_first=_train_workers)
+
+
+def _train_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
+    """Train a trial with several workers, to its last checkpoint."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    report(Status("starting"))
+    r = sweep.resources
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"id": trial.id, "sweep": str(sweep.folder)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=r.workers_per_trial,
+            use_gpu=r.gpus_per_worker > 0,
+            resources_per_worker={
+                "CPU": r.cpus_per_worker,
+                **({"GPU": r.gpus_per_worker} if r.gpus_per_worker else {}),
+            },
+        ),
+        run_config=ray.train.RunConfig(
+            name=trial.id,
+            storage_path=str(sweep.folder / "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=1),
+            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        # The first worker's own words, not Ray's account of the group.
+        first = error.worker_failures[min(error.worker_failures)]
+        raise RuntimeError(_innermost_message(first)) from error
+
+
+def _worker(config: dict[str, str]) -> None:
+    """What each Train worker runs."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    sweep, trial = _planned(config)
+    torch.set_num_threads(sweep.resources.cpus_per_worker)
+
+    def report(status: Status) -> None:
+        ray.train.report({"status": status.to_json()})
+
+    train_trial(sweep, trial, report, get_device())
+
+
+def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
+    sweep = open_sweep(Path(config["sweep"]))
+    return sweep, next(trial for trial in sweep.trials if trial.id == config["id"])
+
+
+def _innermost_message(error: BaseException) -> str:
+    cause: BaseException = error
+    while (inner := cause.__cause__ or getattr(cause, "cause", None)) is not None:
+        cause = inner
+    return one_line(cause)

@@ -1,0 +1,119 @@
+"""From a search space's name to a sweep on disk that is ready to run."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from kod_bench.data import load_dataset
+from kod_bench.diffusion import PROCESSES
+from kod_bench.errors import UsageError
+from kod_bench.networks import make_network, parameter_count
+from kod_bench.results import provenance
+from kod_bench.sweeps.outputs import REAL_FILE
+from kod_bench.sweeps.plan import Sweep, Trial, create_sweep, make_trials
+from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
+from kod_bench.sweeps.space import find_space, load_space
+from kod_bench.sweeps.trial import GRID_IMAGES, write_grid
+
+
+def prepare_sweep(
+    name: str,
+    *,
+    profile: str,
+    data_dir: Path | None,
+    results_dir: Path,
+    seeds: Sequence[int] | None,
+    address: str | None,
+    say: Callable[[str], None],
+) -> Sweep:
+    """Validate everything that can be known before Ray starts, then write the plan.
+
+    Args:
+        name: of a search space, or a path to one.
+        profile: one of the space's profiles, or "auto".
+        data_dir: folder of images; None for the built-in generator.
+        results_dir: where sweeps are kept.
+        seeds: in place of the space's own.
+        address: of a running cluster, None for this machine.
+        say: receives lines about what is being done.
+
+    Raises:
+        UsageError: with one line, if any of it cannot work.
+        kod_bench.data.DataError: likewise, for the images.
+    """
+    path = find_space(name)
+    if profile == "auto":
+        profile = "cluster" if _has_gpus(address) else "laptop"
+        say(f"profile {profile} (auto)")
+    space = load_space(path, profile)
+    if seeds is not None:
+        space = space.model_copy(
+            update={"options": space.options.model_copy(update={"seeds": tuple(seeds)})}
+        )
+    dataset = load_dataset(space.options.dataset, data_dir, progress=_sparing(say))
+    for warning in dataset.warnings:
+        say(f"warning: {warning}")
+    say(f"data: {dataset.name}: {dataset.description}")
+    trials = make_trials(space, dataset.content_hash)
+    _check_networks(path, trials, dataset.train.shape[1])
+    if address is None:
+        check_local_resources(space.options.resources)
+    sweep = create_sweep(
+        space,
+        trials,
+        results_dir=results_dir,
+        data_dir=data_dir,
+        provenance=provenance.collect(),
+    )
+    write_grid(sweep.folder / REAL_FILE, dataset.test[:GRID_IMAGES])
+    say(f"sweep {sweep.folder}: {len(trials)} trials from {path}")
+    return sweep
+
+
+def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:
+    """Pass on a line only if the last one is some seconds old: quick work goes unmentioned."""
+    last = time.monotonic()
+
+    def progress(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= interval:
+            last = time.monotonic()
+            say(line)
+
+    return progress
+
+
+def _has_gpus(address: str | None) -> bool:
+    return torch.cuda.is_available() if address is None else cluster_has_gpus(address)
+
+
+def _check_networks(path: Path, trials: Sequence[Trial], channels: int) -> None:
+    """Build every distinct network without memory; refuse sizes that do not fit together.
+
+    Models are compared at equal size: beyond one percent, the table would compare networks.
+    """
+    counts: dict[tuple[str, int], int] = {}
+    for trial in trials:
+        key = (trial.model, trial.steps)
+        if key in counts:
+            continue
+        try:
+            with torch.device("meta"):
+                network = make_network(
+                    periodic=PROCESSES[trial.process].periodic,
+                    channels=channels,
+                    image_size=trial.dataset_options.image_size,
+                    steps=trial.steps,
+                    **trial.network_options.model_dump(),
+                )
+        except ValueError as error:
+            raise UsageError(f"{path}: network: {error}") from error
+        counts[key] = parameter_count(network)
+    small, large = min(counts.values()), max(counts.values())
+    if large > 1.01 * small:
+        raise UsageError(
+            f"{path}: network: the compared models differ in size by more than 1 % "
+            f"({small} to {large} parameters); widen the network"
+        )

@@ -1,0 +1,273 @@
+"""Search spaces: what a study varies, read from YAML and validated before anything runs."""
+
+import difflib
+import inspect
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from kod_bench.data import DatasetOptions
+from kod_bench.diffusion import PROCESSES
+from kod_bench.errors import UsageError
+from kod_bench.evaluation import EXTRACTORS
+from kod_bench.sweeps.yaml_file import load_yaml
+
+Count = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkOptions(_Section):
+    """The U-Net that all models of a study share; see `kod_bench.networks.UNet`."""
+
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = ()
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingSection(_Section):
+    """The optimiser; see `kod_bench.training.TrainingOptions`."""
+
+    iterations: Count
+    batch_size: Count = 128
+    learning_rate: PositiveFloat = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[int, Field(ge=0)] = 100
+    gradient_clip: PositiveFloat = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    checkpoint_every: Count = 1000
+    log_every: Count = 50
+
+
+class EvaluationOptions(_Section):
+    """How a trained model is scored."""
+
+    features: Literal[tuple(EXTRACTORS)] = "efficientnet-lite0"  # type: ignore[valid-type]
+    samples: Annotated[int, Field(ge=2)] = 2048
+    references: Annotated[int, Field(ge=2)] = 2048
+    batch_size: Count = 128
+
+
+class ResourceOptions(_Section):
+    """What one trial occupies. More than one worker means DDP under Ray Train."""
+
+    workers_per_trial: Count = 1
+    cpus_per_worker: Count = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+
+
+class StudyOptions(_Section):
+    """Everything but the models: one profile of a search space, resolved."""
+
+    name: Name
+    description: str = ""
+    dataset: DatasetOptions
+    network: NetworkOptions = NetworkOptions()
+    training: TrainingSection
+    evaluation: EvaluationOptions = EvaluationOptions()
+    resources: ResourceOptions = ResourceOptions()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+
+
+class ModelVariant(_Section):
+    """One point of a model's grid."""
+
+    label: str
+    process: str
+    steps: int
+    parameters: dict[str, Any]
+
+
+class SearchSpace(_Section):
+    """A resolved search space: options of one profile, and every model at every grid point."""
+
+    options: StudyOptions
+    variants: tuple[ModelVariant, ...]
+    profile: str
+    source: str
+
+
+def find_space(name: str) -> Path:
+    """Find a search space: as a path, in ``./search_spaces/``, then among the shipped ones.
+
+    Raises:
+        UsageError: if there is none; the message lists the known names.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise UsageError(f"{name}: no such search space file")
+    shipped = _shipped_spaces()
+    for folder in (Path("search_spaces"), shipped):
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    known = sorted({p.stem for f in (Path("search_spaces"), shipped) for p in f.glob("*.yaml")})
+    raise UsageError(
+        f"unknown search space {name!r}; known: {', '.join(known) or 'none'}, or a path to a YAML"
+    )
+
+
+def load_space(path: Path, profile: str) -> SearchSpace:
+    """Read and validate a search space, with one of its profiles laid over it.
+
+    Every profile is validated, not only the chosen one: a space with a mistake in the profile
+    that runs next week is refused today.
+
+    Raises:
+        UsageError: with the file, the key's path and what is allowed.
+    """
+    document = load_yaml(path)
+    profiles = document.pop("profiles", {"default": {}})
+    models = document.pop("models", None)
+    if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
+        raise UsageError(f"{path}: profiles: must map names to sections of the search space")
+    if profile not in profiles:
+        raise UsageError(
+            f"{path}: no profile {profile!r}; the file has: {', '.join(map(str, profiles))}"
+        )
+    options = {
+        name: _validate_options(path, document, f"profiles.{name}", overrides)
+        for name, overrides in profiles.items()
+    }
+    return SearchSpace(
+        options=options[profile],
+        variants=tuple(_variants(path, models)),
+        profile=profile,
+        source=str(path),
+    )
+
+
+def _shipped_spaces() -> Path:
+    packaged = Path(str(files("kod_bench") / "search_spaces"))
+    # In an editable install the folder stands beside the package, where the wheel copies it from.
+    return packaged if packaged.is_dir() else packaged.parent.parent / "search_spaces"
+
+
+def _validate_options(
+    path: Path, document: Mapping[str, Any], prefix: str, overrides: Mapping[str, Any]
+) -> StudyOptions:
+    merged = _merge(document, overrides)
+    try:
+        # JSON in strict mode: no "50" for 50, no true for 1, but a list where a tuple is meant.
+        return StudyOptions.model_validate_json(json.dumps(merged, default=str), strict=True)
+    except ValidationError as error:
+        where, message = _first_error(error, StudyOptions)
+        if _contains(overrides, where):
+            where = (prefix, *where)
+        raise UsageError(f"{path}: {_dotted(where)}: {message}") from error
+
+
+def _variants(path: Path, models: Any) -> Iterator[ModelVariant]:
+    if not isinstance(models, dict) or not models:
+        raise UsageError(f"{path}: models: must name at least one model")
+    for name, section in models.items():
+        where = f"{path}: models.{name}"
+        if not isinstance(section, dict):
+            raise UsageError(f"{where}: must be a mapping with the key 'process'")
+        process = section.get("process")
+        if process not in PROCESSES:
+            raise UsageError(
+                f"{where}.process: {process!r} is not a process; known: {', '.join(PROCESSES)}"
+            )
+        fixed = {key: value for key, value in section.items() if key != "process"}
+        axes = {k: _grid(f"{where}.{k}", v) for k, v in fixed.items() if isinstance(v, dict)}
+        for point in itertools.product(*axes.values()):
+            chosen = dict(zip(axes, point, strict=True))
+            yield _variant(where, str(name), process, fixed | chosen, chosen)
+
+
+def _variant(
+    where: str, name: str, process: str, values: dict[str, Any], chosen: dict[str, Any]
+) -> ModelVariant:
+    model = parameters_model(process)
+    try:
+        parameters = model.model_validate_json(json.dumps(values, default=str), strict=True)
+        resolved = parameters.model_dump(mode="json")
+        steps = resolved.pop("steps")
+        # Ranges are the process's own business: it is built once, and refuses what it must.
+        PROCESSES[process](shape=(1, 8, 8), steps=steps, **parameters.model_dump(exclude={"steps"}))
+    except ValidationError as error:
+        location, message = _first_error(error, model)
+        raise UsageError(f"{where}.{_dotted(location)}: {message}") from error
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    extra = [f"{k}={v}" for k, v in chosen.items() if k != "steps"]
+    return ModelVariant(
+        label=" ".join([name, *extra]), process=process, steps=steps, parameters=resolved
+    )
+
+
+def parameters_model(process: str) -> type[BaseModel]:
+    """The parameters of a process, read off its constructor's signature.
+
+    One place says what a process takes: its constructor. Unknown names and wrong types in a
+    search space are refused by the model made from it here.
+    """
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(PROCESSES[process]).parameters.items():
+        if name != "shape":
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (parameter.annotation, default)
+    return create_model(f"{process}Parameters", __base__=_Section, **fields)
+
+
+def _grid(where: str, value: dict[Any, Any]) -> list[Any]:
+    if set(value) != {"grid"} or not isinstance(value["grid"], list) or not value["grid"]:
+        raise UsageError(f"{where}: must be a value or {{grid: [value, ...]}}")
+    if len({json.dumps(v, default=str) for v in value["grid"]}) < len(value["grid"]):
+        raise UsageError(f"{where}.grid: a value is given twice")
+    return value["grid"]
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _contains(document: Mapping[str, Any], where: tuple[str | int, ...]) -> bool:
+    node: Any = document
+    for key in where:
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _first_error(
+    error: ValidationError, model: type[BaseModel]
+) -> tuple[tuple[str | int, ...], str]:
+    # A misspelt key before the key that it leaves missing.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    where = first["loc"]
+    if first["type"] == "missing":
+        return where, "this key is required"
+    if first["type"] != "extra_forbidden":
+        return where, f"{first['input']!r} is not allowed: {first['msg']}"
+    section: Any = model
+    for key in where[:-1]:
+        section = section.model_fields[key].annotation
+    allowed = list(section.model_fields)
+    close = difflib.get_close_matches(str(where[-1]), allowed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return where, f"unknown key; {hint}allowed: {', '.join(allowed)}"
+
+
+def _dotted(where: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, where))

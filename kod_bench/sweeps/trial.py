@@ -1,0 +1,378 @@
+"""One trial, from data to row. Knows nothing of Ray: it is handed how to report and to train."""
+
+import json
+import logging
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+from kod_bench.data import ImageDataset, load_dataset
+from kod_bench.diffusion import DiffusionProcess, circle, make_process, sample
+from kod_bench.evaluation import Reference, fid, kid, make_extractor
+from kod_bench.networks import make_network, parameter_count
+from kod_bench.results import Row, provenance, read_row, write_row
+from kod_bench.sweeps.locks import exclusive_lock
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
+from kod_bench.training import (
+    CheckpointStore,
+    History,
+    Progress,
+    TrainedModel,
+    TrainingOptions,
+    derive_seed,
+    pick_device,
+    train,
+)
+
+ERROR_FILE = "error.json"
+HISTORY_FILE = "history.jsonl"
+GRID_FILE = "samples.png"
+LOG_FILE = "log.txt"
+CHECKPOINTS = "checkpoints"
+
+#: A killed driver leaves its workers alive for some seconds; their trials are waited for.
+LOCK_PATIENCE_SECONDS = 60.0
+GRID_IMAGES = 64
+
+#: References are chosen, and the noise floor computed, equally in all trials of all sweeps.
+REFERENCE_SEED = 0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a running trial says of itself. `done` of `total` counts the phase's own steps."""
+
+    phase: str  # preparing, training, sampling or scoring
+    done: int = 0
+    total: int = 0
+    loss: float | None = None
+    speed: float | None = None  # steps of the phase per second
+    seconds_left: float | None = None  # of the phase
+
+    def to_json(self) -> str:
+        """As Ray carries it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Status":
+        """Invert `to_json`."""
+        return cls(**json.loads(text))
+
+
+Report = Callable[[Status], None]
+TrainFunction = Callable[[Sweep, Trial, Report], None]
+
+
+class DataChangedError(RuntimeError):
+    """The images on disk are not those the sweep was planned on."""
+
+
+def run_trial(sweep: Sweep, trial: Trial, report: Report, *, train_first: TrainFunction) -> Row:
+    """Train, sample, score, and write the trial's row, continuing what an earlier attempt left.
+
+    Args:
+        sweep: where the trial belongs.
+        trial: what to run.
+        report: called with the trial's status as it changes.
+        train_first: trains to the last checkpoint in other processes; for a trial of several
+            workers. Afterwards this process finds nothing left to train.
+
+    Returns:
+        The row, which is in the trial's folder by then.
+
+    Raises:
+        Exception: whatever went wrong, after ``error.json`` has been written.
+    """
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS), _trial_log(folder):
+        if (row := read_row(folder)) is not None:
+            return row
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+        try:
+            _log.info("started on %s, process %d", socket.gethostname(), os.getpid())
+            if trial.workers > 1:
+                train_first(sweep, trial, report)
+            row = _compute_row(sweep, trial, report)
+            write_row(folder, row)
+            CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
+            _log.info("done: KID %.4g, FID %.4g", row.kid, row.fid)
+        except Exception as error:
+            _log.exception("failed")
+            write_error(folder, error)
+            raise
+        return row
+
+
+def train_trial(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> TrainedModel:
+    """Train the trial's model in this process, which may be one of several DDP workers."""
+    return _train(sweep, trial, _load(sweep, trial), report, device)
+
+
+def write_error(folder: Path, error: BaseException) -> None:
+    """Record why a trial failed, unless the disk refuses that too."""
+    record = {
+        "error": one_line(error),
+        "type": type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+        "host": socket.gethostname(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{ERROR_FILE}.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(record, indent=2))
+        temporary.replace(folder / ERROR_FILE)
+    except OSError:
+        _log.exception("the error could not be recorded")
+
+
+def read_error(folder: Path) -> str | None:
+    """The reason an earlier attempt failed, in one line; None if none is recorded."""
+    try:
+        return str(json.loads((folder / ERROR_FILE).read_text())["error"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{ERROR_FILE} cannot be read"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks, named by its type if it has none."""
+    message = " ".join(str(error).split())
+    return message or type(error).__name__
+
+
+def _load(sweep: Sweep, trial: Trial) -> ImageDataset:
+    dataset = load_dataset(trial.dataset_options, sweep.data_dir)
+    if dataset.content_hash != trial.data_hash:
+        raise DataChangedError(
+            f"the images in {sweep.data_dir or 'the built-in generator'} have changed since the "
+            f"sweep was planned (hash {dataset.content_hash}, planned {trial.data_hash}); "
+            "start a new sweep, or put the images back"
+        )
+    return dataset
+
+
+def _process(trial: Trial, dataset: ImageDataset) -> DiffusionProcess:
+    _, channels, height, width = dataset.train.shape
+    return make_process(
+        trial.process, shape=(channels, height, width), steps=trial.steps, **trial.parameters
+    )
+
+
+def initial_network(trial: Trial, periodic: bool, channels: int) -> nn.Module:
+    """The trial's network with its seed's initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(trial.seed, "network"))
+        return make_network(
+            periodic=periodic,
+            channels=channels,
+            image_size=trial.dataset_options.image_size,
+            steps=trial.steps,
+            **trial.network_options.model_dump(),
+        )
+
+
+def _train(
+    sweep: Sweep, trial: Trial, dataset: ImageDataset, report: Report, device: torch.device
+) -> TrainedModel:
+    folder = sweep.trial_folder(trial)
+    process = _process(trial, dataset)
+
+    def on_progress(progress: Progress) -> None:
+        left = (progress.iterations - progress.iteration) / progress.iterations_per_second
+        report(
+            Status(
+                "training",
+                progress.iteration,
+                progress.iterations,
+                progress.loss,
+                progress.iterations_per_second,
+                left,
+            )
+        )
+
+    def history(keep_up_to: int) -> History:
+        return History(folder / HISTORY_FILE, keep_up_to)
+
+    return train(
+        process,
+        initial_network(trial, process.periodic, dataset.train.shape[1]),
+        dataset.train,
+        TrainingOptions(**trial.training_section.model_dump()),
+        seed=trial.seed,
+        device=device,
+        checkpoints=CheckpointStore(folder / CHECKPOINTS),
+        history=history,
+        on_progress=on_progress,
+    )
+
+
+def _compute_row(sweep: Sweep, trial: Trial, report: Report) -> Row:
+    folder = sweep.trial_folder(trial)
+    device = pick_device()
+    report(Status("preparing"))
+    dataset = _load(sweep, trial)
+    process = _process(trial, dataset)
+    model = _train(sweep, trial, dataset, report, device)
+    _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
+
+    began = time.monotonic()
+    images = _draw_samples(process, model.network, trial, report, device)
+    sampling_seconds = time.monotonic() - began
+    _log.info("sampled: %d images in %.1f s", len(images), sampling_seconds)
+    write_grid(folder / GRID_FILE, images[:GRID_IMAGES])
+
+    report(Status("scoring"))
+    began = time.monotonic()
+    options = trial.evaluation_options
+    extractor = make_extractor(options.features, device)
+    reference = Reference.load(
+        train=dataset.train,
+        test=dataset.test,
+        sample_count=options.samples,
+        reference_count=options.references,
+        seed=REFERENCE_SEED,
+        extractor=extractor,
+        folder=sweep.folder / "cache",
+    )
+    features = extractor(images)
+    kid_score = kid(features, reference.features, REFERENCE_SEED)
+    fid_score = fid(features, reference.features)
+    evaluation_seconds = time.monotonic() - began
+
+    code = provenance.collect()
+    return Row(
+        space=sweep.space,
+        sweep=sweep.name,
+        trial=trial.id,
+        model=trial.model,
+        process=trial.process,
+        steps=trial.steps,
+        seed=trial.seed,
+        config=trial.config,
+        config_hash=trial.config_hash,
+        dataset=dataset.name,
+        data_hash=dataset.content_hash,
+        image_size=dataset.train.shape[-1],
+        channels=dataset.train.shape[1],
+        train_count=len(dataset.train),
+        parameters=parameter_count(model.network),
+        iterations=trial.training_section.iterations,
+        batch_size=trial.training_section.batch_size,
+        workers=trial.workers,
+        loss=model.loss,
+        training_seconds=model.seconds,
+        resumed_from=model.resumed_from,
+        network_evaluations=process.steps,
+        sampling_seconds=sampling_seconds,
+        order_parameter=_order_parameter(process, images),
+        kid=kid_score,
+        fid=fid_score,
+        kid_real=reference.kid_real,
+        fid_real=reference.fid_real,
+        features=extractor.name,
+        sample_count=len(images),
+        reference_count=len(reference.features),
+        reference_hash=reference.content_hash,
+        evaluation_seconds=evaluation_seconds,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=code.version,
+        git_commit=code.git_commit,
+        git_dirty=code.git_dirty,
+        packages=code.packages,
+        hostname=code.hostname,
+    )
+
+
+def _draw_samples(
+    process: DiffusionProcess,
+    network: nn.Module,
+    trial: Trial,
+    report: Report,
+    device: torch.device,
+) -> Tensor:
+    """Draw the trial's samples: (N, C, H, W) uint8 on the CPU."""
+    options = trial.evaluation_options
+    # Every batch has its own stream: the first images do not depend on how many follow.
+    sizes = [
+        min(options.batch_size, options.samples - first)
+        for first in range(0, options.samples, options.batch_size)
+    ]
+    total = len(sizes) * process.steps
+    began = reported = time.monotonic()
+    parts = []
+    for index, size in enumerate(sizes):
+
+        def on_step(step: int, _: Tensor, index: int = index) -> None:
+            nonlocal reported
+            now = time.monotonic()
+            if now - reported < 1.0:
+                return
+            reported = now
+            done = index * process.steps + process.steps - step
+            speed = done / (now - began)
+            report(Status("sampling", done, total, None, speed, (total - done) / speed))
+
+        generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", index))
+        images = sample(process, network, size, generator, on_step)
+        parts.append(to_bytes(images).cpu())
+    return torch.cat(parts)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, rounded. Refuses values that are not finite."""
+    if not images.isfinite().all():
+        raise FloatingPointError("the samples are not finite; the model has diverged")
+    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
+    if not process.periodic:
+        return None
+    phases = process.encode(images.float() / 127.5 - 1.0)
+    return float(circle.order_parameter(phases).mean())
+
+
+def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:
+    """Write images as a square PNG grid, enlarged by whole factors to at least `min_side`."""
+    columns = max(1, math.ceil(math.sqrt(len(images))))
+    scale = max(1, math.ceil(min_side / (columns * images.shape[-1])))
+    enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    grid = make_grid(enlarged, nrow=columns, padding=2 * scale, pad_value=128)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+@contextmanager
+def _trial_log(folder: Path) -> Iterator[None]:
+    """Send this package's log messages to the trial's log file."""
+    handler = logging.FileHandler(folder / LOG_FILE)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("kod_bench")
+    previous = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(previous)
+        handler.close()

@@ -1,0 +1,48 @@
+"""Carries what Tune learns of its trials to the board."""
+
+from typing import Any
+
+from ray import tune
+
+from kod_bench.results import read_row
+from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.plan import Sweep
+from kod_bench.sweeps.trial import Status, read_error, write_error
+
+
+class Watcher(tune.Callback):
+    """A Tune callback, called in the driver.
+
+    Args:
+        sweep: where the trials' folders are.
+        board: shows them.
+    """
+
+    def __init__(self, sweep: Sweep, board: Board) -> None:
+        self._sweep = sweep
+        self._board = board
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore that never happens here; a terminal cannot be.
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """The trial reported its status."""
+        if "status" in result:
+            self._board.update(trial.config["id"], Status.from_json(result["status"]))
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """The trial returned."""
+        row = read_row(self._sweep.trials_folder / trial.config["id"])
+        if row is not None:
+            self._board.mark_done(trial.config["id"], row)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """The trial raised, or its process died."""
+        folder = self._sweep.trials_folder / trial.config["id"]
+        if read_error(folder) is None:
+            lost = RuntimeError("its process ended without a word: killed, or out of memory")
+            write_error(folder, lost)
+        self._board.mark_failed(trial.config["id"], str(read_error(folder)))

@@ -1,0 +1,215 @@
+"""Sweeps as their user runs them: real data, real training, real Ray, in processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.conftest import Command
+
+TRIALS = 3
+
+
+def only_sweep(results: Path) -> Path:
+    (path,) = results.glob("tiny/*/sweep.yaml")
+    return path.parent
+
+
+def row_files(sweep: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in sweep.glob("trials/*/row.parquet")}
+
+
+def wait_for(condition, what: str, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def edit(space: Path, old: str, new: str) -> None:
+    text = space.read_text()
+    assert old in text
+    space.write_text(text.replace(old, new))
+
+
+def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    done = kod_bench("sweep", tiny_space, "--results-dir", results)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # Ray is silent
+    sweep = only_sweep(results)
+
+    for trial in row_files(sweep):
+        folder = sweep / "trials" / trial
+        (row,) = pq.read_table(folder / "row.parquet").to_pylist()
+        assert row["dataset"] == "fingerprints-synthetic"
+        assert (row["sample_count"], row["reference_count"]) == (16, 32)
+        assert row["features"].startswith("efficientnet-lite0@")
+        assert row["resumed_from"] == 0
+        assert row["network_evaluations"] == row["steps"]
+        assert 0 < row["loss"] < 5
+        assert row["kid_real"] < row["kid"]
+        assert json.loads(row["config"])["seed"] == 0
+        assert Image.open(folder / "samples.png").size[0] >= 64
+        losses = [json.loads(line) for line in (folder / "history.jsonl").open()]
+        assert [r["iteration"] for r in losses] == list(range(5, 41, 5))
+        assert [p.name for p in (folder / "checkpoints").iterdir()] == ["iteration-00000040.pt"]
+        assert "done: KID" in (folder / "log.txt").read_text()
+    assert len(row_files(sweep)) == TRIALS
+
+    table = (sweep / "report" / "comparison.md").read_text()
+    assert table.strip() in done.stdout
+    for part in ("real versus real", "kuramoto-local", "ddpm", "3 of 3 trials"):
+        assert part in table
+    Image.open(sweep / "report" / "samples.png").verify()
+    assert not (sweep / "ray").exists()
+
+    before = row_files(sweep)
+    status = kod_bench("status", "--results-dir", results)
+    assert "not running; 3 done" in status.stdout
+    report = kod_bench("report", sweep, "--markdown")
+    assert report.stdout.strip() == table.strip()
+    terminal = kod_bench("report", sweep)
+    assert "real versus real" in terminal.stdout
+    assert max(map(len, terminal.stdout.splitlines()[:12])) <= 80
+    again = kod_bench("resume", "--results-dir", results)
+    assert again.returncode == 0
+    assert row_files(sweep) == before
+
+
+def test_a_killed_sweep_is_finished_by_resume(
+    kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
+) -> None:
+    edit(tiny_space, "iterations: 40", "iterations: 400")
+    edit(tiny_space, "steps: {grid: [4, 8]}", "steps: {grid: [4, 8, 16, 32]}")
+    results = tmp_path / "results"
+    driver = subprocess.Popen(
+        [*command, "sweep", str(tiny_space), "--results-dir", str(results)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: any(results.glob("tiny/*/trials/*/row.parquet")), "a finished trial")
+        sweep = only_sweep(results)
+
+        def interrupted() -> list[Path]:
+            """Unfinished trials that have something to continue from."""
+            folders = {p.parent.parent for p in sweep.glob("trials/*/checkpoints/*.pt")}
+            return [f for f in folders if not (f / "row.parquet").exists()]
+
+        wait_for(interrupted, "a checkpoint of another trial")
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    finished = row_files(sweep)
+    assert 1 <= len(finished) < 5
+
+    done = kod_bench("resume", "--results-dir", results)
+    assert done.returncode == 0, done.stderr
+    after = row_files(sweep)
+    assert len(after) == 5
+    assert {trial: after[trial] for trial in finished} == finished
+    resumed = [
+        pq.read_table(sweep / "trials" / trial / "row.parquet").to_pylist()[0]["resumed_from"]
+        for trial in after
+        if trial not in finished
+    ]
+    assert max(resumed) >= 10
+    assert "5 of 5 trials" in done.stdout
+    for trial in after:
+        records = [json.loads(x) for x in (sweep / "trials" / trial / "history.jsonl").open()]
+        assert [r["iteration"] for r in records] == list(range(5, 401, 5))
+
+
+def test_a_failed_trial_stops_no_other_and_is_retried(
+    kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
+) -> None:
+    edit(tiny_space, "iterations: 40", "iterations: 200")
+    results = tmp_path / "results"
+    driver = subprocess.Popen(
+        [*command, "sweep", str(tiny_space), "--results-dir", str(results)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(lambda: any(results.glob("tiny/*/trials/*/checkpoints/*.pt")), "a checkpoint")
+        sweep = only_sweep(results)
+        victim = next(iter(sweep.glob("trials/*/checkpoints/*.pt"))).parent.parent
+        (process,) = re.findall(r"process (\d+)", (victim / "log.txt").read_text())
+        os.kill(int(process), signal.SIGKILL)
+        out, err = driver.communicate(timeout=200)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == 1
+    reason = "its process ended without a word: killed, or out of memory"
+    assert f"failed {victim.name}: {reason}" in err
+    assert "retry with: kod-bench resume" in err
+    assert len(row_files(sweep)) == TRIALS - 1
+    assert "2 of 3 trials" in out
+    status = kod_bench("status", sweep)
+    assert f"failed {victim.name}: {reason}" in status.stdout
+
+    retried = kod_bench("resume", sweep)
+    assert retried.returncode == 0, retried.stderr
+    assert victim.name in row_files(sweep)
+    assert not (victim / "error.json").exists()
+
+
+def test_a_diverging_model_says_so(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
+    edit(tiny_space, "iterations: 40", "iterations: 200, learning_rate: 1e6, gradient_clip: 1e9")
+    edit(tiny_space, "  kuramoto-local: {process: kuramoto, coupling: local, pool_size: 32, steps: 4}\n", "")  # fmt: skip  # noqa: E501
+    edit(tiny_space, "steps: {grid: [4, 8]}", "steps: 4")
+    done = kod_bench("sweep", tiny_space, "--results-dir", tmp_path / "results")
+    assert done.returncode == 1
+    (line, _) = done.stderr.splitlines()
+    assert re.search(r"failed ddpm-T4-\S+: loss (is|exploded to) \S+ at iteration \d+", line)
+    error = json.loads(next((tmp_path / "results").glob("tiny/*/trials/*/error.json")).read_text())
+    assert error["type"] == "DivergedError"
+    assert "Traceback" in error["traceback"]
+
+
+def test_a_trial_of_two_workers(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
+    edit(tiny_space, "steps: {grid: [4, 8]}", "steps: 4")
+    edit(tiny_space, "  laptop: {}", "  laptop: {resources: {workers_per_trial: 2}}")
+    results = tmp_path / "results"
+    done = kod_bench("sweep", tiny_space, "--results-dir", results)
+    assert done.returncode == 0, done.stderr
+    sweep = only_sweep(results)
+    assert len(row_files(sweep)) == 2
+    for trial in row_files(sweep):
+        (row,) = pq.read_table(sweep / "trials" / trial / "row.parquet").to_pylist()
+        assert (row["workers"], row["batch_size"]) == (2, 8)
+        records = [json.loads(x) for x in (sweep / "trials" / trial / "history.jsonl").open()]
+        assert [r["iteration"] for r in records] == list(range(5, 41, 5))
+
+
+def test_two_drivers_do_not_run_one_sweep(
+    kod_bench: Command, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kod_bench.results import provenance
+    from kod_bench.sweeps.locks import exclusive_lock
+    from kod_bench.sweeps.plan import create_sweep, make_trials
+    from kod_bench.sweeps.space import load_space
+
+    space = load_space(tiny_space, "laptop")
+    sweep = create_sweep(
+        space,
+        make_trials(space, "hash"),
+        results_dir=tmp_path,
+        data_dir=None,
+        provenance=provenance.collect(),
+    )
+    with exclusive_lock(sweep.folder / "lock", 0):
+        done = kod_bench("resume", sweep.folder)
+        assert "running; 3 waiting" in kod_bench("status", sweep.folder).stdout
+    assert done.returncode == 2
+    assert "another process is running this sweep" in done.stderr

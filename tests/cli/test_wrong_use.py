@@ -1,0 +1,150 @@
+"""Wrong use ends with one line on stderr and status 2, before Ray starts."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kod_bench.cli import main as cli
+from kod_bench.sweeps import runner
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in this process; Ray must not be reached."""
+
+    def unreachable(*_: object) -> None:
+        pytest.fail("Ray was started")
+
+    monkeypatch.setattr(runner, "_ray", unreachable)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kod-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def assert_one_line(result: tuple[int, str, str], *parts: str) -> None:
+    code, _, err = result
+    assert code == 2
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    for part in parts:
+        assert part in err
+
+
+def edited(space: Path, old: str, new: str) -> Path:
+    text = space.read_text()
+    assert old in text
+    space.write_text(text.replace(old, new))
+    return space
+
+
+def test_unknown_search_space(run: Run) -> None:
+    assert_one_line(run("sweep", "fingerprint"), "unknown search space", "fingerprints")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("image_size: 16", "image_sze: 16", "dataset.image_sze: unknown key"),
+        ("batch_size: 8", "batch_size: eight", "training.batch_size: 'eight' is not allowed"),
+        ("pool_size: 32, steps: 4", "steps: 0", "models.kuramoto-local: steps must be"),
+        ("multipliers: [1, 2]", "multipliers: [1, 1, 1, 1, 1, 1]", "divisible by 32, got 16"),
+        ("warmup: 5}", "warmup: 5}\nresources: {workers_per_trial: 999}", "asks for 999 worker(s)"),
+        ("warmup: 5}", "warmup: 5}\nresources: {gpus_per_worker: 64}", "64 GPU"),
+    ],
+)
+def test_mistakes_in_a_space(run: Run, tiny_space: Path, old: str, new: str, part: str) -> None:
+    assert_one_line(run("sweep", edited(tiny_space, old, new)), part)
+
+
+def test_data_folders(run: Run, tiny_space: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "1_1.png").write_bytes(b"not a picture")
+    for name, part in (("none", "does not exist"), ("empty", "no image"), ("broken", "1_1.png")):
+        result = run("sweep", tiny_space, "--data-dir", tmp_path / name)
+        assert_one_line(result, name, part)
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_folder_that_cannot_be_written(run: Run, tiny_space: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    result = run("sweep", tiny_space, "--results-dir", tmp_path / "taken" / "below")
+    assert_one_line(result, "taken", "cannot be written here", "--results-dir")
+
+
+def test_results_folder_without_permission(run: Run, tiny_space: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    # Root may write to any folder of mode 500, but nobody makes folders in /proc.
+    folder = Path("/proc") if os.geteuid() == 0 else tmp_path / "locked"
+    result = run("sweep", tiny_space, "--results-dir", folder)
+    assert_one_line(result, str(folder), "cannot be written here", "--results-dir")
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "1,1", "-1", "0,,1"])
+def test_seeds(run: Run, tiny_space: Path, seeds: str) -> None:
+    assert_one_line(run("sweep", tiny_space, f"--seeds={seeds}"), "--seeds", "distinct integers")
+
+
+@pytest.mark.parametrize("command", ["resume", "status", "report"])
+def test_no_sweep(run: Run, command: str) -> None:
+    assert_one_line(run(command), "no sweep in results")
+    assert_one_line(run(command, "yesterday"), "no sweep 'yesterday'")
+
+
+def test_unknown_profile(run: Run, tiny_space: Path) -> None:
+    assert_one_line(run("sweep", tiny_space, "--profile", "huge"), "no profile 'huge'", "laptop")
+
+
+def test_unknown_option_is_status_2(run: Run) -> None:
+    code, _, err = run("sweep", "fingerprints", "--sedes", "1")
+    assert code == 2
+    assert "--seeds" in err
+
+
+def test_debug_shows_where(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KOD_BENCH_DEBUG", "1")  # restored afterwards; --debug sets it
+    monkeypatch.setattr(sys, "argv", ["kod-bench", "--debug", "sweep", "nothing"])
+    with pytest.raises(Exception, match="unknown search space"):
+        cli.main()
+
+
+def test_importing_the_package_loads_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, kod_bench, kod_bench.cli.main;"
+        "print([m for m in ('torch', 'ray', 'pandas', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_corrupt_image_among_good_ones_is_counted_and_skipped(
+    run: Run, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    folder = tmp_path / "prints"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for finger in range(4):
+        pixels = generator.integers(0, 256, (120, 120), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{finger}_1.png")
+    (folder / "9_1.png").write_bytes((folder / "0_1.png").read_bytes()[:300])
+    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    code, out, err = run("sweep", tiny_space, "--data-dir", folder)
+    assert (code, err) == (0, "")
+    assert "warning: " in out
+    assert "9_1.png" in out

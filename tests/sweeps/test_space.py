@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from kod_bench.diffusion import PROCESSES
+from kod_bench.errors import UsageError
+from kod_bench.networks import make_network, parameter_count
+from kod_bench.sweeps.space import SearchSpace, find_space, load_space
+from kod_bench.sweeps.yaml_file import load_yaml
+
+BASE = """
+name: study
+dataset: {name: fingerprints, image_size: 16}
+training: {iterations: 10}
+models:
+  ddpm: {process: ddpm, steps: {grid: [5, 10]}}
+profiles:
+  laptop: {seeds: [0, 1]}
+  cluster: {training: {iterations: 1000}}
+"""
+
+
+def load(tmp_path: Path, text: str, profile: str = "laptop") -> SearchSpace:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return load_space(path, profile)
+
+
+def test_profiles_lie_over_the_common_part(tmp_path: Path) -> None:
+    laptop, cluster = (load(tmp_path, BASE, p).options for p in ("laptop", "cluster"))
+    assert (laptop.training.iterations, laptop.seeds) == (10, (0, 1))
+    assert (cluster.training.iterations, cluster.seeds) == (1000, (0,))
+
+
+def test_grids_multiply_and_name_what_they_vary(tmp_path: Path) -> None:
+    text = BASE.replace(
+        "{process: ddpm, steps: {grid: [5, 10]}}",
+        "{process: kuramoto, steps: {grid: [5, 10]}, coupling_strength: {grid: [0.01, 2e-2]}}",
+    )
+    variants = load(tmp_path, text).variants
+    assert [(v.label, v.steps) for v in variants] == [
+        ("ddpm coupling_strength=0.01", 5),
+        ("ddpm coupling_strength=0.02", 5),
+        ("ddpm coupling_strength=0.01", 10),
+        ("ddpm coupling_strength=0.02", 10),
+    ]
+    assert variants[1].parameters["coupling_strength"] == 0.02
+    assert variants[1].parameters["coupling"] == "global"  # defaults are resolved
+
+
+MISTAKES = [
+    ("iterations: 10}", "iteratons: 10}", r"training.iteratons: unknown key; did you mean 'iter"),
+    ("iterations: 10}", "iterations: ten}", r"training.iterations: 'ten' is not allowed"),
+    ("iterations: 10}", "iterations: true}", r"training.iterations: True is not allowed"),
+    ("iterations: 10}", "iterations: 0}", r"training.iterations: 0 is not allowed"),
+    ("iterations: 10}", "iterations: 10, learning_rate: .nan}", r"training.learning_rate: "),
+    ("iterations: 10}", "}", r"training.iterations: this key is required"),
+    ("seeds: [0, 1]", "seeds: [0, -1]", r"profiles.laptop.seeds.1: -1 is not allowed"),
+    ("seeds: [0, 1]", "seeds: []", r"profiles.laptop.seeds: \[\] is not allowed"),
+    ("seeds: [0, 1]", "sedes: [0]", r"profiles.laptop.sedes: unknown key; did you mean 'seeds'"),
+    ("{iterations: 1000}", "{iterations: -1}", r"profiles.cluster.training.iterations: -1"),
+    ("steps: {grid: [5, 10]}", "steps: 0", r"models.ddpm: steps must be .*got 0"),
+    ("steps: {grid: [5, 10]}", "steps: {grid: [5, 0]}", r"models.ddpm: steps must be .*got 0"),
+    ("steps: {grid: [5, 10]}", "steps: fifty", r"models.ddpm.steps: 'fifty' is not allowed"),
+    ("steps: {grid: [5, 10]}", "steps: 5.5", r"models.ddpm.steps: 5.5 is not allowed"),
+    ("steps: {grid: [5, 10]}", "steps: {grid: []}", r"models.ddpm.steps: must be a value or"),
+    ("steps: {grid: [5, 10]}", "steps: {gird: [5]}", r"models.ddpm.steps: must be a value or"),
+    ("steps: {grid: [5, 10]}", "steps: {grid: [5, 5]}", r"steps.grid: a value is given twice"),
+    (", steps: {grid: [5, 10]}", "", r"models.ddpm.steps: this key is required"),
+    ("steps: {grid", "stepz: 3, steps: {grid", r"models.ddpm.stepz: unknown key; did you mean"),
+    ("process: ddpm", "process: dppm", r"models.ddpm.process: 'dppm' is not a process; known: "),
+    ("name: study", "name: ../study", r"name: '../study' is not allowed"),
+    ("name: fingerprints", "name: faces", r"dataset.name: 'faces' is not allowed"),
+    ("image_size: 16", "image_size: 4", r"dataset.image_size: 4 is not allowed"),
+    ("name: study", "name: study\nname: again", r"study.yaml:2:1: .*'name' is given twice"),
+    ("name: study", "name: [study", r"study.yaml:\d+:\d+: is not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES)
+def test_mistakes_are_named_with_file_and_key(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in BASE
+    with pytest.raises(UsageError, match=message) as caught:
+        load(tmp_path, BASE.replace(old, new))
+    assert str(tmp_path / "study.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_profile_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no profile 'desktop'; the file has: laptop, cluster"):
+        load(tmp_path, BASE, "desktop")
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "just words", "models: {}"])
+def test_other_documents_are_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(UsageError, match=r"study\.yaml: "):
+        load(tmp_path, content)
+
+
+def test_numbers_with_exponents_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("a: 1e-4\nb: 2E5\nc: 1.5e+3\nd: 12\ne: 1e\nf: v1e5\ng: '1e4'\nh: 1_000\n")
+    assert load_yaml(path) == {
+        "a": 1e-4, "b": 2e5, "c": 1500.0, "d": 12, "e": "1e", "f": "v1e5", "g": "1e4", "h": 1000
+    }  # fmt: skip
+
+
+def test_names_are_found_as_path_then_here_then_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_space("fingerprints").name == "fingerprints.yaml"
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "fingerprints.yaml").write_text(BASE)
+    assert find_space("fingerprints") == Path("search_spaces/fingerprints.yaml")
+    (tmp_path / "mine.yaml").write_text(BASE)
+    assert find_space("mine.yaml") == Path("mine.yaml")
+    with pytest.raises(UsageError, match="unknown search space 'finger'; known: fingerprints"):
+        find_space("finger")
+    with pytest.raises(UsageError, match=r"yours\.yaml: no such search space file"):
+        find_space("yours.yaml")
+
+
+@pytest.mark.parametrize("profile", ["laptop", "cluster"])
+def test_shipped_fingerprints_compares_equal_networks(profile: str) -> None:
+    space = load_space(find_space("fingerprints"), profile)
+    options = space.options
+    assert {v.label for v in space.variants} == {"kuramoto-local", "kuramoto-global", "ddpm"}
+    assert len({v.steps for v in space.variants}) == 2
+    with torch.device("meta"):
+        counts = [
+            parameter_count(
+                make_network(
+                    periodic=PROCESSES[variant.process].periodic,
+                    channels=1,
+                    image_size=options.dataset.image_size,
+                    steps=variant.steps,
+                    **options.network.model_dump(),
+                )
+            )
+            for variant in space.variants
+        ]
+    assert max(counts) <= 1.01 * min(counts)
