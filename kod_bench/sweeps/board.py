@@ -115,6 +115,10 @@ class Board:
             self._line(f"{status.phase:<8} {trial}")
         view.state, view.status = "running", status
 
+    def note(self, text: str) -> None:
+        """Say something about the sweep as a whole."""
+        self.console.print(text, soft_wrap=True, highlight=False)
+
     def _line(self, text: str) -> None:
         if self._live is None:
             elapsed = duration(time.monotonic() - self._began)

@@ -95,6 +95,8 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
         return
     if address is None:
         check_local_resources(sweep.resources)
+    place = "on this machine" if address is None else f"at {address}"
+    board.note(f"running {len(pending)} of {len(sweep.trials)} trials with Ray {place}")
     with _ray(address), board:
         _check_cluster_resources(sweep.resources)
         _tune(sweep, pending, board)
@@ -160,6 +162,9 @@ def _ray(address: str | None) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
+    # its reason on the board.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         yield
     finally:
