@@ -14,6 +14,7 @@ import kod_bench
 from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from kod_bench.reports import SweepReport
     from kod_bench.sweeps.plan import Sweep
 
 app = typer.Typer(
@@ -27,7 +28,7 @@ app = typer.Typer(
 SweepName = Annotated[
     str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
 ]
-ResultsDir = Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)]
+ResultsDir = Annotated[Path, typer.Option(help="Folder of all sweeps.")]
 Address = Annotated[
     str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
 ]
@@ -93,10 +94,16 @@ def resume(
     address: Address = None,
 ) -> None:
     """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
-    from kod_bench.sweeps.plan import find_sweep
+    from kod_bench.sweeps.plan import current_code, find_sweep
 
     found = find_sweep(sweep, results_dir)
     typer.echo(f"resuming {found.folder}")
+    if found.code != current_code():
+        typer.echo(
+            f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
+            "its rows say which one made them",
+            err=True,
+        )
     _run(found, address)
 
 
@@ -134,27 +141,35 @@ def report(
     """Compare the models of a sweep: KID and FID per step count, with real versus real."""
     from rich.console import Console
 
-    from kod_bench.sweeps import outputs
     from kod_bench.sweeps.plan import find_sweep
 
-    found = find_sweep(sweep, results_dir)
-    for path in outputs.read_sweep_rows(found).unreadable:
+    found = _report(find_sweep(sweep, results_dir))
+    for path in found.found.unreadable:
         typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
-    tables, folder = outputs.write_report(found)
-    if not tables:
+    if not found.tables:
         raise UsageError(f"{found.folder}: no trial is done yet; see kod-bench status")
     if markdown:
-        typer.echo(outputs.markdown(found, tables))
-        return
-    console = Console()
-    for table in tables:
-        console.print(table.rich())
-        console.print()
-    typer.echo(f"written to {folder}")
+        typer.echo(found.markdown())
+    else:
+        console = Console()
+        for table in found.tables:
+            console.print(table.rich())
+            console.print()
+    try:
+        written = f"written to {found.write()}"
+    except OSError as error:
+        written = f"warning: not written ({error})"
+    typer.echo(written, err=True)
+
+
+def _report(prepared: "Sweep") -> "SweepReport":
+    from kod_bench.reports import SweepReport
+
+    title = f"{prepared.space}, profile {prepared.profile}"
+    return SweepReport.read(prepared.folder, title, [trial.id for trial in prepared.trials])
 
 
 def _run(prepared: "Sweep", address: str | None) -> None:
-    from kod_bench.sweeps import outputs
     from kod_bench.sweeps.board import Board
     from kod_bench.sweeps.runner import run_sweep
 
@@ -163,9 +178,9 @@ def _run(prepared: "Sweep", address: str | None) -> None:
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; continue with: kod-bench resume {prepared.folder}", err=True)
         raise typer.Exit(130) from None
-    tables, folder = outputs.write_report(prepared)
-    typer.echo("\n" + outputs.markdown(prepared, tables))
-    typer.echo(f"table and pictures: {folder}")
+    finished = _report(prepared)
+    typer.echo("\n" + finished.markdown())
+    typer.echo(f"table and pictures: {finished.write()}")
     typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
     for trial, reason in outcome.failures.items():
         typer.echo(f"failed {trial}: {reason}", err=True)
@@ -188,6 +203,8 @@ def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         if os.environ.get("KOD_BENCH_DEBUG"):
             raise

@@ -25,12 +25,14 @@ class Reference:
     Attributes:
         features: (M, D) of the reference images.
         content_hash: of their pixels.
-        fid_real: FID of `sample_count` training images.
+        real_count: how many training images stand in for samples.
+        fid_real: their FID.
         kid_real: KID of the same.
     """
 
     features: Features
     content_hash: str
+    real_count: int
     fid_real: float
     kid_real: float
 
@@ -65,12 +67,12 @@ class Reference:
         key = f"{extractor.name}-{content}-{len(stand_ins)}-{seed}"
         path = folder / f"reference-{key}.npz"
         if (cached := _read(path)) is not None:
-            return cls(cached[0], content, *cached[1])
+            return cls(cached[0], content, len(stand_ins), *cached[1])
         features, real = extractor(reference), extractor(stand_ins)
         floor = fid(real, features), kid(real, features, seed)
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, features, floor)
-        return cls(features, content, *floor)
+        return cls(features, content, len(stand_ins), *floor)
 
 
 def _choose(images: Tensor, count: int, seed: int) -> Tensor:

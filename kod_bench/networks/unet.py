@@ -120,7 +120,8 @@ class UNet(nn.Module):
         dropout: probability inside the residual blocks.
 
     Raises:
-        ValueError: if a size is not positive or `image_size` cannot be halved often enough.
+        ValueError: if a size is not positive, `image_size` cannot be halved often enough, or
+            attention is asked for at a resolution that no level has.
     """
 
     def __init__(
@@ -147,6 +148,12 @@ class UNet(nn.Module):
             raise ValueError(
                 f"{len(multipliers)} levels halve the image {len(multipliers) - 1} times: "
                 f"image_size must be divisible by {reduction}, got {image_size}"
+            )
+        resolutions = [image_size // 2**level for level in range(len(multipliers))]
+        if unknown := sorted(set(attention) - set(resolutions)):
+            raise ValueError(
+                f"attention names resolutions {unknown}; the levels of this network have "
+                f"{resolutions}"
             )
         self.steps = steps
         self.width = width

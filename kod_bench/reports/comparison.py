@@ -106,6 +106,23 @@ def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
     return [_table(group, differing) for _, group in groups]
 
 
+def _images_seen(group: pd.DataFrame) -> str | None:
+    """How many training images each model drew, where that differs.
+
+    A process that walks its images through a chain draws far fewer of them at equal iterations
+    and batch size: one per T steps and chain.
+    """
+    seen = group.groupby(["model", "steps"], sort=True)["images_seen"].mean().reset_index()
+    counts = seen["images_seen"]
+    if counts.max() <= 1.1 * counts.min():
+        return None
+    each = ", ".join(
+        f"{model} T={steps} {count:.0f}"
+        for model, steps, count in zip(seen["model"], seen["steps"], counts, strict=True)
+    )
+    return f"Training images drawn, at equal iterations and batch size: {each}."
+
+
 def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
     first = group.iloc[0]
     cells = [
@@ -130,16 +147,17 @@ def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
     return ComparisonTable(
         title=f"{first['dataset']}, {first['image_size']} px",
         entries=(real, *cells),
-        notes=tuple(_notes(first, cells, differing)),
+        notes=tuple(_notes(group, cells, differing)),
     )
 
 
-def _notes(first: pd.Series, cells: list[Entry], differing: list[str]) -> list[str]:
+def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> list[str]:
+    first = group.iloc[0]
     notes = [
         f"Features {first['features']}; {first['sample_count']} samples against "
         f"{first['reference_count']} held-out images (reference {first['reference_hash']}, "
         f"data {first['data_hash']}). Lower is better.",
-        "Real versus real: as many training images in place of samples.",
+        f"Real versus real: {first['real_count']} training images in place of samples.",
     ]
     if first["sample_count"] < FID_COUNT:
         notes.append(
@@ -149,6 +167,10 @@ def _notes(first: pd.Series, cells: list[Entry], differing: list[str]) -> list[s
         notes.append("Brackets: 95 % bootstrap interval over training seeds.")
     if any(cell.kid.low is None for cell in cells):
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
+    if (seen := _images_seen(group)) is not None:
+        notes.append(seen)
+    if (codes := group["code_hash"].nunique(dropna=False)) > 1:
+        notes.append(f"These rows come from {codes} versions of the code (code_hash in the rows).")
     if differing:
         notes.append(
             f"Rows that differ in {', '.join(differing)} are in tables of their own: their scores "

@@ -1,9 +1,11 @@
 """Where a number comes from: code, packages and machine."""
 
+import hashlib
 import json
 import platform
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +20,7 @@ class Provenance:
     """The code and the machine that produced something."""
 
     version: str
+    code_hash: str  # of the package's own Python files: tells versions of a checkout apart
     git_commit: str | None
     git_dirty: bool | None
     packages: str  # JSON
@@ -35,11 +38,22 @@ def collect() -> Provenance:
             packages[name] = "absent"
     return Provenance(
         version=kod_bench.__version__,
+        code_hash=code_hash(),
         git_commit=commit,
         git_dirty=dirty,
         packages=json.dumps(packages, sort_keys=True),
         hostname=platform.node(),
     )
+
+
+@cache
+def code_hash() -> str:
+    """Hash of the installed package's own source, wherever it was installed from."""
+    package = Path(kod_bench.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _git_state(package: Path) -> tuple[str | None, bool | None]:

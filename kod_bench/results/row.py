@@ -1,13 +1,13 @@
 """The row: one evaluation of one trial, with all that is needed to trust and to repeat it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Row:
     """One evaluation of one trial. Field order is column order; comments give units.
 
-    Two rows may be compared when their `comparison_key` is equal.
+    Two rows may be compared when they agree in `COMPARISON_COLUMNS`.
     """
 
     # which trial
@@ -33,6 +33,7 @@ class Row:
     iterations: int
     batch_size: int  # all workers together
     workers: int
+    images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
     training_seconds: float  # wall time, parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
@@ -49,6 +50,7 @@ class Row:
     fid_real: float
     features: str  # extractor: network, input size, weights hash
     sample_count: int
+    real_count: int  # training images behind kid_real and fid_real
     reference_count: int
     reference_hash: str
     evaluation_seconds: float
@@ -57,15 +59,11 @@ class Row:
     device: str
     hostname: str
     version: str  # of kod-bench
+    code_hash: str  # of the package's own source files
     git_commit: str | None  # None outside a git checkout
     git_dirty: bool | None
     packages: str  # name to version, JSON
     finished_at: str  # UTC, ISO 8601
-
-    @property
-    def comparison_key(self) -> tuple[object, ...]:
-        """What must be equal before two scores may stand in one table."""
-        return tuple(getattr(self, name) for name in COMPARISON_COLUMNS)
 
 
 #: Scores are comparable within, never across, equal values of these columns.
@@ -78,5 +76,3 @@ COMPARISON_COLUMNS = (
     "reference_count",
     "reference_hash",
 )
-
-COLUMNS = tuple(field.name for field in fields(Row))

@@ -17,6 +17,10 @@ from kod_bench.results.row import Row
 
 ROW_FILE = "row.parquet"
 
+#: Pictures beside the rows: samples in each trial's folder, real images in the sweep's.
+GRID_FILE = "samples.png"
+REAL_FILE = "real.png"
+
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),

@@ -11,6 +11,7 @@ A sweep's folder::
 import hashlib
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ import yaml
 import kod_bench
 from kod_bench.data import DatasetOptions
 from kod_bench.errors import UsageError
-from kod_bench.results.provenance import Provenance
+from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.sweeps.space import (
     EvaluationOptions,
     NetworkOptions,
@@ -51,7 +52,7 @@ class Trial:
     evaluation: dict[str, Any]
     workers: int
     seed: int
-    version: str
+    code: str  # version and hash of the code that planned it
 
     @property
     def config(self) -> str:
@@ -97,7 +98,6 @@ class Sweep:
     folder: Path
     space: str
     profile: str
-    created_at: str
     data_dir: Path | None
     resources: ResourceOptions
     trials: tuple[Trial, ...]
@@ -105,7 +105,12 @@ class Sweep:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.name
+        return self.folder.resolve().name  # the folder may be given as "."
+
+    @property
+    def code(self) -> str:
+        """Version and source hash of the code that made the plan."""
+        return self.trials[0].code
 
     @property
     def trials_folder(self) -> Path:
@@ -115,6 +120,11 @@ class Sweep:
     def trial_folder(self, trial: Trial) -> Path:
         """Where a trial writes."""
         return self.trials_folder / trial.id
+
+
+def current_code() -> str:
+    """Version and source hash of the code that runs now."""
+    return f"{kod_bench.__version__}+{code_hash()}"
 
 
 def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
@@ -136,12 +146,35 @@ def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
             evaluation=options.evaluation.model_dump(mode="json"),
             workers=options.resources.workers_per_trial,
             seed=seed,
-            version=kod_bench.__version__,
+            code=current_code(),
         )
         for seed in options.seeds
         for variant in space.variants
     ]
     return tuple({trial.config_hash: trial for trial in trials}.values())
+
+
+def check_writable(results_dir: Path) -> None:
+    """Refuse a results folder that cannot be written, before minutes are spent on anything else.
+
+    Raises:
+        UsageError: naming the folder and the reason.
+    """
+    existing = results_dir.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise _unwritable(existing, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{folder}: results cannot be written here ({error.strerror}); "
+        "choose another folder with --results-dir"
+    )
 
 
 def create_sweep(
@@ -180,10 +213,7 @@ def create_sweep(
             os.fsync(file.fileno())
         temporary.replace(folder / SWEEP_FILE)
     except OSError as error:
-        raise UsageError(
-            f"{error.filename or parent}: results cannot be written here ({error.strerror}); "
-            "choose another folder with --results-dir"
-        ) from error
+        raise _unwritable(parent, error) from error
     return open_sweep(folder)
 
 
@@ -205,7 +235,6 @@ def open_sweep(folder: Path) -> Sweep:
             folder=folder,
             space=document["space"],
             profile=document["profile"],
-            created_at=str(document["created_at"]),
             data_dir=None if data_dir is None else Path(data_dir),
             resources=ResourceOptions.model_validate_json(
                 json.dumps(document["resources"]), strict=True
@@ -217,10 +246,10 @@ def open_sweep(folder: Path) -> Sweep:
 
 
 def find_sweep(name: str | None, results_dir: Path) -> Sweep:
-    """Find a sweep: by path, by name under the results folder, or the newest one.
+    """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
 
     Raises:
-        UsageError: if there is none, or the name stands for several.
+        UsageError: if there is none.
     """
     if name is not None and (Path(name) / SWEEP_FILE).is_file():
         return open_sweep(Path(name))

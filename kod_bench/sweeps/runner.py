@@ -15,19 +15,26 @@ from pathlib import Path
 import torch
 
 from kod_bench.errors import UsageError
-from kod_bench.results import read_row
+from kod_bench.results import Row, read_row
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_sweep
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.trial import (
+    ERROR_FILE,
     Report,
     Status,
     one_line,
     read_error,
+    root_message,
     run_trial,
-    train_trial,
+    score_trained,
+    train_and_score,
+    train_worker,
 )
+
+#: A killed driver's workers live on for some seconds.
+WRITER_PATIENCE_SECONDS = 60.0
 
 #: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
 LOCK_PATIENCE_SECONDS = 1.0
@@ -77,7 +84,9 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
     except LockedError as error:
         raise UsageError(f"{sweep.folder}: another process is running this sweep") from error
     failures = {
-        trial.id: read_error(sweep.trial_folder(trial)) or "did not run"
+        trial.id: board.views[trial.id].reason
+        or read_error(sweep.trial_folder(trial))
+        or "did not run"
         for trial in sweep.trials
         if read_row(sweep.trial_folder(trial)) is None
     }
@@ -95,6 +104,9 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
         return
     if address is None:
         check_local_resources(sweep.resources)
+    for trial in pending:
+        # The reason of an earlier failure must not pass for that of the attempt that begins now.
+        (sweep.trial_folder(trial) / ERROR_FILE).unlink(missing_ok=True)
     place = "on this machine" if address is None else f"at {address}"
     board.note(f"running {len(pending)} of {len(sweep.trials)} trials with Ray {place}")
     with _ray(address), board:
@@ -108,8 +120,12 @@ def check_local_resources(resources: ResourceOptions) -> None:
     Raises:
         UsageError: with the numbers.
     """
-    cpus = float(len(os.sched_getaffinity(0)))
-    _check(resources, cpus, float(torch.cuda.device_count()), "this machine")
+    _check(resources, _local_cpus(), float(torch.cuda.device_count()), "this machine")
+
+
+def _local_cpus() -> int:
+    """CPUs that this process may use: fewer than the machine's under taskset or a job scheduler."""
+    return len(os.sched_getaffinity(0))
 
 
 def cluster_has_gpus(address: str) -> bool:
@@ -150,6 +166,8 @@ def _ray(address: str | None) -> Iterator[None]:
 
     if address is None:
         ray.init(
+            address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
+            num_cpus=_local_cpus(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -157,9 +175,12 @@ def _ray(address: str | None) -> Iterator[None]:
             object_store_memory=200 * 1024**2,
         )
     else:
+        # A cluster started by a user who has a token wants it, and Ray offers it only if told to.
+        if (Path.home() / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
@@ -232,7 +253,34 @@ def _run_on_ray(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
-    run_trial(sweep, trial, report, train_first=_train_workers)
+    run_trial(sweep, trial, report, train_and_score if trial.workers == 1 else _run_workers)
+
+
+def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> Row:
+    """Train a trial with several workers; then score it where there is what one worker asks for.
+
+    The trial's own process has neither CPU nor GPU of Ray's to work with.
+    """
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    _train_workers(sweep, trial, report)
+    report(Status("scoring"))
+    r = sweep.resources
+    score = ray.remote(
+        num_cpus=r.cpus_per_worker,
+        num_gpus=r.gpus_per_worker,
+        # Outside the trial's own placement group, which holds nothing to compute with.
+        scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
+    )(_score_on_ray)
+    row: Row = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.folder)}))
+    return row
+
+
+def _score_on_ray(config: dict[str, str]) -> Row:
+    sweep, trial = _planned(config)
+    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    return score_trained(sweep, trial, lambda _: None)
 
 
 def _train_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
@@ -266,7 +314,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
     except ray.train.WorkerGroupError as error:
         # The first worker's own words, not Ray's account of the group.
         first = error.worker_failures[min(error.worker_failures)]
-        raise RuntimeError(_innermost_message(first)) from error
+        raise RuntimeError(root_message(first)) from error
 
 
 def _worker(config: dict[str, str]) -> None:
@@ -280,16 +328,14 @@ def _worker(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         ray.train.report({"status": status.to_json()})
 
-    train_trial(sweep, trial, report, get_device())
+    # Rank 0 writes. One that was orphaned by a killed driver may still be at it; the other ranks
+    # wait where the checkpoint is shared.
+    first = ray.train.get_context().get_world_rank() == 0
+    lock = sweep.trial_folder(trial) / "training.lock"
+    with exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext():
+        train_worker(sweep, trial, report, get_device())
 
 
 def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
     sweep = open_sweep(Path(config["sweep"]))
     return sweep, next(trial for trial in sweep.trials if trial.id == config["id"])
-
-
-def _innermost_message(error: BaseException) -> str:
-    cause: BaseException = error
-    while (inner := cause.__cause__ or getattr(cause, "cause", None)) is not None:
-        cause = inner
-    return one_line(cause)

@@ -10,9 +10,8 @@ from kod_bench.data import load_dataset
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.networks import make_network, parameter_count
-from kod_bench.results import provenance
-from kod_bench.sweeps.outputs import REAL_FILE
-from kod_bench.sweeps.plan import Sweep, Trial, create_sweep, make_trials
+from kod_bench.results import REAL_FILE, provenance
+from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.space import find_space, load_space
 from kod_bench.sweeps.trial import GRID_IMAGES, write_grid
@@ -44,22 +43,28 @@ def prepare_sweep(
         kod_bench.data.DataError: likewise, for the images.
     """
     path = find_space(name)
-    if profile == "auto":
-        profile = "cluster" if _has_gpus(address) else "laptop"
-        say(f"profile {profile} (auto)")
-    space = load_space(path, profile)
+    space = load_space(path, profile, has_gpus=profile == "auto" and _has_gpus(address))
+    say(f"search space {path}, profile {space.profile}")
     if seeds is not None:
         space = space.model_copy(
             update={"options": space.options.model_copy(update={"seeds": tuple(seeds)})}
         )
-    dataset = load_dataset(space.options.dataset, data_dir, progress=_sparing(say))
+    options = space.options
+    if address is None:
+        check_local_resources(options.resources)
+    check_writable(results_dir)
+    dataset = load_dataset(options.dataset, data_dir, progress=_sparing(say))
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     say(f"data: {dataset.name}: {dataset.description}")
+    for what, wanted, have in (
+        ("samples", options.evaluation.samples, len(dataset.train)),
+        ("references", options.evaluation.references, len(dataset.test)),
+    ):
+        if have < wanted:
+            say(f"warning: evaluation.{what} is {wanted}, but there are only {have} real images")
     trials = make_trials(space, dataset.content_hash)
     _check_networks(path, trials, dataset.train.shape[1])
-    if address is None:
-        check_local_resources(space.options.resources)
     sweep = create_sweep(
         space,
         trials,
@@ -68,7 +73,8 @@ def prepare_sweep(
         provenance=provenance.collect(),
     )
     write_grid(sweep.folder / REAL_FILE, dataset.test[:GRID_IMAGES])
-    say(f"sweep {sweep.folder}: {len(trials)} trials from {path}")
+    each = f"{options.training.iterations} iterations of {options.training.batch_size} images"
+    say(f"sweep {sweep.folder}: {len(trials)} trials, {each} each")
     return sweep
 
 

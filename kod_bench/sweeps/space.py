@@ -7,9 +7,16 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES
@@ -79,6 +86,16 @@ class StudyOptions(_Section):
     resources: ResourceOptions = ResourceOptions()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
 
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> Self:
+        batch, workers = self.training.batch_size, self.resources.workers_per_trial
+        if batch % workers:
+            raise ValueError(
+                f"training.batch_size {batch} cannot be shared by resources.workers_per_trial "
+                f"{workers}; it must be a multiple"
+            )
+        return self
+
 
 class ModelVariant(_Section):
     """One point of a model's grid."""
@@ -118,10 +135,11 @@ def find_space(name: str) -> Path:
     )
 
 
-def load_space(path: Path, profile: str) -> SearchSpace:
+def load_space(path: Path, profile: str, has_gpus: bool = False) -> SearchSpace:
     """Read and validate a search space, with one of its profiles laid over it.
 
-    Every profile is validated, not only the chosen one: a space with a mistake in the profile
+    The profile "auto" is `cluster` where there are GPUs and else `laptop`, or the file's only
+    one. Every profile is validated, not only the chosen one: a space with a mistake in the profile
     that runs next week is refused today.
 
     Raises:
@@ -132,6 +150,9 @@ def load_space(path: Path, profile: str) -> SearchSpace:
     models = document.pop("models", None)
     if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
         raise UsageError(f"{path}: profiles: must map names to sections of the search space")
+    if profile == "auto":
+        preferred = "cluster" if has_gpus else "laptop"
+        profile = next(iter(profiles)) if len(profiles) == 1 else preferred
     if profile not in profiles:
         raise UsageError(
             f"{path}: no profile {profile!r}; the file has: {', '.join(map(str, profiles))}"
@@ -163,6 +184,8 @@ def _validate_options(
         return StudyOptions.model_validate_json(json.dumps(merged, default=str), strict=True)
     except ValidationError as error:
         where, message = _first_error(error, StudyOptions)
+        if not where:
+            raise UsageError(f"{path}: {prefix}: {message}") from error
         if _contains(overrides, where):
             where = (prefix, *where)
         raise UsageError(f"{path}: {_dotted(where)}: {message}") from error
@@ -258,6 +281,8 @@ def _first_error(
     where = first["loc"]
     if first["type"] == "missing":
         return where, "this key is required"
+    if not where:  # a rule of ours about several keys
+        return where, first["msg"].removeprefix("Value error, ")
     if first["type"] != "extra_forbidden":
         return where, f"{first['input']!r} is not allowed: {first['msg']}"
     section: Any = model

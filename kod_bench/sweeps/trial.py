@@ -22,7 +22,7 @@ from kod_bench.data import ImageDataset, load_dataset
 from kod_bench.diffusion import DiffusionProcess, circle, make_process, sample
 from kod_bench.evaluation import Reference, fid, kid, make_extractor
 from kod_bench.networks import make_network, parameter_count
-from kod_bench.results import Row, provenance, read_row, write_row
+from kod_bench.results import GRID_FILE, Row, provenance, read_row, write_row
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.training import (
@@ -32,13 +32,13 @@ from kod_bench.training import (
     TrainedModel,
     TrainingOptions,
     derive_seed,
+    load_trained,
     pick_device,
     train,
 )
 
 ERROR_FILE = "error.json"
 HISTORY_FILE = "history.jsonl"
-GRID_FILE = "samples.png"
 LOG_FILE = "log.txt"
 CHECKPOINTS = "checkpoints"
 
@@ -74,22 +74,22 @@ class Status:
 
 
 Report = Callable[[Status], None]
-TrainFunction = Callable[[Sweep, Trial, Report], None]
+Execute = Callable[[Sweep, Trial, Report], Row]
 
 
 class DataChangedError(RuntimeError):
     """The images on disk are not those the sweep was planned on."""
 
 
-def run_trial(sweep: Sweep, trial: Trial, report: Report, *, train_first: TrainFunction) -> Row:
-    """Train, sample, score, and write the trial's row, continuing what an earlier attempt left.
+def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> Row:
+    """Run a trial and write its row, continuing what an earlier attempt left.
 
     Args:
         sweep: where the trial belongs.
         trial: what to run.
         report: called with the trial's status as it changes.
-        train_first: trains to the last checkpoint in other processes; for a trial of several
-            workers. Afterwards this process finds nothing left to train.
+        execute: trains, samples and scores: `train_and_score`, or the same spread over several
+            processes.
 
     Returns:
         The row, which is in the trial's folder by then.
@@ -102,12 +102,10 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, *, train_first: TrainF
     with exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS), _trial_log(folder):
         if (row := read_row(folder)) is not None:
             return row
-        (folder / ERROR_FILE).unlink(missing_ok=True)
         try:
+            clear_leftovers(folder)
             _log.info("started on %s, process %d", socket.gethostname(), os.getpid())
-            if trial.workers > 1:
-                train_first(sweep, trial, report)
-            row = _compute_row(sweep, trial, report)
+            row = execute(sweep, trial, report)
             write_row(folder, row)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
             _log.info("done: KID %.4g, FID %.4g", row.kid, row.fid)
@@ -118,15 +116,41 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, *, train_first: TrainF
         return row
 
 
-def train_trial(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> TrainedModel:
-    """Train the trial's model in this process, which may be one of several DDP workers."""
-    return _train(sweep, trial, _load(sweep, trial), report, device)
+def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> Row:
+    """Do the whole trial in this process."""
+    device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
+    report(Status("preparing"))
+    subject = _Subject.load(sweep, trial)
+    model = _train(subject, report, device)
+    return _score(subject, model, report, device)
+
+
+def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
+    """Train the trial's model to its last checkpoint, as one of several DDP workers."""
+    _train(_Subject.load(sweep, trial), report, device)
+
+
+def score_trained(sweep: Sweep, trial: Trial, report: Report) -> Row:
+    """Score a model whose last checkpoint `train_worker` has written."""
+    device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
+    subject = _Subject.load(sweep, trial)
+    options = trial.training_section
+    model = load_trained(subject.network(), subject.checkpoints, options.iterations, device)
+    return _score(subject, model, report, device)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed attempt left half-written, and the reason of an earlier failure."""
+    for pattern in (".*.tmp", f"{CHECKPOINTS}/.*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
 
 
 def write_error(folder: Path, error: BaseException) -> None:
     """Record why a trial failed, unless the disk refuses that too."""
     record = {
-        "error": one_line(error),
+        "error": root_message(error),
         "type": type(error).__name__,
         "traceback": "".join(traceback.format_exception(error)),
         "host": socket.gethostname(),
@@ -151,49 +175,66 @@ def read_error(folder: Path) -> str | None:
         return f"{ERROR_FILE} cannot be read"
 
 
+def root_message(error: BaseException) -> str:
+    """The message of the exception that began a chain of them, some wrapped by Ray."""
+    cause = error
+    while (inner := cause.__cause__ or getattr(cause, "cause", None)) is not None:
+        cause = inner
+    return one_line(cause)
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks, named by its type if it has none."""
     message = " ".join(str(error).split())
     return message or type(error).__name__
 
 
-def _load(sweep: Sweep, trial: Trial) -> ImageDataset:
-    dataset = load_dataset(trial.dataset_options, sweep.data_dir)
-    if dataset.content_hash != trial.data_hash:
-        raise DataChangedError(
-            f"the images in {sweep.data_dir or 'the built-in generator'} have changed since the "
-            f"sweep was planned (hash {dataset.content_hash}, planned {trial.data_hash}); "
-            "start a new sweep, or put the images back"
+@dataclass(frozen=True)
+class _Subject:
+    """A trial with its data and its process."""
+
+    sweep: Sweep
+    trial: Trial
+    dataset: ImageDataset
+    process: DiffusionProcess
+
+    @classmethod
+    def load(cls, sweep: Sweep, trial: Trial) -> "_Subject":
+        dataset = load_dataset(trial.dataset_options, sweep.data_dir)
+        if dataset.content_hash != trial.data_hash:
+            raise DataChangedError(
+                f"the images in {sweep.data_dir or 'the built-in generator'} have changed since "
+                f"the sweep was planned (hash {dataset.content_hash}, planned {trial.data_hash}); "
+                "start a new sweep, or put the images back"
+            )
+        _, channels, height, width = dataset.train.shape
+        process = make_process(
+            trial.process, shape=(channels, height, width), steps=trial.steps, **trial.parameters
         )
-    return dataset
+        return cls(sweep, trial, dataset, process)
+
+    @property
+    def folder(self) -> Path:
+        return self.sweep.trial_folder(self.trial)
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self.folder / CHECKPOINTS)
+
+    def network(self) -> nn.Module:
+        """The network with the initial weights of the trial's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.trial.seed, "network"))
+            return make_network(
+                periodic=self.process.periodic,
+                channels=self.process.shape[0],
+                image_size=self.trial.dataset_options.image_size,
+                steps=self.trial.steps,
+                **self.trial.network_options.model_dump(),
+            )
 
 
-def _process(trial: Trial, dataset: ImageDataset) -> DiffusionProcess:
-    _, channels, height, width = dataset.train.shape
-    return make_process(
-        trial.process, shape=(channels, height, width), steps=trial.steps, **trial.parameters
-    )
-
-
-def initial_network(trial: Trial, periodic: bool, channels: int) -> nn.Module:
-    """The trial's network with its seed's initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(trial.seed, "network"))
-        return make_network(
-            periodic=periodic,
-            channels=channels,
-            image_size=trial.dataset_options.image_size,
-            steps=trial.steps,
-            **trial.network_options.model_dump(),
-        )
-
-
-def _train(
-    sweep: Sweep, trial: Trial, dataset: ImageDataset, report: Report, device: torch.device
-) -> TrainedModel:
-    folder = sweep.trial_folder(trial)
-    process = _process(trial, dataset)
-
+def _train(subject: _Subject, report: Report, device: torch.device) -> TrainedModel:
     def on_progress(progress: Progress) -> None:
         left = (progress.iterations - progress.iteration) / progress.iterations_per_second
         report(
@@ -208,35 +249,34 @@ def _train(
         )
 
     def history(keep_up_to: int) -> History:
-        return History(folder / HISTORY_FILE, keep_up_to)
+        return History(subject.folder / HISTORY_FILE, keep_up_to)
 
     return train(
-        process,
-        initial_network(trial, process.periodic, dataset.train.shape[1]),
-        dataset.train,
-        TrainingOptions(**trial.training_section.model_dump()),
-        seed=trial.seed,
+        subject.process,
+        subject.network(),
+        subject.dataset.train,
+        TrainingOptions(**subject.trial.training_section.model_dump()),
+        seed=subject.trial.seed,
         device=device,
-        checkpoints=CheckpointStore(folder / CHECKPOINTS),
+        checkpoints=subject.checkpoints,
         history=history,
         on_progress=on_progress,
     )
 
 
-def _compute_row(sweep: Sweep, trial: Trial, report: Report) -> Row:
-    folder = sweep.trial_folder(trial)
-    device = pick_device()
-    report(Status("preparing"))
-    dataset = _load(sweep, trial)
-    process = _process(trial, dataset)
-    model = _train(sweep, trial, dataset, report, device)
+def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch.device) -> Row:
+    sweep, trial, dataset, process = (
+        subject.sweep,
+        subject.trial,
+        subject.dataset,
+        subject.process,
+    )
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
-
     began = time.monotonic()
     images = _draw_samples(process, model.network, trial, report, device)
     sampling_seconds = time.monotonic() - began
     _log.info("sampled: %d images in %.1f s", len(images), sampling_seconds)
-    write_grid(folder / GRID_FILE, images[:GRID_IMAGES])
+    write_grid(subject.folder / GRID_FILE, images[:GRID_IMAGES])
 
     report(Status("scoring"))
     began = time.monotonic()
@@ -276,6 +316,7 @@ def _compute_row(sweep: Sweep, trial: Trial, report: Report) -> Row:
         iterations=trial.training_section.iterations,
         batch_size=trial.training_section.batch_size,
         workers=trial.workers,
+        images_seen=model.images_seen,
         loss=model.loss,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
@@ -288,16 +329,18 @@ def _compute_row(sweep: Sweep, trial: Trial, report: Report) -> Row:
         fid_real=reference.fid_real,
         features=extractor.name,
         sample_count=len(images),
+        real_count=reference.real_count,
         reference_count=len(reference.features),
         reference_hash=reference.content_hash,
         evaluation_seconds=evaluation_seconds,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        hostname=code.hostname,
         version=code.version,
+        code_hash=code.code_hash,
         git_commit=code.git_commit,
         git_dirty=code.git_dirty,
         packages=code.packages,
-        hostname=code.hostname,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

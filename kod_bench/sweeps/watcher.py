@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import ray
 from ray import tune
 
 from kod_bench.results import read_row
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.plan import Sweep
-from kod_bench.sweeps.trial import Status, read_error, write_error
+from kod_bench.sweeps.trial import Status, read_error, root_message, write_error
 
 
 class Watcher(tune.Callback):
@@ -42,7 +43,11 @@ class Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
         folder = self._sweep.trials_folder / trial.config["id"]
-        if read_error(folder) is None:
-            lost = RuntimeError("its process ended without a word: killed, or out of memory")
-            write_error(folder, lost)
-        self._board.mark_failed(trial.config["id"], str(read_error(folder)))
+        reason = read_error(folder)  # as the trial itself recorded it, in this attempt
+        if reason is None:
+            error = trial.get_pickled_error()
+            if error is None or isinstance(error, ray.exceptions.ActorDiedError):
+                error = RuntimeError("its process ended without a word: killed, or out of memory")
+            reason = root_message(error)
+            write_error(folder, error)
+        self._board.mark_failed(trial.config["id"], reason)

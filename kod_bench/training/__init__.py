@@ -8,6 +8,7 @@ from kod_bench.training.loop import (
     Progress,
     TrainedModel,
     TrainingOptions,
+    load_trained,
     pick_device,
     train,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "TrainedModel",
     "TrainingOptions",
     "derive_seed",
+    "load_trained",
     "pick_device",
     "train",
 ]

@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot tear and that nothing has to unpickle."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"iteration-(\d+)\.pt")
 
 
@@ -43,12 +45,16 @@ class CheckpointStore:
         self.prune(self._keep)
         return path
 
-    def load_latest(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-        """Read the newest readable checkpoint, or None. Unreadable ones are passed over."""
+    def load_latest(self) -> dict[str, Any] | None:
+        """Read the newest readable checkpoint, onto the CPU; None if there is none.
+
+        Damaged files are passed over, with a line in the log.
+        """
         for _, path in self._files():
             try:
-                state = torch.load(path, map_location=device, weights_only=True)
-            except Exception:  # a torn file fails in many ways: zip, pickle, EOF, runtime errors
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # a torn file fails in many ways: zip, pickle, EOF ...
+                _log.warning("%s cannot be read and is passed over: %s", path, error)
                 continue
             if isinstance(state, dict):
                 return state

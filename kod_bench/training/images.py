@@ -12,6 +12,9 @@ class ShuffledImages:
             loop does no per-image work in Python.
         generator: decides the order.
 
+    Attributes:
+        drawn: images drawn so far, repetitions included.
+
     Raises:
         ValueError: if there are no images or they are not uint8.
     """
@@ -24,6 +27,7 @@ class ShuffledImages:
             )
         self._images = images.to(generator.device)
         self._generator = generator
+        self.drawn = 0
         self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
 
     def __call__(self, count: int) -> Tensor:
@@ -33,5 +37,6 @@ class ShuffledImages:
                 len(self._images), generator=self._generator, device=self._generator.device
             )
             self._order = torch.cat([self._order, epoch])
+        self.drawn += count
         chosen, self._order = self._order[:count], self._order[count:]
         return self._images[chosen].float() / 127.5 - 1.0

@@ -64,11 +64,12 @@ class TrainedModel:
     loss: float
     seconds: float
     resumed_from: int  # iteration at which the last attempt continued, 0 if it was the first
+    images_seen: int  # training images drawn, repetitions included, by all workers
 
 
-def pick_device() -> torch.device:
-    """The accelerator of this process, or the CPU."""
-    if torch.cuda.is_available():
+def pick_device(*, gpu: bool) -> torch.device:
+    """The GPU that was assigned to this process if it has been given one, or the CPU."""
+    if gpu and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
@@ -119,17 +120,19 @@ def train(
 
     # channels_last is what oneDNN and cuDNN convolve in; here it is 10 to 20 % faster.
     network = network.to(device).to(memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=_ema(options.ema_decay))
+    average = AveragedModel(network)
+    average.multi_avg_fn = _ema(average, options.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    start, spent, loss, resumed_from = 0, 0.0, math.nan, 0
-    state = checkpoints.load_latest(device)
+    start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
+    state = _shared(checkpoints.load_latest() if rank == 0 else None)
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         start, spent, loss = state["iteration"], state["seconds"], state["loss"]
+        seen = state["images_seen"]
         # A run found complete was not resumed: what its last part continued from is on record.
         resumed_from = start if start < options.iterations else state["resumed_from"]
     log = history(start) if rank == 0 else None
@@ -187,14 +190,57 @@ def train(
                             "seconds": seconds,
                             "loss": loss,
                             "resumed_from": resumed_from,
+                            "images_seen": seen + world * source.drawn,
                             "network": network.state_dict(),
                             "average": average.state_dict(),
                             "optimizer": optimizer.state_dict(),
                         },
                     )
         spent += time.monotonic() - began
+        seen += world * source.drawn
     average.module.eval()
-    return TrainedModel(average.module, loss, spent, resumed_from)
+    return TrainedModel(average.module, loss, spent, resumed_from, seen)
+
+
+def load_trained(
+    network: nn.Module, checkpoints: CheckpointStore, iterations: int, device: torch.device
+) -> TrainedModel:
+    """Read the EMA network that other processes have trained to the end.
+
+    Raises:
+        RuntimeError: if the newest readable checkpoint is not the last one. Training the rest
+            here would give a model of one worker the name of one of several.
+    """
+    state = checkpoints.load_latest()
+    if state is None or state["iteration"] != iterations:
+        found = "none" if state is None else f"one of iteration {state['iteration']}"
+        raise RuntimeError(
+            f"{checkpoints.folder}: the workers' last checkpoint (iteration {iterations}) cannot "
+            f"be read here, found {found}; several workers need a disk that all nodes share"
+        )
+    average = AveragedModel(network)
+    average.load_state_dict(state["average"])
+    average.module.to(device).eval()
+    return TrainedModel(
+        average.module,
+        state["loss"],
+        state["seconds"],
+        state["resumed_from"],
+        state["images_seen"],
+    )
+
+
+def _shared(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Rank 0's checkpoint, on every rank.
+
+    Ranks that read the disk for themselves can find different files, and would then train on from
+    different iterations.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return state
+    box = [state]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def _check(loss: float, iteration: int) -> None:
@@ -215,9 +261,12 @@ def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _ema(rate: float) -> Callable[[Any, Any, Any], None]:
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        decay = min(rate, (1.0 + float(count)) / (10.0 + float(count)))
+def _ema(average: AveragedModel, rate: float) -> Callable[[Any, Any, Any], None]:
+    def update(averaged: Any, current: Any, _: Any) -> None:
+        # The count that is passed in lives on the device, where reading it would wait for the
+        # whole queue; the model's own is on the CPU.
+        count = float(average.n_averaged)
+        decay = min(rate, (1.0 + count) / (10.0 + count))
         torch._foreach_lerp_(list(averaged), list(current), 1.0 - decay)
 
     return update

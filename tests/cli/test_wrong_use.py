@@ -62,7 +62,11 @@ def test_unknown_search_space(run: Run) -> None:
         ("batch_size: 8", "batch_size: eight", "training.batch_size: 'eight' is not allowed"),
         ("pool_size: 32, steps: 4", "steps: 0", "models.kuramoto-local: steps must be"),
         ("multipliers: [1, 2]", "multipliers: [1, 1, 1, 1, 1, 1]", "divisible by 32, got 16"),
-        ("warmup: 5}", "warmup: 5}\nresources: {workers_per_trial: 999}", "asks for 999 worker(s)"),
+        (
+            "warmup: 5}",
+            "warmup: 5}\nresources: {cpus_per_worker: 9999}",
+            "9999 CPU; this machine has",
+        ),
         ("warmup: 5}", "warmup: 5}\nresources: {gpus_per_worker: 64}", "64 GPU"),
     ],
 )

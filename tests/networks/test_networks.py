@@ -88,6 +88,7 @@ def test_heads_differ_by_less_than_one_percent_in_size() -> None:
         ({"width": 7}, "width must be even"),
         ({"multipliers": ()}, "multipliers"),
         ({"blocks": 0}, "blocks"),
+        ({"attention": (7,)}, r"attention names resolutions \[7\].*\[16, 8\]"),
     ],
 )
 def test_impossible_sizes_are_refused(changes: dict[str, object], message: str) -> None:

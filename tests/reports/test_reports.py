@@ -41,7 +41,15 @@ def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"features": "inception"}, {"sample_count": 5000}, {"reference_hash": "other"}]
+    "change",
+    [
+        {"features": "inception"},
+        {"sample_count": 5000},
+        {"reference_count": 100},
+        {"reference_hash": "other"},
+        {"data_hash": "other"},
+        {"image_size": 64},
+    ],
 )
 def test_scores_that_cannot_be_compared_are_never_in_one_table(change: dict[str, object]) -> None:
     tables = compare([make_row(), make_row(model="other", **change)])
@@ -54,6 +62,16 @@ def test_scores_that_cannot_be_compared_are_never_in_one_table(change: dict[str,
 def test_few_samples_put_a_warning_under_fid() -> None:
     assert "FID at 256 samples is biased" in compare([make_row()])[0].markdown()
     assert "biased" not in compare([make_row(sample_count=2048)])[0].markdown()
+
+
+def test_what_makes_a_comparison_uneven_is_said() -> None:
+    rows = [make_row(), make_row(model="kuramoto", images_seen=1000, code_hash="other")]
+    text = compare(rows)[0].markdown()
+    assert "Training images drawn, at equal iterations and batch size: ddpm T=100 19200" in text
+    assert "come from 2 versions of the code" in text
+    text = compare(rows[:1])[0].markdown()
+    assert "drawn" not in text
+    assert "versions" not in text
 
 
 def test_no_rows_no_table() -> None:

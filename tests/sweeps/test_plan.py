@@ -48,7 +48,7 @@ def test_one_seed_of_every_model_comes_before_the_next_seed(space: SearchSpace) 
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 9}, {"data_hash": "x"}, {"steps": 9}, {"version": "9"}, {"training": {}}],
+    [{"seed": 9}, {"data_hash": "x"}, {"steps": 9}, {"code": "9"}, {"training": {}}],
 )
 def test_identity_follows_every_value(space: SearchSpace, change: dict[str, object]) -> None:
     trial = make_trials(space, "hash")[0]

@@ -89,6 +89,22 @@ def test_mistakes_are_named_with_file_and_key(
     assert "\n" not in str(caught.value)
 
 
+def test_auto_takes_what_fits_the_machine(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(BASE)
+    assert load_space(path, "auto").profile == "laptop"
+    assert load_space(path, "auto", has_gpus=True).profile == "cluster"
+    path.write_text(BASE.split("profiles:")[0])
+    assert load_space(path, "auto", has_gpus=True).profile == "default"
+
+
+def test_workers_must_share_the_batch(tmp_path: Path) -> None:
+    text = BASE.replace("iterations: 10}", "iterations: 10, batch_size: 8}")
+    text = text.replace("{seeds: [0, 1]}", "{resources: {workers_per_trial: 3}}")
+    with pytest.raises(UsageError, match=r"profiles\.laptop: training\.batch_size 8 cannot"):
+        load(tmp_path, text)
+
+
 def test_unknown_profile_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no profile 'desktop'; the file has: laptop, cluster"):
         load(tmp_path, BASE, "desktop")

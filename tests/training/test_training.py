@@ -18,6 +18,7 @@ from kod_bench.training import (
     TrainedModel,
     TrainingOptions,
     derive_seed,
+    load_trained,
     train,
 )
 from kod_bench.training.history import read_history
@@ -110,6 +111,39 @@ def test_a_torn_checkpoint_costs_one_interval(tmp_path: Path) -> None:
     newest = tmp_path / "checkpoints" / "iteration-00000020.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     assert run(tmp_path).resumed_from == 10
+
+
+def _rank(rank: int, folder: Path, results: Path) -> None:
+    """One of two workers, whose own folder holds a checkpoint that the other's lacks."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{results}/rendezvous", rank=rank, world_size=2
+    )
+    seen: list[int] = []
+    model = run(folder / str(rank), on_progress=lambda p: seen.append(p.iteration))
+    torch.save({"seen": seen, "weights": weights(model)}, results / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_workers_agree_on_the_checkpoint_they_continue_from(tmp_path: Path) -> None:
+    run(tmp_path / "0", replace(OPTIONS, iterations=20))
+    run(tmp_path / "1", replace(OPTIONS, iterations=10))
+    torch.multiprocessing.spawn(_rank, (tmp_path, tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first["seen"] == second["seen"] == [25, 30]
+    assert torch.equal(first["weights"], second["weights"])
+
+
+def test_a_model_trained_elsewhere_is_read_and_never_trained_here(tmp_path: Path) -> None:
+    model = run(tmp_path)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    fresh = make_network(
+        periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
+    )
+    read = load_trained(fresh, store, 30, torch.device("cpu"))
+    assert torch.equal(weights(read), weights(model))
+    assert (read.images_seen, read.loss) == (240, model.loss)
+    with pytest.raises(RuntimeError, match=r"last checkpoint \(iteration 40\).*iteration 30"):
+        load_trained(fresh, store, 40, torch.device("cpu"))
 
 
 def test_checkpoints_need_no_unpickling_and_are_few(tmp_path: Path) -> None:

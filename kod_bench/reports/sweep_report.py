@@ -1,0 +1,88 @@
+"""What a sweep leaves for its reader: the comparison table and the sheet of sample grids."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kod_bench.reports.comparison import ComparisonTable, compare
+from kod_bench.reports.pictures import Panel, write_contact_sheet
+from kod_bench.results import GRID_FILE, REAL_FILE, ReadRows, Row, read_rows
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep's rows, compared.
+
+    Attributes:
+        folder: of the sweep.
+        title: what was swept, under which profile.
+        planned: trial folders' names, in the order of the plan.
+        found: the rows of these trials, and row files that cannot be read.
+        tables: rows that can be compared share one.
+    """
+
+    folder: Path
+    title: str
+    planned: tuple[str, ...]
+    found: ReadRows
+    tables: tuple[ComparisonTable, ...]
+
+    @classmethod
+    def read(cls, folder: Path, title: str, planned: Sequence[str]) -> "SweepReport":
+        """Read the rows of a sweep's planned trials."""
+        found = read_rows(folder / "trials")
+        known = set(planned)
+        rows = [row for row in found.rows if row.trial in known]
+        return cls(
+            folder,
+            title,
+            tuple(planned),
+            ReadRows(rows, found.unreadable),
+            tuple(compare(rows)),
+        )
+
+    def markdown(self) -> str:
+        """All tables as one Markdown document."""
+        head = f"# {self.title}: {len(self.found.rows)} of {len(self.planned)} trials"
+        lead = f"Sweep `{self.folder.resolve().name}`."
+        return "\n".join([head, "", lead, "", *(table.markdown() for table in self.tables)])
+
+    def write(self) -> Path:
+        """Write ``report/comparison.md`` and ``report/samples.png``.
+
+        Returns:
+            The folder they are in.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        folder = self.folder / "report"
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f".comparison.md.{os.getpid()}.tmp"
+        temporary.write_text(self.markdown(), encoding="utf-8")
+        temporary.replace(folder / "comparison.md")
+        if panels := self._panels():
+            write_contact_sheet(folder / "samples.png", panels)
+        return folder
+
+    def _panels(self) -> list[Panel]:
+        """Real images, then a row of grids per step count, at the lowest seed of each model."""
+        order = {trial: position for position, trial in enumerate(self.planned)}
+        rows = sorted(self.found.rows, key=lambda row: (row.seed, order[row.trial]))
+        models = list(dict.fromkeys(row.model for row in rows))
+        steps = sorted({row.steps for row in rows})
+        shown: dict[tuple[str, int], Row] = {}
+        for row in rows:
+            shown.setdefault((row.model, row.steps), row)
+        panels = [
+            Panel(
+                f"{row.model}, T = {row.steps}, seed {row.seed}",
+                self.folder / "trials" / row.trial / GRID_FILE,
+                steps.index(row.steps),
+                1 + models.index(row.model),
+            )
+            for row in shown.values()
+        ]
+        real = Panel("real, held out", self.folder / REAL_FILE, 0, 0)
+        return [panel for panel in (real, *panels) if panel.path.is_file()]
