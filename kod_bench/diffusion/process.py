@@ -96,6 +96,14 @@ class DiffusionProcess(ABC):
     def decode(self, state: Tensor) -> Tensor:
         """Invert `encode`, clamped to [-1, 1]."""
 
+    def fit(self, images: ImageSource, generator: torch.Generator) -> None:  # noqa: B027
+        """Measure on training images what the process needs to know of them.
+
+        A trial calls this once before it trains and once before it samples. Equal generators and
+        equal sources must give equal processes, on every worker: a network trained under one
+        calibration means nothing under another. Most processes need nothing.
+        """
+
     @abstractmethod
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator

@@ -14,12 +14,20 @@ from kod_bench.diffusion import (
     sample,
 )
 
+SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
     "ddpm": ("ddpm", {}),
-    "kuramoto-global": ("kuramoto", {"coupling": "global", "pool_size": 12}),
-    "kuramoto-local": ("kuramoto", {"coupling": "local", "pool_size": 12}),
-    "kuramoto-none": ("kuramoto", {"coupling": "none", "pool_size": 12}),
+    "kuramoto-global": ("kuramoto", {"coupling": "global", **SMALL}),
+    "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
+    "kuramoto-none": ("kuramoto", {"coupling": "none", **SMALL}),
+    "kuramoto-memory": ("kuramoto", {"coupling": "local", "memory": 4, **SMALL}),
+    "kuramoto-published": (
+        "kuramoto",
+        {"coupling": "global", "target": "one-step", "prior_law": "von-mises", **SMALL},
+    ),
+    "kuramoto-unfitted": ("kuramoto", {"coupling": "local", "prior_law": "von-mises", **SMALL}),
 }
+UNFITTED = {"kuramoto-unfitted"}
 SHAPES = [(1, 8, 8), (3, 6, 9), (1, 1, 1)]
 STEPS = [1, 2, 25]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -42,7 +50,10 @@ def draw_images(shape, rng):
 
 def make(kind, shape=(1, 8, 8), steps=25):
     name, parameters = KINDS[kind]
-    return make_process(name, shape=shape, steps=steps, **parameters)
+    process = make_process(name, shape=shape, steps=steps, **parameters)
+    if kind not in UNFITTED:
+        process.fit(draw_images(shape, generator(98)), generator(97))
+    return process
 
 
 @pytest.fixture(params=STEPS, ids=lambda steps: f"T{steps}")
@@ -149,7 +160,9 @@ def test_weight_depends_on_the_step_alone(process):
 def test_guessing_zero_costs_about_one(kind):
     batches = take(make(kind, (1, 8, 8), 100), 60, batch_size=32)
     losses = [(batch.weight * batch.target.square()).mean() for batch in batches]
-    assert torch.stack(losses).mean().item() == pytest.approx(1, abs=0.02)
+    # Unfitted, the scale is a prediction from the schedule alone.
+    accuracy = 0.25 if kind in UNFITTED else 0.03
+    assert torch.stack(losses).mean().item() == pytest.approx(1, abs=accuracy)
 
 
 def test_equal_generators_give_equal_batches(process):
