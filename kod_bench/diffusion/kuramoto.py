@@ -267,6 +267,11 @@ def self_consistent_order(coupling: float, reference: float, diffusion: float) -
     return min(1.0, max(0.0, order))
 
 
+def _running_sums(values: Tensor) -> list[float]:
+    """The sums of the first 0, 1, ..., T values."""
+    return [0.0, *values.cumsum(0).tolist()]
+
+
 class KuramotoDiffusion(DiffusionProcess):
     r"""Diffusion of phases with Kuramoto coupling and a reference phase (arXiv 2509.15328).
 
@@ -275,10 +280,20 @@ class KuramotoDiffusion(DiffusionProcess):
 
         theta_t = wrap(theta_{t-1} + d_t(theta_{t-1}) + s_t eps),    s_t^2 = 2 D_t
 
-    Time-reversed, with the kernel that made theta_t (the authors' code uses that of the next
-    step):
+    Time-reversed by the sampler "ancestral", with the kernel that made theta_t (the authors' code
+    uses that of the next step):
 
         theta_{t-1} = wrap(theta_t - d_t(theta_t) + s_t^2 score_t(theta_t) + s_t eps)
+
+    A jump to an earlier step u sums the drift's strengths and s^2 over u+1..t. The sampler
+    "probability-flow" adds no noise: the ordinary differential equation with the same marginals
+    has half the score (arXiv 2011.13456, eq. 13). With sigma_t^2 = s_1^2 + ... + s_t^2, half of
+    d(sigma^2) is sigma d(sigma), and a step evenly long in sigma
+
+        theta_u = wrap(theta_t - d(theta_t) + sigma_t (sigma_t - sigma_u) score_t(theta_t))
+
+    is DDIM's (arXiv 2010.02502, section 4.3): it takes all the noise away where the data are a
+    point and the drift is small, however long the step.
 
     The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score.
     With target "one-step" that is the score of one step's wrapped normal kernel, and scale_t = s_t:
@@ -316,7 +331,8 @@ class KuramotoDiffusion(DiffusionProcess):
         pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 8 C H W
             bytes each. Rounded up to a multiple of the batch size.
         calibration_chains: forward chains run through all T steps by `fit`.
-        final_noise: whether the last reverse step adds noise, as in the paper.
+        final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
+            image: 0.01 rad as released, but 0.2 rad if 10 of 100 steps are taken.
 
     Attributes:
         noise_std: s_t. These four are `StepTable`s.
@@ -332,6 +348,7 @@ class KuramotoDiffusion(DiffusionProcess):
     """
 
     periodic = True
+    samplers = ("ancestral", "probability-flow")
 
     def __init__(
         self,
@@ -350,7 +367,7 @@ class KuramotoDiffusion(DiffusionProcess):
         prior_law: PriorLaw = "matched",
         pool_size: int = 1024,
         calibration_chains: int = 512,
-        final_noise: bool = True,
+        final_noise: bool = False,
     ) -> None:
         super().__init__(shape, steps)
         check_choice("coupling", coupling, Coupling)
@@ -408,6 +425,11 @@ class KuramotoDiffusion(DiffusionProcess):
         self.scale = StepTable(1 / rms)
         self._end_states: EndStateLaw | None = None
         self.terminal_mismatch: TerminalMismatch | None = None
+
+        # Sums over the steps 1..t, from t = 0 on.
+        self._elapsed = _running_sums(noise_variance)
+        self._coupling_sums = _running_sums(self.coupling_strength.values)
+        self._reference_sums = _running_sums(self.reference_strength.values)
 
         diffusion = float(noise_variance[-1]) / 2
         self.terminal_order = self_consistent_order(
@@ -547,16 +569,33 @@ class KuramotoDiffusion(DiffusionProcess):
         return self._end_states.sample(shape, generator)
 
     def reverse_step(
-        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Draw theta_{t-1} given theta_t; the prediction is -scale_t score."""
+        """Draw theta_to given theta_t; the prediction is -scale_t score."""
         self.check_states(state)
-        self.check_step(step)
-        std = self.noise_std[step]
+        self.check_jump(step, to)
+        sampler = self.check_sampler(sampler)
+        flow = phase_flow(
+            state,
+            coupling=self._coupling_sums[step] - self._coupling_sums[to],
+            reference=self._reference_sums[step] - self._reference_sums[to],
+            reference_phase=self.reference_phase,
+            mean_field=self._mean_field,
+        )
         minus_score = prediction.to(state.dtype) / self.scale[step]
-        back = -self.drift(state, step) - std**2 * minus_score
-        last = step == 1 and not self.final_noise
-        return self._move(state, back, 0.0 if last else std, generator)
+        now, before = self._elapsed[step], self._elapsed[to]
+        if sampler == "probability-flow":
+            gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
+            return wrap(state - flow.drift() - gain * minus_score)
+        back = -flow.drift() - (now - before) * minus_score
+        last = to == 0 and not self.final_noise
+        return self._move(state, back, 0.0 if last else math.sqrt(now - before), generator)
 
     @staticmethod
     def _move(state: Tensor, shift: Tensor, std: float, generator: torch.Generator) -> Tensor:

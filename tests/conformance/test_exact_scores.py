@@ -126,11 +126,28 @@ def test_targets_average_to_the_exact_prediction(kind):
 
 # What is left is the error of finite steps: it falls with more of them (DDPM 0.13 at 100 steps).
 @pytest.mark.parametrize(
-    ("kind", "steps", "bound"), [(ExactDDPM, 500, 0.055), (ExactKuramoto, 100, 0.03)]
+    ("kind", "steps", "sampler", "evaluations", "bound"),
+    [
+        (ExactDDPM, 500, "ancestral", 500, 0.055),
+        (ExactDDPM, 500, "ddim", 100, 0.1),
+        (ExactKuramoto, 100, "ancestral", 100, 0.03),
+        (ExactKuramoto, 100, "ancestral", 25, 0.07),
+        (ExactKuramoto, 100, "probability-flow", 100, 0.03),
+        (ExactKuramoto, 100, "probability-flow", 25, 0.065),
+    ],
 )
-def test_sampling_with_the_exact_prediction_gives_the_data(kind, steps, bound):
+def test_sampling_with_the_exact_prediction_gives_the_data(
+    kind, steps, sampler, evaluations, bound
+):
     exact, number, bins = exact_process(kind, steps), 50_000, 64
-    drawn = sample(exact.process, exact.predict, number, generator(5))
+    drawn = sample(
+        exact.process,
+        exact.predict,
+        number,
+        generator(5),
+        sampler=sampler,
+        evaluations=evaluations,
+    )
     real = two_peaks(generator(6))(number)
     found, expected = (torch.histc(x, bins, -1, 1) / number for x in (drawn, real))
     assert (found - expected).abs().sum().item() / 2 < bound

@@ -279,7 +279,7 @@ class TestDynamics:
         theta = process.prior(4, generator()).double()
         score = -process.concentration * theta.sin()
         prediction = -process.scale[1] * score
-        back = process.reverse_step(theta, 1, prediction, generator())
+        back = process.reverse_step(theta, 1, 0, prediction, generator())
         forth = wrap(theta + process.drift(theta, 1))
         assert (back - forth).abs().max() < 1e-14
 
@@ -317,9 +317,9 @@ class TestDynamics:
         theta, quiet = phases(2, 1, 3, 3).float(), torch.zeros(2, 1, 3, 3)
         for final_noise in (True, False):
             process = KuramotoDiffusion(shape=(1, 3, 3), steps=5, final_noise=final_noise)
-            runs = [process.reverse_step(theta, 1, quiet, generator(s)) for s in (1, 2)]
+            runs = [process.reverse_step(theta, 1, 0, quiet, generator(s)) for s in (1, 2)]
             assert torch.equal(*runs) is not final_noise
-            runs = [process.reverse_step(theta, 2, quiet, generator(s)) for s in (1, 2)]
+            runs = [process.reverse_step(theta, 2, 1, quiet, generator(s)) for s in (1, 2)]
             assert not torch.equal(*runs)
 
 
@@ -532,6 +532,79 @@ class TestMatchedPrior:
         state = law.sample((5, 1, 4, 4), generator())
         assert torch.isfinite(state).all()
         assert (state.abs().max().item() < 0.7) is (length == 1.0)
+
+
+class TestJumps:
+    def process(self, coupling="local"):
+        return KuramotoDiffusion(
+            shape=(1, 4, 4),
+            steps=20,
+            coupling=coupling,
+            neighbourhood_radius=1,
+            prior_law="von-mises",
+            final_noise=True,
+        )
+
+    def test_one_step_is_the_papers_update(self):
+        process, theta = self.process(), phases(3, 1, 4, 4)
+        prediction = torch.randn(theta.shape, generator=generator(1), dtype=torch.float64)
+        for t in (1, 7, 20):
+            std = process.noise_std[t]
+            noise = torch.randn(theta.shape, generator=generator(2), dtype=torch.float64)
+            score = -prediction / process.scale[t]
+            expected = wrap(theta - process.drift(theta, t) + std**2 * score + std * noise)
+            found = process.reverse_step(theta, t, t - 1, prediction, generator(2), "ancestral")
+            assert wrap(found - expected).abs().max() < 1e-12
+
+    @pytest.mark.parametrize(("t", "u"), [(20, 0), (20, 11), (9, 4), (3, 2)])
+    def test_a_jump_sums_what_it_skips(self, t, u):
+        process, theta = self.process(), phases(3, 1, 4, 4)
+        score = torch.randn(theta.shape, generator=generator(1), dtype=torch.float64)
+        drifts = sum(process.drift(theta, step) for step in range(u + 1, t + 1))
+        variance = sum(process.noise_std[step] ** 2 for step in range(u + 1, t + 1))
+        noise = torch.randn(theta.shape, generator=generator(2), dtype=torch.float64)
+        arguments = (theta, t, u, -process.scale[t] * score, generator(2))
+        found = process.reverse_step(*arguments, "ancestral")
+        expected = theta - drifts + variance * score + math.sqrt(variance) * noise
+        assert wrap(found - expected).abs().max() < 1e-12
+
+        sigma = [process.noise_std.values[:n].square().sum().sqrt().item() for n in (t, u)]
+        found = process.reverse_step(*arguments, "probability-flow")
+        expected = theta - drifts + sigma[0] * (sigma[0] - sigma[1]) * score
+        assert wrap(found - expected).abs().max() < 1e-12
+
+    def test_probability_flow_finds_a_point_in_one_step(self):
+        # Without drift the score of a point is known, and the step is exact however long.
+        process = KuramotoDiffusion(
+            shape=(1, 2, 2),
+            steps=20,
+            coupling="none",
+            reference_strength=0,
+            noise_range=(0.01, 0.1),
+        )
+        point, theta = 0.4, 0.4 + 0.5 * phases(3, 1, 2, 2)
+        variance = process.noise_std.values.square().sum().item()
+        score = (point - theta) / variance
+        found = process.reverse_step(
+            theta, 20, 0, -process.scale[20] * score, generator(), "probability-flow"
+        )
+        assert (found - point).abs().max() < 1e-12
+
+    def test_probability_flow_leaves_a_stationary_law_alone(self):
+        # The prior's score balances its drift, -d + s^2 / 2 score = 0, up to a short step's error.
+        strength = 0.9 * 0.01 / 2
+        process = KuramotoDiffusion(
+            shape=(1, 8, 8),
+            steps=2000,
+            coupling="none",
+            reference_strength=strength,
+            prior_law="von-mises",
+            noise_range=(0.01, 0.01),
+        )
+        theta = process.prior(2, generator()).double()
+        prediction = process.scale[2000] * process.concentration * theta.sin()
+        back = process.reverse_step(theta, 2000, 1999, prediction, generator(), "probability-flow")
+        assert (back - theta).abs().max() < 1e-5
 
 
 class TestParameters:
