@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any, get_args
 
 
 def check_count(name: str, value: int, low: int = 1) -> int:
@@ -52,3 +53,13 @@ def check_pair(name: str, value: Sequence[float]) -> tuple[float, float]:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise ValueError(f"{name} must be a pair (first, last), got {value!r}")
     return value[0], value[1]
+
+
+def check_choice(name: str, value: str, allowed: Any) -> None:
+    """Refuse what is not among the values of a `Literal`.
+
+    Raises:
+        ValueError: naming the parameter, its value and the choices.
+    """
+    if value not in get_args(allowed):
+        raise ValueError(f"{name} must be one of {get_args(allowed)}, got {value!r}")

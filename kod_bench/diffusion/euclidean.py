@@ -1,11 +1,13 @@
 """Denoising diffusion on pixels: the isotropic baseline."""
 
+import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.checks import check_count, check_number, check_pair
+from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
 from kod_bench.diffusion.process import (
     DiffusionProcess,
@@ -13,6 +15,9 @@ from kod_bench.diffusion.process import (
     TrainingBatch,
     standard_normal,
 )
+
+Schedule = Literal["linear", "cosine"]
+Variance = Literal["posterior", "forward"]
 
 #: beta at the first and last of 1000 steps (arXiv 2006.11239, section 4).
 _PUBLISHED_RANGE = (1e-4, 0.02)
@@ -31,6 +36,16 @@ def linear_betas(steps: int) -> Tensor:
     return linear_ramp(first, last, steps).clamp_max(_LARGEST_BETA)
 
 
+def cosine_betas(steps: int) -> Tensor:
+    """(T,) float64 variances beta_t of arXiv 2102.09672, eq. 17, at most 0.999.
+
+    abar_t = f(t) / f(0) with f(t) = cos(pi / 2 (t / T + 0.008) / 1.008)^2.
+    """
+    time = torch.arange(steps + 1, dtype=torch.float64) / steps
+    kept = torch.cos((time + 0.008) / 1.008 * (math.pi / 2)).square()
+    return (1 - kept[1:] / kept[:-1]).clamp_max(_LARGEST_BETA)
+
+
 class DDPM(DiffusionProcess):
     r"""Denoising diffusion probabilistic model, variance preserving (arXiv 2006.11239).
 
@@ -40,19 +55,28 @@ class DDPM(DiffusionProcess):
         x_t = sqrt(alpha_t) x_{t-1} + sqrt(beta_t) eps                  (eq. 2)
         x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps                   (eq. 4)
 
-    The network predicts eps of the second line, weight 1 (eq. 14). Its x_0 is clamped to [-1, 1]
-    and x_{t-1} drawn from the posterior (eqs. 6, 7):
+    The network predicts eps of the second line, weight 1 (eq. 14). Its x_0 is clamped to [-1, 1].
+    The sampler "ancestral" draws x_u, for any u < t, from the posterior (eqs. 6, 7), with
+    alpha = abar_t / abar_u and beta = 1 - alpha those of the whole jump:
 
-        mean = [sqrt(abar_{t-1}) beta_t x_0 + sqrt(alpha_t) (1 - abar_{t-1}) x_t] / (1 - abar_t)
-        variance = beta_t (1 - abar_{t-1}) / (1 - abar_t)
+        mean = [sqrt(abar_u) beta x_0 + sqrt(alpha) (1 - abar_u) x_t] / (1 - abar_t)
+        variance = beta (1 - abar_u) / (1 - abar_t)
 
-    which is zero at t = 1. The prior is standard normal.
+    The sampler "ddim" (arXiv 2010.02502, eq. 12, eta = 0) adds no noise:
+
+        x_u = sqrt(abar_u) x_0 + sqrt(1 - abar_u) eps
+
+    with the eps that belongs to the clamped x_0. Both give x_0 at u = 0. The prior is standard
+    normal.
 
     Args:
         shape: (C, H, W).
         steps: T.
-        beta_range: beta at the first and last step, each in (0, 1), linear between; default
-            `linear_betas`.
+        schedule: "linear", `linear_betas`; or "cosine", `cosine_betas`.
+        beta_range: beta at the first and last step, each in (0, 1), linear between, instead of
+            the linear schedule's own.
+        variance: of an ancestral step: the "posterior" above, exact if x_0 is known; or "forward",
+            beta itself, exact if x_0 is standard normal (arXiv 2006.11239, section 3.2).
 
     Attributes:
         noise_std: sqrt(1 - abar_t), the noise in x_t. These two are `StepTable`s.
@@ -62,30 +86,40 @@ class DDPM(DiffusionProcess):
         ValueError: if a parameter is out of range.
     """
 
+    samplers = ("ancestral", "ddim")
+
     def __init__(
         self,
         *,
         shape: tuple[int, int, int],
         steps: int,
+        schedule: Schedule = "linear",
         beta_range: tuple[float, float] | None = None,
+        variance: Variance = "posterior",
     ) -> None:
         super().__init__(shape, steps)
+        check_choice("schedule", schedule, Schedule)
+        check_choice("variance", variance, Variance)
+        self.variance: Variance = variance
         if beta_range is None:
-            beta = linear_betas(steps)
+            beta = linear_betas(steps) if schedule == "linear" else cosine_betas(steps)
         else:
+            if schedule != "linear":
+                raise ValueError(
+                    f"beta_range is {beta_range} but schedule is {schedule!r}; leave one of them "
+                    "out"
+                )
             ends = check_pair("beta_range", beta_range)
             for value in ends:
                 check_number("beta_range", value, 0, 1, open_low=True, open_high=True)
             beta = linear_ramp(*ends, steps)
         kept = torch.cumprod(1 - beta, dim=0)
-        kept_before = torch.cat([kept.new_ones(1), kept[:-1]])
         self.signal = StepTable(kept.sqrt())
         self.noise_std = StepTable((1 - kept).sqrt())
         self._step_signal = StepTable((1 - beta).sqrt())
         self._step_std = StepTable(beta.sqrt())
-        self._posterior_image = StepTable(kept_before.sqrt() * beta / (1 - kept))
-        self._posterior_state = StepTable((1 - beta).sqrt() * (1 - kept_before) / (1 - kept))
-        self._posterior_std = StepTable((beta * (1 - kept_before) / (1 - kept)).sqrt())
+        # abar_0..abar_T; a list of floats, for one step at a time.
+        self._kept: list[float] = [1.0, *kept.tolist()]
 
     def encode(self, images: Tensor) -> Tensor:
         """Images in [-1, 1], (B, C, H, W), are states."""
@@ -129,14 +163,28 @@ class DDPM(DiffusionProcess):
         )
 
     def reverse_step(
-        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Draw x_{t-1} given x_t; the prediction is eps. No noise at t = 1."""
+        """Draw x_to given x_t; the prediction is eps. No noise at the end."""
         self.check_states(state)
-        self.check_step(step)
+        self.check_jump(step, to)
+        sampler = self.check_sampler(sampler)
         noise_part = self.noise_std[step] * prediction.to(state.dtype)
         image = ((state - noise_part) / self.signal[step]).clamp(-1, 1)
-        mean = self._posterior_image[step] * image + self._posterior_state[step] * state
-        if step == 1:
-            return mean
-        return mean + self._posterior_std[step] * standard_normal(state, generator)
+        if to == 0:
+            return image
+        if sampler == "ddim":
+            noise = (state - self.signal[step] * image) / self.noise_std[step]
+            return self.signal[to] * image + self.noise_std[to] * noise
+        before, now = self._kept[to], self._kept[step]
+        kept = now / before
+        share = (1 - before) / (1 - now)
+        mean = math.sqrt(before) * (1 - kept) / (1 - now) * image + math.sqrt(kept) * share * state
+        variance = (1 - kept) * (share if self.variance == "posterior" else 1.0)
+        return mean + math.sqrt(variance) * standard_normal(state, generator)

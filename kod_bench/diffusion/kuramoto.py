@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from kod_bench.diffusion.chain_pool import chain_batches
-from kod_bench.diffusion.checks import check_count, check_number, check_pair
+from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.circle import (
     MAX_WRAPPED_STD,
     bessel_ratio,
@@ -19,23 +19,37 @@ from kod_bench.diffusion.circle import (
     wrapped_normal_score,
 )
 from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
+from kod_bench.diffusion.path_weight import next_weight, path_gains
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
     TrainingBatch,
     standard_normal,
 )
+from kod_bench.diffusion.terminal import (
+    EndStateLaw,
+    TerminalMismatch,
+    mean_vectors,
+    terminal_mismatch,
+)
 
 Coupling = Literal["global", "local", "none"]
+Target = Literal["path", "one-step"]
+PriorLaw = Literal["matched", "von-mises"]
 
 #: `mean_field(cosine, sine)`: real and imaginary part of the mean of e^{i theta} that each phase
-#: feels, broadcastable to the (B, C, H, W) arguments.
+#: feels, broadcastable to the (B, C, H, W) arguments. Symmetric: phase i weighs in the field at j
+#: what j weighs in the field at i.
 MeanField = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 #: The released schedules by T: 2D and K at the last step.
 _RELEASED = {100: (0.1, 0.03), 300: (0.07, 0.02), 1000: (0.015, 0.0045)}
 #: 2D and K at the first step, the same for every T.
 _RELEASED_FIRST = (1e-4, 3e-5)
+#: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
+_NEVER_WRAPS = 1 / 3
+#: Calibration chains run at once.
+_CHUNK = 128
 #: K_ref over K as released.
 _REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
 
@@ -137,6 +151,59 @@ def box_matrix(size: int, radius: int) -> Tensor:
     return torch.zeros(size, size, dtype=torch.float64).scatter_add(1, neighbours, share)
 
 
+@dataclass(frozen=True)
+class PhaseFlow:
+    """The deterministic motion of the phases in one step, and its derivative.
+
+    The mean field and the reference are the pull of one complex field ``field_i`` per phase; so a
+    phase costs one sine and one cosine, whatever is asked of the flow.
+    """
+
+    cosine: Tensor
+    """cos theta, (B, C, H, W)."""
+    sine: Tensor
+    real: float | Tensor
+    """Real part of ``K zbar_i + K_ref e^{i psi_ref}``, broadcastable."""
+    imaginary: float | Tensor
+    coupling: float | Tensor
+    """K, a number or (B, 1, 1, 1)."""
+    mean_field: MeanField | None
+
+    def drift(self) -> Tensor:
+        """``Im(field_i e^{-i theta_i})``, in radians per step."""
+        return self.imaginary * self.cosine - self.real * self.sine
+
+    def pull_back(self, vector: Tensor) -> Tensor:
+        """J^T v, with J the Jacobian of the drift and v of the state's shape.
+
+        ``-Re(field_i e^{-i theta_i}) v_i + K Re(e^{-i theta_i} w_i)``, where w is the mean field of
+        ``v_j e^{i theta_j}``: the second term is how the others feel phase i.
+        """
+        slope = -(self.real * self.cosine + self.imaginary * self.sine)
+        if self.mean_field is None:
+            return slope * vector
+        real, imaginary = self.mean_field(self.cosine * vector, self.sine * vector)
+        return slope * vector + self.coupling * (self.cosine * real + self.sine * imaginary)
+
+
+def phase_flow(
+    state: Tensor,
+    *,
+    coupling: float | Tensor,
+    reference: float | Tensor,
+    reference_phase: float,
+    mean_field: MeanField | None,
+) -> PhaseFlow:
+    """The flow at given phases; arguments as for `drift`."""
+    cosine, sine = state.cos(), state.sin()
+    real: float | Tensor = reference * math.cos(reference_phase)
+    imaginary: float | Tensor = reference * math.sin(reference_phase)
+    if mean_field is not None:
+        mean_real, mean_imaginary = mean_field(cosine, sine)
+        real, imaginary = real + coupling * mean_real, imaginary + coupling * mean_imaginary
+    return PhaseFlow(cosine, sine, real, imaginary, coupling, mean_field)
+
+
 def drift(
     state: Tensor,
     *,
@@ -148,8 +215,7 @@ def drift(
     """Deterministic motion of the phases in one step; arXiv 2509.15328, forward process.
 
     ``K Im(zbar_i e^{-i theta_i}) + K_ref sin(psi_ref - theta_i)``, where zbar_i is the mean field
-    at phase i; the first term equals ``K mean_j sin(theta_j - theta_i)`` over its neighbours. Both
-    are the pull of one complex field, so a phase costs one sine and one cosine.
+    at phase i; the first term equals ``K mean_j sin(theta_j - theta_i)`` over its neighbours.
 
     Args:
         state: theta, (B, C, H, W), in radians.
@@ -161,13 +227,13 @@ def drift(
     Returns:
         (B, C, H, W), in radians per step.
     """
-    cosine, sine = state.cos(), state.sin()
-    real: float | Tensor = reference * math.cos(reference_phase)
-    imaginary: float | Tensor = reference * math.sin(reference_phase)
-    if mean_field is not None:
-        mean_real, mean_imaginary = mean_field(cosine, sine)
-        real, imaginary = real + coupling * mean_real, imaginary + coupling * mean_imaginary
-    return imaginary * cosine - real * sine
+    return phase_flow(
+        state,
+        coupling=coupling,
+        reference=reference,
+        reference_phase=reference_phase,
+        mean_field=mean_field,
+    ).drift()
 
 
 def self_consistent_order(coupling: float, reference: float, diffusion: float) -> float:
@@ -201,6 +267,11 @@ def self_consistent_order(coupling: float, reference: float, diffusion: float) -
     return min(1.0, max(0.0, order))
 
 
+def _running_sums(values: Tensor) -> list[float]:
+    """The sums of the first 0, 1, ..., T values."""
+    return [0.0, *values.cumsum(0).tolist()]
+
+
 class KuramotoDiffusion(DiffusionProcess):
     r"""Diffusion of phases with Kuramoto coupling and a reference phase (arXiv 2509.15328).
 
@@ -209,19 +280,34 @@ class KuramotoDiffusion(DiffusionProcess):
 
         theta_t = wrap(theta_{t-1} + d_t(theta_{t-1}) + s_t eps),    s_t^2 = 2 D_t
 
-    Time-reversed, with the kernel that made theta_t (the authors' code uses that of the next
-    step):
+    Time-reversed by the sampler "ancestral", with the kernel that made theta_t (the authors' code
+    uses that of the next step):
 
         theta_{t-1} = wrap(theta_t - d_t(theta_t) + s_t^2 score_t(theta_t) + s_t eps)
 
-    The network predicts -s_t score, by regression on the score of one step's wrapped normal
-    kernel. In these units the paper's weight 2 D_t on the squared error of the score is 1.
+    A jump to an earlier step u sums the drift's strengths and s^2 over u+1..t. The sampler
+    "probability-flow" adds no noise: the ordinary differential equation with the same marginals
+    has half the score (arXiv 2011.13456, eq. 13). With sigma_t^2 = s_1^2 + ... + s_t^2, half of
+    d(sigma^2) is sigma d(sigma), and a step evenly long in sigma
 
-    The prior is i.i.d. von Mises around the reference phase, of the self-consistent concentration
+        theta_u = wrap(theta_t - d(theta_t) + sigma_t (sigma_t - sigma_u) score_t(theta_t))
+
+    is DDIM's (arXiv 2010.02502, section 4.3): it takes all the noise away where the data are a
+    point and the drift is small, however long the step.
+
+    The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score.
+    With target "one-step" that is the score of one step's wrapped normal kernel, and scale_t = s_t:
+    in these units the paper's weight 2 D_t on the squared error of the score is 1. With target
+    "path" it is the estimate of `path_weight`, from the noise of the whole path: exact too, coupled
+    or not, with a variance many times lower. Its scale_t is 1 over its rms at t, measured by `fit`;
+    an unfitted process uses the rms that `path_gains` predicts.
+
+    The prior "von-mises" is i.i.d. around the reference phase, of the self-consistent concentration
     kappa = (K r + K_ref) / D at t = T. It is the stationary law for these last strengths, in
     continuous time: the forward chain comes close when it is long enough to forget its image
     (sum s_t^2 well above 1) and its last step short (s_T^2 well below 1), and the coupling is
-    below its critical strength 2 D or the reference strong.
+    below its critical strength 2 D or the reference strong. The prior "matched" has the brightness
+    and coherence with which chains really end, measured by `fit`; see `terminal.EndStateLaw`.
 
     Strengths of step t are ``coupling_strength * u_t`` and ``reference_strength * u_t``, where u_t
     is the released K_t over its last value.
@@ -238,22 +324,31 @@ class KuramotoDiffusion(DiffusionProcess):
         neighbourhood_radius: R of the local box of (2R+1)^2 pixels.
         phase_margin: share of the half circle that white and black are apart from gray. Phases
             in the gap decode to white or black; at 1 the two are the same phase.
-        pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 4 C H W
+        target: what the network regresses on: "path", or the papers' "one-step".
+        memory: steps whose noise the path target uses, about; None for as many as lower its
+            variance. 1 is the one-step target.
+        prior_law: "matched", which needs `fit`, or the papers' "von-mises".
+        pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 8 C H W
             bytes each. Rounded up to a multiple of the batch size.
-        final_noise: whether the last reverse step adds noise, as in the paper.
+        calibration_chains: forward chains run through all T steps by `fit`.
+        final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
+            image: 0.01 rad as released, but 0.2 rad if 10 of 100 steps are taken.
 
     Attributes:
-        noise_std: s_t. These three are `StepTable`s.
+        noise_std: s_t. These four are `StepTable`s.
         coupling_strength: K_t, zero for "none".
         reference_strength: K_ref at t.
-        concentration: kappa of the prior.
-        terminal_order: r of the prior.
+        scale: the network's prediction over -score.
+        concentration: kappa of the von Mises prior.
+        terminal_order: r of the von Mises prior.
+        terminal_mismatch: how far end states are from the prior; None before `fit`.
 
     Raises:
         ValueError: if a parameter is out of range.
     """
 
     periodic = True
+    samplers = ("ancestral", "probability-flow")
 
     def __init__(
         self,
@@ -267,12 +362,19 @@ class KuramotoDiffusion(DiffusionProcess):
         noise_range: tuple[float, float] | None = None,
         neighbourhood_radius: int = 5,
         phase_margin: float = 0.9,
+        target: Target = "path",
+        memory: int | None = None,
+        prior_law: PriorLaw = "matched",
         pool_size: int = 1024,
-        final_noise: bool = True,
+        calibration_chains: int = 512,
+        final_noise: bool = False,
     ) -> None:
         super().__init__(shape, steps)
-        if coupling not in get_args(Coupling):
-            raise ValueError(f"coupling must be one of {get_args(Coupling)}, got {coupling!r}")
+        check_choice("coupling", coupling, Coupling)
+        check_choice("target", target, Target)
+        check_choice("prior_law", prior_law, PriorLaw)
+        if target == "one-step" and memory not in (None, 1):
+            raise ValueError(f"memory is {memory} but target is 'one-step'; leave one of them out")
         released = released_schedule(steps)
         released_coupling = float(released.coupling[-1])
         if coupling_strength is None:
@@ -292,6 +394,8 @@ class KuramotoDiffusion(DiffusionProcess):
         self.reference_phase = check_number("reference_phase", reference_phase, -math.pi, math.pi)
         self.phase_margin = check_number("phase_margin", phase_margin, 0, 1, open_low=True)
         self.pool_size = check_count("pool_size", pool_size)
+        self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
+        self.prior_law: PriorLaw = prior_law
         self.final_noise = final_noise
         self._mean_field: MeanField | None = None
         if coupling == "global":
@@ -309,6 +413,23 @@ class KuramotoDiffusion(DiffusionProcess):
         self.noise_std = StepTable(noise_variance.sqrt())
         self.coupling_strength = StepTable(coupling_strength * growth)
         self.reference_strength = StepTable(reference_strength * growth)
+
+        memory = 1 if target == "one-step" else memory
+        self._one_step = memory == 1
+        # For scattered phases the squared cosine of a pull averages 1/2.
+        slope_variance = (
+            self.coupling_strength.values.square() + self.reference_strength.values.square()
+        ) / 2
+        gains, rms = path_gains(noise_variance, slope_variance, memory)
+        self._gain = StepTable(gains)
+        self.scale = StepTable(1 / rms)
+        self._end_states: EndStateLaw | None = None
+        self.terminal_mismatch: TerminalMismatch | None = None
+
+        # Sums over the steps 1..t, from t = 0 on.
+        self._elapsed = _running_sums(noise_variance)
+        self._coupling_sums = _running_sums(self.coupling_strength.values)
+        self._reference_sums = _running_sums(self.reference_strength.values)
 
         diffusion = float(noise_variance[-1]) / 2
         self.terminal_order = self_consistent_order(
@@ -330,7 +451,11 @@ class KuramotoDiffusion(DiffusionProcess):
 
     def drift(self, state: Tensor, step: int | Tensor) -> Tensor:
         """d_t at (B, C, H, W) phases, for one step or for each sample's own, (B,) int64."""
-        return drift(
+        return self.flow(state, step).drift()
+
+    def flow(self, state: Tensor, step: int | Tensor) -> PhaseFlow:
+        """The drift and its derivative; arguments as for `drift`."""
+        return phase_flow(
             state,
             coupling=self.coupling_strength.at(step, state),
             reference=self.reference_strength.at(step, state),
@@ -344,21 +469,82 @@ class KuramotoDiffusion(DiffusionProcess):
         self.check_step(step)
         return self._move(state, self.drift(state, step), self.noise_std[step], generator)
 
+    def weighted_step(
+        self, state: Tensor, weight: Tensor, step: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw theta_t given theta_{t-1}, and the estimate of -score at theta_t.
+
+        Args:
+            state: theta_{t-1}, (B, C, H, W).
+            weight: the estimate at t - 1 from the same chain; anything finite for t = 1.
+            step: t of each sample, (B,) int64 in 1..T.
+            generator: source of the noise.
+
+        Returns:
+            theta_t, and H_t of `path_weight`.
+        """
+        std = self.noise_std.at(step, state)
+        noise = standard_normal(state, generator)
+        flow = self.flow(state, step)
+        after = wrap(state + flow.drift() + std * noise)
+        # A step so wide that it wraps leaves its turns in doubt: average over them. H is linear
+        # in every eps, and given the wrapped path these are independent.
+        if float(self.noise_std.values.max()) > _NEVER_WRAPS:
+            noise = -std * wrapped_normal_score(std * noise, std)
+        if self._one_step:
+            return after, noise / std
+        gain = self._gain.at(step, state)
+        return after, next_weight(weight, noise, flow.pull_back(noise), gain, std)
+
+    @torch.no_grad()
+    def fit(self, images: ImageSource, generator: torch.Generator) -> None:
+        """Run `calibration_chains` chains from t = 0 to T and measure three things on the way.
+
+        The rms of the path target at every t, for its scale; the law of the end states, for the
+        matched prior; and how far they are from the prior, for `terminal_mismatch`.
+        """
+        squares = torch.zeros(self.steps, dtype=torch.float64)
+        ends = []
+        for first in range(0, self.calibration_chains, _CHUNK):
+            state = self.encode(images(min(_CHUNK, self.calibration_chains - first)))
+            weight, sums = torch.zeros_like(state), []
+            for t in range(1, self.steps + 1):
+                step = torch.full((len(state),), t, dtype=torch.int64, device=state.device)
+                state, weight = self.weighted_step(state, weight, step, generator)
+                sums.append(weight.square().sum())
+            squares += torch.stack(sums).cpu().double()
+            ends.append(mean_vectors(state))
+        if not self._one_step:
+            rms = (squares / (self.calibration_chains * math.prod(self.shape))).sqrt()
+            # The score vanishes where noise has covered the circle; there is nothing to magnify.
+            self.scale = StepTable(1 / rms.clamp_min(1e-3))
+        vectors = torch.cat(ends)
+        self._end_states = EndStateLaw(vectors, self.shape[1] * self.shape[2])
+        drawn = [
+            mean_vectors(self.prior(min(_CHUNK, self.calibration_chains - first), generator))
+            for first in range(0, self.calibration_chains, _CHUNK)
+        ]
+        self.terminal_mismatch = terminal_mismatch(
+            vectors.cpu(), torch.cat(drawn).cpu(), self.reference_phase
+        )
+
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """Yield batches from a pool of forward chains; see `chain_pool.chain_batches`."""
 
+        def start(count: int) -> Tensor:
+            state = self.encode(images(count))
+            return torch.stack([state, torch.zeros_like(state)], dim=1)
+
         def advance(chains: Tensor, step: Tensor) -> tuple[Tensor, TrainingBatch]:
-            std = self.noise_std.at(step, chains)
-            noise = std * standard_normal(chains, generator)
-            state = wrap(chains + self.drift(chains, step) + noise)
-            # eps itself, except where a step so wide that it wraps leaves its turns in doubt.
-            target = -std * wrapped_normal_score(noise, std)
-            return state, TrainingBatch(state, step, target, torch.ones_like(std))
+            state, weight = self.weighted_step(chains[:, 0], chains[:, 1], step, generator)
+            scale = self.scale.at(step, state)
+            batch = TrainingBatch(state, step, scale * weight, torch.ones_like(scale))
+            return torch.stack([state, weight], dim=1), batch
 
         return chain_batches(
-            lambda count: self.encode(images(count)),
+            start,
             advance,
             steps=self.steps,
             batch_size=batch_size,
@@ -367,21 +553,49 @@ class KuramotoDiffusion(DiffusionProcess):
         )
 
     def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw phases from the von Mises prior, (count, C, H, W)."""
-        return sample_von_mises(
-            self.reference_phase, self.concentration, (count, *self.shape), generator
-        )
+        """Draw phases from the prior, (count, C, H, W).
+
+        Raises:
+            RuntimeError: if the prior is the matched one and `fit` was not called.
+        """
+        shape = (count, *self.shape)
+        if self.prior_law == "von-mises":
+            return sample_von_mises(self.reference_phase, self.concentration, shape, generator)
+        if self._end_states is None:
+            raise RuntimeError(
+                "prior_law 'matched' is measured on training images: call fit(images, generator) "
+                "before prior(), or choose prior_law 'von-mises'"
+            )
+        return self._end_states.sample(shape, generator)
 
     def reverse_step(
-        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Draw theta_{t-1} given theta_t; the prediction is -s_t score."""
+        """Draw theta_to given theta_t; the prediction is -scale_t score."""
         self.check_states(state)
-        self.check_step(step)
-        std = self.noise_std[step]
-        back = -self.drift(state, step) - std * prediction.to(state.dtype)
-        last = step == 1 and not self.final_noise
-        return self._move(state, back, 0.0 if last else std, generator)
+        self.check_jump(step, to)
+        sampler = self.check_sampler(sampler)
+        flow = phase_flow(
+            state,
+            coupling=self._coupling_sums[step] - self._coupling_sums[to],
+            reference=self._reference_sums[step] - self._reference_sums[to],
+            reference_phase=self.reference_phase,
+            mean_field=self._mean_field,
+        )
+        minus_score = prediction.to(state.dtype) / self.scale[step]
+        now, before = self._elapsed[step], self._elapsed[to]
+        if sampler == "probability-flow":
+            gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
+            return wrap(state - flow.drift() - gain * minus_score)
+        back = -flow.drift() - (now - before) * minus_score
+        last = to == 0 and not self.final_noise
+        return self._move(state, back, 0.0 if last else math.sqrt(now - before), generator)
 
     @staticmethod
     def _move(state: Tensor, shift: Tensor, std: float, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ which one it is.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ ImageSource = Callable[[int], Tensor]
 #: `predict(state, step)` is the network: (B, C, H, W) state and (B,) int64 step -> (B, C, H, W).
 Predictor = Callable[[Tensor, Tensor], Tensor]
 
-#: `on_step(step, state)` sees the state after each reverse step; step counts T-1, ..., 0.
+#: `on_step(step, state)` sees the state that a reverse step has reached, and its t: T-1, ..., 0
+#: if none is skipped.
 StepObserver = Callable[[int, Tensor], None]
 
 
@@ -51,10 +53,11 @@ class DiffusionProcess(ABC):
     """A forward process that destroys images in T steps, and its time reversal.
 
     Attributes:
-        steps: T, the number of forward steps and of network evaluations when sampling.
+        steps: T, the number of forward steps and, at most, of network evaluations when sampling.
         shape: (C, H, W) of one state.
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
+        samplers: names of the ways to go back, the first the default.
 
     Raises:
         ValueError: from the constructor, if a size or the number of steps is not positive.
@@ -63,6 +66,7 @@ class DiffusionProcess(ABC):
     steps: int
     shape: tuple[int, int, int]
     periodic: bool = False
+    samplers: tuple[str, ...]
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
         if len(shape) != 3 or any(size < 1 for size in shape):
@@ -88,6 +92,47 @@ class DiffusionProcess(ABC):
         if not 1 <= step <= self.steps:
             raise ValueError(f"step must lie in 1..{self.steps}, got {step}")
 
+    def check_jump(self, step: int, to: int) -> None:
+        """Refuse a way back that does not lead from 1..T to an earlier step, at least 0.
+
+        Raises:
+            ValueError: naming both steps and what is allowed.
+        """
+        self.check_step(step)
+        if not 0 <= to < step:
+            raise ValueError(f"a reverse step from {step} must lead to 0..{step - 1}, got {to}")
+
+    def check_sampler(self, sampler: str | None) -> str:
+        """Return the sampler's name, the default one for None.
+
+        Raises:
+            ValueError: naming the samplers there are.
+        """
+        if sampler is None:
+            return self.samplers[0]
+        if sampler not in self.samplers:
+            raise ValueError(f"no sampler {sampler!r}; choose from {', '.join(self.samplers)}")
+        return sampler
+
+    def step_subset(self, evaluations: int) -> tuple[int, ...]:
+        """The steps t at which a network is asked, if it is asked so many times.
+
+        From T down, evenly spaced in t: where t grows as the noise's standard deviation does, as
+        in all schedules here, its logarithm then changes slowest where most is decided. T itself
+        is always among them, because the prior is there.
+
+        Raises:
+            ValueError: if there are fewer than 1 or more than T.
+        """
+        check_count("evaluations", evaluations)
+        if evaluations > self.steps:
+            raise ValueError(f"evaluations must be at most T = {self.steps}, got {evaluations}")
+        # T i / n, rounded.
+        return tuple(
+            (2 * self.steps * i + evaluations) // (2 * evaluations)
+            for i in range(evaluations, 0, -1)
+        )
+
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """Map images in [-1, 1], (B, C, H, W), to states of the same shape."""
@@ -95,6 +140,14 @@ class DiffusionProcess(ABC):
     @abstractmethod
     def decode(self, state: Tensor) -> Tensor:
         """Invert `encode`, clamped to [-1, 1]."""
+
+    def fit(self, images: ImageSource, generator: torch.Generator) -> None:  # noqa: B027
+        """Measure on training images what the process needs to know of them.
+
+        A trial calls this once before it trains and once before it samples. Equal generators and
+        equal sources must give equal processes, on every worker: a network trained under one
+        calibration means nothing under another. Most processes need nothing.
+        """
 
     @abstractmethod
     def training_batches(
@@ -117,9 +170,27 @@ class DiffusionProcess(ABC):
 
     @abstractmethod
     def reverse_step(
-        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Draw x_{t-1} given x_t and the network's prediction at (x_t, t), for t in 1..T."""
+        """Draw x_to given x_t and the network's prediction at (x_t, t).
+
+        Args:
+            state: x_t, (B, C, H, W).
+            step: t in 1..T.
+            to: where to go, in 0..t-1.
+            prediction: shaped like the state, in any floating dtype.
+            generator: source of noise.
+            sampler: one of `samplers`; default the first.
+
+        Raises:
+            ValueError: if there is no such step or sampler.
+        """
 
 
 @torch.no_grad()
@@ -128,6 +199,9 @@ def sample(
     predict: Predictor,
     count: int,
     generator: torch.Generator,
+    *,
+    sampler: str | None = None,
+    evaluations: int | None = None,
     on_step: StepObserver | None = None,
 ) -> Tensor:
     """Draw images by running the reverse process from its prior.
@@ -137,19 +211,25 @@ def sample(
         predict: the trained network.
         count: how many images, all in one batch.
         generator: source of all randomness; its device is where sampling happens.
+        sampler: one of the process's `samplers`; default its first.
+        evaluations: how many times the network is asked, 1..T, at the steps of `step_subset`;
+            default T.
         on_step: called after each reverse step, for pictures of the way.
 
     Returns:
         (count, C, H, W) float32 images in [-1, 1].
 
     Raises:
-        ValueError: if `count` is not positive.
+        ValueError: if `count` is not positive, there is no such sampler, or `evaluations` is out
+            of range.
     """
     check_count("count", count)
+    sampler = process.check_sampler(sampler)
+    way = (*process.step_subset(process.steps if evaluations is None else evaluations), 0)
     state = process.prior(count, generator)
-    for step in range(process.steps, 0, -1):
+    for step, to in pairwise(way):
         steps = torch.full((count,), step, dtype=torch.int64, device=state.device)
-        state = process.reverse_step(state, step, predict(state, steps), generator)
+        state = process.reverse_step(state, step, to, predict(state, steps), generator, sampler)
         if on_step is not None:
-            on_step(step - 1, state)
+            on_step(to, state)
     return process.decode(state)

@@ -55,12 +55,18 @@ class ExactDDPM:
 class ExactKuramoto:
     """An uncoupled phase: its law is pushed through the kernel on a grid, step by step."""
 
+    target = "path"
     nodes = 512
     cell = 2 * math.pi / nodes
 
     def __init__(self, steps):
         self.process = KuramotoDiffusion(
-            shape=(1, 1, 1), steps=steps, coupling="none", pool_size=4000
+            shape=(1, 1, 1),
+            steps=steps,
+            coupling="none",
+            prior_law="von-mises",
+            target=self.target,
+            pool_size=4000,
         )
         grid = torch.arange(self.nodes, dtype=torch.float64) * self.cell - math.pi
         scale = self.process.phase_margin * math.pi
@@ -83,7 +89,11 @@ class ExactKuramoto:
         share, left = place - place.floor(), place.long() % self.nodes
         right = (left + 1) % self.nodes
         score = torch.lerp(self.scores[step, left], self.scores[step, right], share)
-        return (-self.process.noise_std.values[step - 1] * score).to(state.dtype).view_as(state)
+        return (-self.process.scale.values[step - 1] * score).to(state.dtype).view_as(state)
+
+
+class ExactOneStep(ExactKuramoto):
+    target = "one-step"
 
 
 def generator(seed=0):
@@ -95,7 +105,7 @@ def exact_process(kind, steps):
     return kind(steps)
 
 
-@pytest.mark.parametrize("kind", [ExactDDPM, ExactKuramoto])
+@pytest.mark.parametrize("kind", [ExactDDPM, ExactKuramoto, ExactOneStep])
 def test_targets_average_to_the_exact_prediction(kind):
     exact = exact_process(kind, 100)
     # The residual must be orthogonal to every function of (x_t, t); try some.
@@ -116,11 +126,28 @@ def test_targets_average_to_the_exact_prediction(kind):
 
 # What is left is the error of finite steps: it falls with more of them (DDPM 0.13 at 100 steps).
 @pytest.mark.parametrize(
-    ("kind", "steps", "bound"), [(ExactDDPM, 500, 0.055), (ExactKuramoto, 100, 0.03)]
+    ("kind", "steps", "sampler", "evaluations", "bound"),
+    [
+        (ExactDDPM, 500, "ancestral", 500, 0.055),
+        (ExactDDPM, 500, "ddim", 100, 0.1),
+        (ExactKuramoto, 100, "ancestral", 100, 0.03),
+        (ExactKuramoto, 100, "ancestral", 25, 0.07),
+        (ExactKuramoto, 100, "probability-flow", 100, 0.03),
+        (ExactKuramoto, 100, "probability-flow", 25, 0.065),
+    ],
 )
-def test_sampling_with_the_exact_prediction_gives_the_data(kind, steps, bound):
+def test_sampling_with_the_exact_prediction_gives_the_data(
+    kind, steps, sampler, evaluations, bound
+):
     exact, number, bins = exact_process(kind, steps), 50_000, 64
-    drawn = sample(exact.process, exact.predict, number, generator(5))
+    drawn = sample(
+        exact.process,
+        exact.predict,
+        number,
+        generator(5),
+        sampler=sampler,
+        evaluations=evaluations,
+    )
     real = two_peaks(generator(6))(number)
     found, expected = (torch.histc(x, bins, -1, 1) / number for x in (drawn, real))
     assert (found - expected).abs().sum().item() / 2 < bound

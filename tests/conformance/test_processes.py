@@ -14,12 +14,20 @@ from kod_bench.diffusion import (
     sample,
 )
 
+SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
     "ddpm": ("ddpm", {}),
-    "kuramoto-global": ("kuramoto", {"coupling": "global", "pool_size": 12}),
-    "kuramoto-local": ("kuramoto", {"coupling": "local", "pool_size": 12}),
-    "kuramoto-none": ("kuramoto", {"coupling": "none", "pool_size": 12}),
+    "kuramoto-global": ("kuramoto", {"coupling": "global", **SMALL}),
+    "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
+    "kuramoto-none": ("kuramoto", {"coupling": "none", **SMALL}),
+    "kuramoto-memory": ("kuramoto", {"coupling": "local", "memory": 4, **SMALL}),
+    "kuramoto-published": (
+        "kuramoto",
+        {"coupling": "global", "target": "one-step", "prior_law": "von-mises", **SMALL},
+    ),
+    "kuramoto-unfitted": ("kuramoto", {"coupling": "local", "prior_law": "von-mises", **SMALL}),
 }
+UNFITTED = {"kuramoto-unfitted"}
 SHAPES = [(1, 8, 8), (3, 6, 9), (1, 1, 1)]
 STEPS = [1, 2, 25]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -42,7 +50,10 @@ def draw_images(shape, rng):
 
 def make(kind, shape=(1, 8, 8), steps=25):
     name, parameters = KINDS[kind]
-    return make_process(name, shape=shape, steps=steps, **parameters)
+    process = make_process(name, shape=shape, steps=steps, **parameters)
+    if kind not in UNFITTED:
+        process.fit(draw_images(shape, generator(98)), generator(97))
+    return process
 
 
 @pytest.fixture(params=STEPS, ids=lambda steps: f"T{steps}")
@@ -149,7 +160,9 @@ def test_weight_depends_on_the_step_alone(process):
 def test_guessing_zero_costs_about_one(kind):
     batches = take(make(kind, (1, 8, 8), 100), 60, batch_size=32)
     losses = [(batch.weight * batch.target.square()).mean() for batch in batches]
-    assert torch.stack(losses).mean().item() == pytest.approx(1, abs=0.02)
+    # Unfitted, the scale is a prediction from the schedule alone.
+    accuracy = 0.25 if kind in UNFITTED else 0.03
+    assert torch.stack(losses).mean().item() == pytest.approx(1, abs=accuracy)
 
 
 def test_equal_generators_give_equal_batches(process):
@@ -187,14 +200,17 @@ def test_steps_draw_states_and_leave_their_arguments_alone(process, steps, devic
     kept = prediction.clone()
     for step in {1, steps}:
         check_states(process, process.forward_step(state, step, rng), 3, device)
-        check_states(process, process.reverse_step(state, step, prediction, rng), 3, device)
+        for sampler in (None, *process.samplers):
+            for to in {0, step // 2, step - 1}:
+                back = process.reverse_step(state, step, to, prediction, rng, sampler)
+                check_states(process, back, 3, device)
     assert torch.equal(state, prior)
     assert torch.equal(prediction, kept)
 
 
 def test_half_precision_predictions_leave_the_state_in_full(process):
     state = process.prior(3, generator())
-    back = process.reverse_step(state, 1, torch.zeros_like(state).bfloat16(), generator())
+    back = process.reverse_step(state, 1, 0, torch.zeros_like(state).bfloat16(), generator())
     check_states(process, back, 3)
 
 
@@ -203,7 +219,8 @@ def test_draws_follow_their_generator(process, steps):
         rng = generator(seed)
         state = process.prior(3, rng)
         forth = process.forward_step(state, steps, rng)
-        return state, forth, process.reverse_step(forth, steps, guess(forth, torch.ones(3)), rng)
+        prediction = guess(forth, torch.ones(3))
+        return state, forth, process.reverse_step(forth, steps, steps - 1, prediction, rng)
 
     first, same, other = draws(0), draws(0), draws(1)
     assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
@@ -225,7 +242,11 @@ def test_global_randomness_is_not_touched(process):
 def test_sampling_gives_images(process, number, device):
     observed = []
     images = sample(
-        process, guess, number, generator(0, device), lambda t, state: observed.append(t)
+        process,
+        guess,
+        number,
+        generator(0, device),
+        on_step=lambda t, state: observed.append(t),
     )
     assert images.shape == (number, *process.shape)
     assert images.dtype == torch.float32
@@ -236,6 +257,53 @@ def test_sampling_gives_images(process, number, device):
     assert torch.equal(images, again)
 
 
+def test_fewer_evaluations_ask_the_network_less(process, steps):
+    for sampler in process.samplers:
+        for evaluations in {1, (steps + 1) // 2, steps}:
+            asked, observed = [], []
+
+            def watch(state, step, asked=asked):
+                asked.append(step[0].item())
+                return guess(state, step)
+
+            images = sample(
+                process,
+                watch,
+                2,
+                generator(),
+                sampler=sampler,
+                evaluations=evaluations,
+                on_step=lambda t, state, observed=observed: observed.append(t),
+            )
+            assert images.abs().max() <= 1
+            assert asked == list(process.step_subset(evaluations))
+            assert len(asked) == evaluations
+            assert asked[0] == steps
+            assert sorted(set(asked), reverse=True) == asked
+            assert observed == [*asked[1:], 0]
+
+
+def test_all_evaluations_are_the_default(process, steps):
+    default = sample(process, guess, 2, generator())
+    explicit = sample(
+        process, guess, 2, generator(), sampler=process.samplers[0], evaluations=steps
+    )
+    assert torch.equal(default, explicit)
+    assert process.step_subset(steps) == tuple(range(steps, 0, -1))
+
+
+def test_only_the_ancestral_sampler_draws_noise(process, steps):
+    if steps == 1:
+        return
+    state = process.prior(2, generator())
+    for sampler in process.samplers:
+        one, other = (
+            process.reverse_step(state, steps, 1, guess(state, torch.ones(2)), rng, sampler)
+            for rng in (generator(1), generator(2))
+        )
+        assert torch.equal(one, other) is (sampler != "ancestral")
+
+
 def test_samples_in_a_batch_are_independent(process):
     # What one sample is must not depend on its neighbours: change them, and it stays.
     state = process.prior(4, generator())
@@ -244,7 +312,7 @@ def test_samples_in_a_batch_are_independent(process):
     prediction = guess(state, torch.ones(4))
     for move in (
         lambda x: process.forward_step(x, process.steps, generator()),
-        lambda x: process.reverse_step(x, process.steps, prediction, generator()),
+        lambda x: process.reverse_step(x, process.steps, 0, prediction, generator()),
     ):
         assert torch.allclose(move(state)[0], move(changed)[0], atol=1e-6)
 
@@ -277,7 +345,18 @@ def test_misfits_are_refused(process, steps):
         with pytest.raises(ValueError, match=rf"step must lie in 1\.\.{steps}, got {step}"):
             process.forward_step(state, step, generator())
         with pytest.raises(ValueError, match="step must lie in"):
-            process.reverse_step(state, step, state, generator())
+            process.reverse_step(state, step, 0, state, generator())
+    for to in (-1, steps, steps + 1):
+        with pytest.raises(ValueError, match=rf"from {steps} must lead to 0\.\.{steps - 1}, got"):
+            process.reverse_step(state, steps, to, state, generator())
+    with pytest.raises(ValueError, match="no sampler 'euler'; choose from ancestral, "):
+        process.reverse_step(state, 1, 0, state, generator(), "euler")
+    with pytest.raises(ValueError, match="no sampler 'euler'; choose from ancestral, "):
+        sample(process, guess, 1, generator(), sampler="euler")
+    with pytest.raises(ValueError, match=rf"evaluations must be at most T = {steps}, got"):
+        sample(process, guess, 1, generator(), evaluations=steps + 1)
+    with pytest.raises(ValueError, match="evaluations must be at least 1, got 0"):
+        sample(process, guess, 1, generator(), evaluations=0)
     for refuse in (process.encode, process.decode):
         with pytest.raises(ValueError, match=r"expected \(B, "):
             refuse(wrong)
@@ -290,6 +369,6 @@ def test_misfits_are_refused(process, steps):
 def test_unknown_names_are_refused_with_what_is_known():
     with pytest.raises(ValueError, match="no process 'kuramotto'; choose from ddpm, kuramoto"):
         make_process("kuramotto", shape=(1, 4, 4), steps=10)
-    with pytest.raises(ValueError, match="ddpm has no coupling; it takes beta_range"):
+    with pytest.raises(ValueError, match="ddpm has no coupling; it takes schedule, beta_range"):
         make_process("ddpm", shape=(1, 4, 4), steps=10, coupling="local")
     assert "phase_margin" in process_parameters("kuramoto")

@@ -146,3 +146,31 @@ def test_sample_von_mises_broadcasts_its_mean_and_repeats_itself():
 def test_sample_von_mises_refuses_impossible_concentrations(kappa):
     with pytest.raises(ValueError, match="concentration must be finite"):
         circle.sample_von_mises(0.0, kappa, (3,), generator())
+
+
+def test_bessel_ratio_has_an_inverse():
+    order = torch.tensor([0, 1e-9, 1e-3, 0.3, 0.53, 0.8, 0.99, 0.99999], dtype=torch.float64)
+    found = circle.bessel_ratio(circle.bessel_ratio_inverse(order))
+    assert (found - order).abs().max() < 1e-14
+    for wrong in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
+            circle.bessel_ratio_inverse(torch.tensor([0.5, wrong]))
+
+
+def test_each_image_may_have_its_own_concentration():
+    rng = generator()
+    uniform = torch.rand(4, 3, 5, 6, generator=rng, dtype=torch.float64)
+    concentration = 20 * torch.rand(4, 3, generator=rng, dtype=torch.float64)
+    concentration[0, 0] = 0
+    together = circle.von_mises_quantile(uniform, concentration)
+    for i in range(4):
+        for j in range(3):
+            alone = circle.von_mises_quantile(uniform[i, j], concentration[i, j].item())
+            assert torch.allclose(together[i, j], alone, atol=2e-5)
+    drawn = circle.sample_von_mises(0.3, concentration, (4, 3, 50, 60), rng)
+    order = (drawn - 0.3).cos().mean((2, 3))
+    assert torch.allclose(order.double(), circle.bessel_ratio(concentration), atol=0.04)
+    with pytest.raises(ValueError, match=r"concentration \(3,\) must have the leading dimensions"):
+        circle.von_mises_quantile(uniform, concentration[0])
+    with pytest.raises(ValueError, match="concentration must be finite and at least 0"):
+        circle.von_mises_quantile(uniform, -concentration - 1)

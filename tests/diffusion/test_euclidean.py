@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from kod_bench.diffusion import DDPM
-from kod_bench.diffusion.euclidean import linear_betas
+from kod_bench.diffusion.euclidean import cosine_betas, linear_betas
 
 
 def generator(seed=0):
@@ -66,7 +66,7 @@ def test_reverse_step_with_the_true_noise_is_bayes_posterior(t):
     reached = process.signal[t] * start + 1.3 * process.noise_std[t]
     state = torch.full((number, 1, 1, 1), reached, dtype=torch.float64)
     prediction = torch.full_like(state, 1.3)
-    found = process.reverse_step(state, t, prediction, generator())
+    found = process.reverse_step(state, t, t - 1, prediction, generator())
     keep = process.signal[t] / process.signal[t - 1]
     spread = 1 - keep**2
     precision = 1 / process.noise_std[t - 1] ** 2 + keep**2 / spread
@@ -86,7 +86,9 @@ def test_gaussian_data_come_back_with_the_spread_that_the_steps_allow(steps, shr
     for t in range(steps, 0, -1):
         signal, noise = process.signal[t], process.noise_std[t]
         marginal = (signal * std) ** 2 + noise**2
-        state = process.reverse_step(state, t, noise * (state - signal * mean) / marginal, rng)
+        state = process.reverse_step(
+            state, t, t - 1, noise * (state - signal * mean) / marginal, rng
+        )
         # E[x_0 | x_t] = offset + gain x_t, then the posterior of x_{t-1} given both.
         gain = signal * std**2 / marginal
         offset = mean - gain * signal * mean
@@ -111,15 +113,17 @@ def test_gaussian_data_come_back_with_the_spread_that_the_steps_allow(steps, shr
 def test_the_last_step_returns_the_clamped_image():
     process = DDPM(shape=(1, 1, 2), steps=10)
     state = torch.tensor([[[[0.2, 50.0]]]])
-    image = process.reverse_step(state, 1, torch.zeros_like(state), generator())
+    image = process.reverse_step(state, 1, 0, torch.zeros_like(state), generator())
     assert image.flatten().tolist() == pytest.approx([0.2 / process.signal[1], 1.0])
-    assert torch.equal(image, process.reverse_step(state, 1, torch.zeros_like(state), generator(9)))
+    assert torch.equal(
+        image, process.reverse_step(state, 1, 0, torch.zeros_like(state), generator(9))
+    )
 
 
 def test_one_step_goes_from_noise_to_the_clamped_image():
     process = DDPM(shape=(1, 2, 2), steps=1)
     state = process.prior(3, generator())
-    image = process.reverse_step(state, 1, state, generator())
+    image = process.reverse_step(state, 1, 0, state, generator())
     assert (image.abs() <= 1).all()
 
 
@@ -140,3 +144,93 @@ def test_impossible_betas_are_refused(beta_range, message):
 def test_beta_range_replaces_the_published_one():
     process = DDPM(shape=(1, 1, 1), steps=3, beta_range=(0.1, 0.3))
     assert process.signal[3] ** 2 == pytest.approx(0.9 * 0.8 * 0.7)
+
+
+def test_cosine_schedule_is_the_published_one():
+    time = np.arange(101) / 100
+    kept = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    expected = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
+    assert np.allclose(cosine_betas(100), expected, rtol=1e-12)
+    process = DDPM(shape=(1, 1, 1), steps=100, schedule="cosine")
+    assert np.allclose(process.signal.values.square(), np.cumprod(1 - expected), rtol=1e-9)
+
+
+def textbook_abar(steps, schedule):
+    betas = linear_betas(steps) if schedule == "linear" else cosine_betas(steps)
+    return [1.0, *torch.cumprod(1 - betas, 0).tolist()]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(("t", "u"), [(40, 39), (40, 13), (17, 16), (17, 1), (5, 0), (1, 0)])
+class TestJumps:
+    """Against the papers' formulas, written out by hand with a small eps that clamps nothing."""
+
+    def case(self, schedule):
+        process = DDPM(shape=(1, 2, 2), steps=40, schedule=schedule)
+        image = 0.5 * torch.rand(3, 1, 2, 2, generator=generator(), dtype=torch.float64)
+        noise = torch.randn(3, 1, 2, 2, generator=generator(1), dtype=torch.float64)
+        return process, textbook_abar(40, schedule), image, noise
+
+    def test_ddim_is_equation_12(self, schedule, t, u):
+        process, abar, image, noise = self.case(schedule)
+        state = math.sqrt(abar[t]) * image + math.sqrt(1 - abar[t]) * noise
+        predicted = (state - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        expected = math.sqrt(abar[u]) * predicted + math.sqrt(1 - abar[u]) * noise
+        found = process.reverse_step(state, t, u, noise, generator(), "ddim")
+        assert torch.allclose(found, expected, atol=1e-8)
+
+    def test_ddim_jumps_compose_under_one_eps(self, schedule, t, u):
+        process, abar, image, noise = self.case(schedule)
+        state = math.sqrt(abar[t]) * image + math.sqrt(1 - abar[t]) * noise
+        whole = process.reverse_step(state, t, u, noise, generator(), "ddim")
+        for step in range(t, u, -1):
+            state = process.reverse_step(state, step, step - 1, noise, generator(), "ddim")
+        assert torch.allclose(state, whole, atol=1e-7)
+
+    @pytest.mark.parametrize("variance", ["posterior", "forward"])
+    def test_ancestral_is_equations_6_and_7(self, schedule, t, u, variance):
+        _, abar, image, noise = self.case(schedule)
+        process = DDPM(shape=(1, 2, 2), steps=40, schedule=schedule, variance=variance)
+        state = math.sqrt(abar[t]) * image + math.sqrt(1 - abar[t]) * noise
+        alpha = abar[t] / abar[u]
+        beta = 1 - alpha
+        mean = math.sqrt(abar[u]) * beta / (1 - abar[t]) * image
+        mean = mean + math.sqrt(alpha) * (1 - abar[u]) / (1 - abar[t]) * state
+        spread = beta * ((1 - abar[u]) / (1 - abar[t]) if variance == "posterior" else 1)
+        fresh = torch.randn(state.shape, generator=generator(4), dtype=torch.float64)
+        expected = mean + (math.sqrt(spread) * fresh if u > 0 else 0)
+        found = process.reverse_step(state, t, u, noise, generator(4), "ancestral")
+        assert torch.allclose(found, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
+def test_diffusers_takes_the_same_steps(schedule):
+    diffusers = pytest.importorskip("diffusers")
+    ours = {"linear": "linear", "squaredcos_cap_v2": "cosine"}[schedule]
+    process, steps = DDPM(shape=(1, 2, 2), steps=1000, schedule=ours), 1000
+    options = {"num_train_timesteps": steps, "beta_schedule": schedule, "clip_sample": True}
+    state = process.prior(2, generator()).double()
+    noise = torch.randn(state.shape, generator=generator(1), dtype=torch.float64)
+    ddim = diffusers.DDIMScheduler(**options, timestep_spacing="trailing")
+    ddim.set_timesteps(steps)
+    ddpm = diffusers.DDPMScheduler(**options)
+    for t in (1000, 700, 50, 2):
+        found = process.reverse_step(state, t, t - 1, noise, generator(), "ddim")
+        theirs = ddim.step(noise, t - 1, state, use_clipped_model_output=True).prev_sample
+        assert torch.allclose(found, theirs, atol=2e-4)
+        found = process.reverse_step(state, t, t - 1, noise, generator(2))
+        theirs = ddpm.step(noise, t - 1, state, generator=generator(2)).prev_sample
+        assert torch.allclose(found, theirs, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "square"}, r"schedule must be one of \('linear', 'cosine'\), got 'square'"),
+        ({"variance": "none"}, r"variance must be one of \('posterior', 'forward'\)"),
+        ({"schedule": "cosine", "beta_range": (0.1, 0.2)}, "but schedule is 'cosine'"),
+    ],
+)
+def test_unknown_choices_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        DDPM(shape=(1, 4, 4), steps=10, **change)

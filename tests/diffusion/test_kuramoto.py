@@ -1,10 +1,12 @@
 """K1..K10 number the identities of the process; K12 is in tests/conformance/."""
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from kod_bench.diffusion import KuramotoDiffusion, released_schedule
 from kod_bench.diffusion.circle import (
@@ -20,6 +22,7 @@ from kod_bench.diffusion.kuramoto import (
     global_mean_field,
     self_consistent_order,
 )
+from kod_bench.diffusion.terminal import EndStateLaw, mean_vectors
 
 
 def generator(seed=0):
@@ -266,20 +269,31 @@ class TestDynamics:
 
     def test_k10_reverse_of_a_stationary_chain_is_its_forward(self):
         process = KuramotoDiffusion(
-            shape=(1, 8, 8), steps=1, coupling="none", final_noise=False, noise_range=(0.1, 0.1)
+            shape=(1, 8, 8),
+            steps=1,
+            coupling="none",
+            prior_law="von-mises",
+            final_noise=False,
+            noise_range=(0.1, 0.1),
         )
         theta = process.prior(4, generator()).double()
         score = -process.concentration * theta.sin()
-        prediction = -process.noise_std[1] * score
-        back = process.reverse_step(theta, 1, prediction, generator())
+        prediction = -process.scale[1] * score
+        back = process.reverse_step(theta, 1, 0, prediction, generator())
         forth = wrap(theta + process.drift(theta, 1))
         assert (back - forth).abs().max() < 1e-14
 
     def test_turning_the_reference_turns_the_chain(self):
         steps, angle = 30, 0.8
-        still = KuramotoDiffusion(shape=(1, 6, 6), steps=steps, coupling="local")
-        turned = KuramotoDiffusion(
-            shape=(1, 6, 6), steps=steps, coupling="local", reference_phase=angle
+        still, turned = (
+            KuramotoDiffusion(
+                shape=(1, 6, 6),
+                steps=steps,
+                coupling="local",
+                prior_law="von-mises",
+                reference_phase=phase,
+            )
+            for phase in (0.0, angle)
         )
         one = phases(5, 1, 6, 6)
         other = wrap(one + angle)
@@ -303,10 +317,294 @@ class TestDynamics:
         theta, quiet = phases(2, 1, 3, 3).float(), torch.zeros(2, 1, 3, 3)
         for final_noise in (True, False):
             process = KuramotoDiffusion(shape=(1, 3, 3), steps=5, final_noise=final_noise)
-            runs = [process.reverse_step(theta, 1, quiet, generator(s)) for s in (1, 2)]
+            runs = [process.reverse_step(theta, 1, 0, quiet, generator(s)) for s in (1, 2)]
             assert torch.equal(*runs) is not final_noise
-            runs = [process.reverse_step(theta, 2, quiet, generator(s)) for s in (1, 2)]
+            runs = [process.reverse_step(theta, 2, 1, quiet, generator(s)) for s in (1, 2)]
             assert not torch.equal(*runs)
+
+
+def prints(shape, seed=0, white=0.5):
+    """An image source somewhat like prints: stripes on white or gray, some pages white."""
+    rng = generator(seed)
+
+    def draw(number):
+        wave = torch.linspace(0, 12, shape[2]) + 6 * torch.rand(number, 1, 1, 1, generator=rng)
+        stripes = 0.8 * wave.sin().expand(number, *shape)
+        noise = 0.3 * torch.rand(number, *shape, generator=rng) - 0.15
+        blank = torch.rand(number, 1, 1, 1, generator=rng) < white
+        return (torch.where(blank, 0.85, stripes) + noise).clamp(-1, 1)
+
+    return draw
+
+
+def fitted(seed=0, **parameters):
+    arguments = {"shape": (1, 12, 12), "steps": 40, "coupling": "local"} | parameters
+    process = KuramotoDiffusion(**arguments)
+    process.fit(prints(process.shape), generator(seed))
+    return process
+
+
+class TestTarget:
+    def test_memory_of_one_is_the_one_step_target(self):
+        shape, batches = (1, 6, 6), []
+        for parameters in ({"target": "path", "memory": 1}, {"target": "one-step"}):
+            process = KuramotoDiffusion(shape=shape, steps=20, pool_size=12, **parameters)
+            batches.append(
+                list(islice(process.training_batches(prints(shape), 6, generator()), 60))
+            )
+            assert torch.allclose(process.scale.values, process.noise_std.values, rtol=1e-14)
+        for one, other in zip(*batches, strict=True):
+            assert torch.equal(one.state, other.state)
+            assert torch.equal(one.target, other.target)
+
+    def test_targets_share_their_chains(self):
+        shape, states = (1, 6, 6), []
+        for target in ("path", "one-step"):
+            process = KuramotoDiffusion(shape=shape, steps=20, target=target, pool_size=12)
+            taken = islice(process.training_batches(prints(shape), 6, generator()), 60)
+            states.append(torch.stack([batch.state for batch in taken]))
+        assert torch.equal(*states)
+
+    def test_without_drift_it_is_diffusion_on_the_circle(self):
+        process = KuramotoDiffusion(
+            shape=(1, 2, 2),
+            steps=30,
+            coupling="none",
+            reference_strength=0.0,
+            prior_law="von-mises",
+        )
+        assert process.concentration == 0
+        theta = phases(7, 1, 2, 2)
+        assert (process.drift(theta, 30) == 0).all()
+        rng, same, weight = generator(), generator(), torch.zeros_like(theta)
+        start, total = theta, torch.zeros_like(theta)
+        for t in range(1, 31):
+            theta, weight = process.weighted_step(theta, weight, torch.full((7,), t), rng)
+            noise = torch.randn(theta.shape, generator=same, dtype=theta.dtype)
+            total = total + process.noise_std[t] * noise
+        variance = process.noise_std.values.square().sum()
+        assert torch.allclose(weight, total / variance, rtol=1e-12)
+        assert wrap(theta - start - total).abs().max() < 1e-12
+        assert process.scale[30] == pytest.approx(variance.sqrt().item(), rel=1e-12)
+        prior = process.prior(100, generator(3)).flatten().numpy()
+        assert stats.kstest(prior, stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 0.01
+
+    @pytest.mark.parametrize("coupling", ["global", "local", "none"])
+    def test_its_variance_is_many_times_lower(self, coupling):
+        process = KuramotoDiffusion(shape=(1, 12, 12), steps=100, coupling=coupling)
+        process.fit(prints(process.shape), generator())
+        gain = (process.scale.values / process.noise_std.values).square()
+        # The path's advantage grows with the number of steps behind it.
+        assert gain[0] == pytest.approx(1, rel=0.02)
+        assert gain[29] > 12
+        assert gain[99] > 15
+
+    def test_the_pool_has_the_law_of_fresh_chains_in_its_targets(self):
+        steps, pool = 20, 3000
+        process = KuramotoDiffusion(
+            shape=(1, 1, 2), steps=steps, neighbourhood_radius=1, pool_size=pool, coupling="local"
+        )
+        images, rng = prints((1, 1, 2), 1), generator(2)
+        pooled = {t: [] for t in (1, 7, 13, steps)}
+        turns = steps * pool // 100
+        for batch in islice(process.training_batches(images, 100, rng), turns, 2 * turns):
+            for t, found in pooled.items():
+                found.append(batch.target[batch.step == t])
+        state = process.encode(images(4000))
+        weight = torch.zeros_like(state)
+        for t in range(1, steps + 1):
+            state, weight = process.weighted_step(state, weight, torch.full((4000,), t), rng)
+            if t in pooled:
+                fresh = (process.scale[t] * weight).flatten(1)
+                found = torch.cat(pooled[t]).flatten(1)
+                assert stats.ks_2samp(found[:, 0].numpy(), fresh[:, 0].numpy()).pvalue > 0.005
+
+
+class TestFit:
+    def test_the_loss_of_zero_is_one_at_every_step(self):
+        process = fitted()
+        batches = process.training_batches(prints(process.shape, 5), 64, generator(6))
+        squares, visits = torch.zeros(40), torch.zeros(40)
+        for batch in islice(batches, 400):
+            squares.index_add_(0, batch.step - 1, batch.target.square().mean((1, 2, 3)))
+            visits.index_add_(0, batch.step - 1, torch.ones(64))
+        assert ((squares / visits) - 1).abs().max() < 0.06
+
+    def test_the_unfitted_scale_is_near(self):
+        process = KuramotoDiffusion(shape=(1, 12, 12), steps=40, coupling="local")
+        unfitted = process.scale.values
+        process.fit(prints(process.shape), generator())
+        ratio = process.scale.values / unfitted
+        assert ratio.max() < 1.25
+        assert ratio.min() > 0.8
+
+    def test_equal_generators_give_equal_processes(self):
+        first, same, other = fitted(1), fitted(1), fitted(2)
+        assert torch.equal(first.scale.values, same.scale.values)
+        assert first.terminal_mismatch == same.terminal_mismatch
+        assert torch.equal(first.prior(3, generator()), same.prior(3, generator()))
+        assert not torch.equal(first.scale.values, other.scale.values)
+
+    def test_fitting_again_forgets_the_first_fit(self):
+        process, fresh = fitted(1), fitted(2)
+        process.fit(prints(process.shape), generator(2))
+        assert torch.equal(process.scale.values, fresh.scale.values)
+        assert process.terminal_mismatch == fresh.terminal_mismatch
+
+    def test_the_one_step_target_keeps_the_papers_unit(self):
+        process = fitted(target="one-step")
+        assert torch.allclose(process.scale.values, process.noise_std.values, rtol=1e-14)
+        assert process.terminal_mismatch is not None
+
+    def test_a_matched_prior_asks_for_its_fit(self):
+        process = KuramotoDiffusion(shape=(1, 4, 4), steps=10)
+        assert process.terminal_mismatch is None
+        with pytest.raises(RuntimeError, match=r"call fit\(images, generator\) before prior"):
+            process.prior(2, generator())
+
+    def test_mismatch_of_white_pages(self):
+        # methods.md 1.2: a page at 0.8 pi ends at |z| = 0.37, +0.24 rad; the prior has 0.51, 0.
+        process = KuramotoDiffusion(
+            shape=(1, 32, 32),
+            steps=100,
+            prior_law="von-mises",
+            calibration_chains=64,
+            reference_phase=-0.2,
+        )
+        turned = 0.8 / 0.9 - 0.2 / (0.9 * math.pi)
+        process.fit(lambda number: torch.full((number, 1, 32, 32), turned), generator())
+        found = process.terminal_mismatch
+        assert found.order == pytest.approx(0.37, abs=0.01)
+        assert found.phase == pytest.approx(0.24, abs=0.01)
+        assert found.prior_order == pytest.approx(process.terminal_order, abs=0.01)
+        assert found.prior_phase == pytest.approx(0, abs=0.01)
+        assert found.phase_spread > 0
+        assert found.order_spread > 0
+
+
+class TestMatchedPrior:
+    @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 8, 8), (1, 1, 2)])
+    @pytest.mark.parametrize("white", [0.0, 0.5, 1.0])
+    @pytest.mark.parametrize("coupling", ["global", "local"])
+    def test_it_is_as_bright_and_coherent_as_end_states(self, shape, white, coupling):
+        process = KuramotoDiffusion(shape=shape, steps=30, coupling=coupling)
+        process.fit(prints(shape, 1, white), generator())
+        state, rng = process.encode(prints(shape, 2, white)(1000)), generator(3)
+        for t in range(1, 31):
+            state = process.forward_step(state, t, rng)
+        ends, drawn = (mean_vectors(x).double() for x in (state, process.prior(1000, rng)))
+        # Two pixels scatter an image's mean vector widely.
+        accuracy = 0.08 if shape[1] > 1 else 0.15
+        assert (drawn.mean(0) - ends.mean(0)).norm(dim=-1).max() < accuracy
+        spreads = [(x - x.mean(0)).square().mean((0, 1)).sqrt() for x in (drawn, ends)]
+        assert torch.allclose(*spreads, rtol=0.2)
+        if shape[1] > 1:
+            for summary in (
+                lambda x: x.norm(dim=-1)[:, 0],
+                lambda x: torch.atan2(x[:, 0, 1], x[:, 0, 0]),
+            ):
+                distance = stats.ks_2samp(summary(drawn).numpy(), summary(ends).numpy())
+                assert distance.statistic < 0.1
+
+    def test_two_kinds_of_page_stay_two(self):
+        # Half at +1.5 rad, half at -1.5: a normal would put most draws between.
+        rng = generator()
+        kind = 3.0 * torch.randint(0, 2, (500, 1), generator=rng) - 1.5
+        vectors = 0.6 * torch.stack([kind.cos(), kind.sin()], dim=-1)
+        law = EndStateLaw(vectors + 0.02 * torch.randn(500, 1, 2, generator=rng), 1024)
+        drawn = law.vectors(2000, generator(1), torch.float64)[:, 0]
+        assert ((drawn[:, 1].abs() < 0.2).float().mean()) < 0.1
+        assert drawn.norm(dim=-1).max() < 1
+
+    def test_pixels_are_independent_given_the_image(self):
+        vectors = torch.tensor([[0.2, 0.3]]).expand(50, 1, 2)
+        law = EndStateLaw(vectors, 64 * 64)
+        state = law.sample((20, 1, 64, 64), generator())
+        assert state.dtype == torch.float32
+        found = mean_vectors(state)
+        assert (found - vectors[:20]).abs().max() < 0.06
+        away = state.cos() - state.cos().mean((2, 3), keepdim=True)
+        assert (away * away.roll(1, 3)).mean().abs() < 0.005
+
+    @pytest.mark.parametrize("length", [0.0, 1.0])
+    def test_extreme_ends_are_drawn(self, length):
+        law = EndStateLaw(torch.tensor([[length, 0.0]]).expand(9, 1, 2), 16)
+        state = law.sample((5, 1, 4, 4), generator())
+        assert torch.isfinite(state).all()
+        assert (state.abs().max().item() < 0.7) is (length == 1.0)
+
+
+class TestJumps:
+    def process(self, coupling="local"):
+        return KuramotoDiffusion(
+            shape=(1, 4, 4),
+            steps=20,
+            coupling=coupling,
+            neighbourhood_radius=1,
+            prior_law="von-mises",
+            final_noise=True,
+        )
+
+    def test_one_step_is_the_papers_update(self):
+        process, theta = self.process(), phases(3, 1, 4, 4)
+        prediction = torch.randn(theta.shape, generator=generator(1), dtype=torch.float64)
+        for t in (1, 7, 20):
+            std = process.noise_std[t]
+            noise = torch.randn(theta.shape, generator=generator(2), dtype=torch.float64)
+            score = -prediction / process.scale[t]
+            expected = wrap(theta - process.drift(theta, t) + std**2 * score + std * noise)
+            found = process.reverse_step(theta, t, t - 1, prediction, generator(2), "ancestral")
+            assert wrap(found - expected).abs().max() < 1e-12
+
+    @pytest.mark.parametrize(("t", "u"), [(20, 0), (20, 11), (9, 4), (3, 2)])
+    def test_a_jump_sums_what_it_skips(self, t, u):
+        process, theta = self.process(), phases(3, 1, 4, 4)
+        score = torch.randn(theta.shape, generator=generator(1), dtype=torch.float64)
+        drifts = sum(process.drift(theta, step) for step in range(u + 1, t + 1))
+        variance = sum(process.noise_std[step] ** 2 for step in range(u + 1, t + 1))
+        noise = torch.randn(theta.shape, generator=generator(2), dtype=torch.float64)
+        arguments = (theta, t, u, -process.scale[t] * score, generator(2))
+        found = process.reverse_step(*arguments, "ancestral")
+        expected = theta - drifts + variance * score + math.sqrt(variance) * noise
+        assert wrap(found - expected).abs().max() < 1e-12
+
+        sigma = [process.noise_std.values[:n].square().sum().sqrt().item() for n in (t, u)]
+        found = process.reverse_step(*arguments, "probability-flow")
+        expected = theta - drifts + sigma[0] * (sigma[0] - sigma[1]) * score
+        assert wrap(found - expected).abs().max() < 1e-12
+
+    def test_probability_flow_finds_a_point_in_one_step(self):
+        # Without drift the score of a point is known, and the step is exact however long.
+        process = KuramotoDiffusion(
+            shape=(1, 2, 2),
+            steps=20,
+            coupling="none",
+            reference_strength=0,
+            noise_range=(0.01, 0.1),
+        )
+        point, theta = 0.4, 0.4 + 0.5 * phases(3, 1, 2, 2)
+        variance = process.noise_std.values.square().sum().item()
+        score = (point - theta) / variance
+        found = process.reverse_step(
+            theta, 20, 0, -process.scale[20] * score, generator(), "probability-flow"
+        )
+        assert (found - point).abs().max() < 1e-12
+
+    def test_probability_flow_leaves_a_stationary_law_alone(self):
+        # The prior's score balances its drift, -d + s^2 / 2 score = 0, up to a short step's error.
+        strength = 0.9 * 0.01 / 2
+        process = KuramotoDiffusion(
+            shape=(1, 8, 8),
+            steps=2000,
+            coupling="none",
+            reference_strength=strength,
+            prior_law="von-mises",
+            noise_range=(0.01, 0.01),
+        )
+        theta = process.prior(2, generator()).double()
+        prediction = process.scale[2000] * process.concentration * theta.sin()
+        back = process.reverse_step(theta, 2000, 1999, prediction, generator(), "probability-flow")
+        assert (back - theta).abs().max() < 1e-5
 
 
 class TestParameters:
@@ -332,6 +630,11 @@ class TestParameters:
             ({"noise_range": 0.1}, "noise_range must be a pair"),
             ({"coupling_strength": "0.1"}, "coupling_strength must be a number, got '0.1'"),
             ({"pool_size": 0}, "pool_size must be at least 1, got 0"),
+            ({"calibration_chains": 1}, "calibration_chains must be at least 2, got 1"),
+            ({"target": "two-step"}, r"target must be one of \('path', 'one-step'\)"),
+            ({"memory": 0}, "memory must be at least 1, got 0"),
+            ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
+            ({"prior_law": "normal"}, r"prior_law must be one of \('matched', 'von-mises'\)"),
         ],
     )
     def test_impossible_values_are_refused_with_what_is_allowed(self, change, message):
