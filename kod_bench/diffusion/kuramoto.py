@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -527,6 +527,15 @@ class KuramotoDiffusion(DiffusionProcess):
         self.terminal_mismatch = terminal_mismatch(
             vectors.cpu(), torch.cat(drawn).cpu(), self.reference_phase
         )
+
+    def diagnostics(self) -> dict[str, float]:
+        """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
+        if self.terminal_mismatch is None:
+            return {}
+        return {
+            name if name.startswith("prior_") else f"terminal_{name}": value
+            for name, value in asdict(self.terminal_mismatch).items()
+        }
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator

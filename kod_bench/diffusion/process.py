@@ -149,6 +149,10 @@ class DiffusionProcess(ABC):
         calibration means nothing under another. Most processes need nothing.
         """
 
+    def diagnostics(self) -> dict[str, float]:
+        """What `fit` has measured and a reader of the results should know, by column name."""
+        return {}
+
     @abstractmethod
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator

@@ -1,6 +1,6 @@
 """The row: one evaluation of one trial, with all that is needed to trust and to repeat it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,16 @@ class Row:
     sampling_seconds: float  # wall time for all samples
     order_parameter: float | None  # of the samples' phases; processes on phases only
 
+    # where forward chains end, and what sampling starts from; processes on phases only, radians
+    terminal_phase: float | None  # mean direction relative to the reference phase
+    terminal_phase_spread: float | None  # between images
+    terminal_order: float | None  # |z| of an image
+    terminal_order_spread: float | None
+    prior_phase: float | None
+    prior_phase_spread: float | None
+    prior_order: float | None
+    prior_order_spread: float | None
+
     # quality; lower is better
     kid: float
     fid: float
@@ -65,6 +75,11 @@ class Row:
     packages: str  # name to version, JSON
     finished_at: str  # UTC, ISO 8601
 
+
+#: What a process on phases has measured of its end; see `DiffusionProcess.diagnostics`.
+TERMINAL_COLUMNS = tuple(
+    field.name for field in fields(Row) if field.name.startswith(("terminal_", "prior_"))
+)
 
 #: Scores are comparable within, never across, equal values of these columns.
 COMPARISON_COLUMNS = (

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,13 +23,14 @@ from kod_bench.data import ImageDataset, load_dataset
 from kod_bench.diffusion import DiffusionProcess, circle, make_process, sample
 from kod_bench.evaluation import Reference, fid, kid, make_extractor
 from kod_bench.networks import make_network, parameter_count
-from kod_bench.results import GRID_FILE, Row, provenance, read_row, write_row
+from kod_bench.results import GRID_FILE, TERMINAL_COLUMNS, Row, provenance, read_row, write_row
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.training import (
     CheckpointStore,
     History,
     Progress,
+    ShuffledImages,
     TrainedModel,
     TrainingOptions,
     derive_seed,
@@ -120,20 +122,20 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> Row:
     """Do the whole trial in this process."""
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     report(Status("preparing"))
-    subject = _Subject.load(sweep, trial)
+    subject = _Subject.load(sweep, trial, device)
     model = _train(subject, report, device)
     return _score(subject, model, report, device)
 
 
 def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
     """Train the trial's model to its last checkpoint, as one of several DDP workers."""
-    _train(_Subject.load(sweep, trial), report, device)
+    _train(_Subject.load(sweep, trial, device), report, device)
 
 
 def score_trained(sweep: Sweep, trial: Trial, report: Report) -> Row:
     """Score a model whose last checkpoint `train_worker` has written."""
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
-    subject = _Subject.load(sweep, trial)
+    subject = _Subject.load(sweep, trial, device)
     options = trial.training_section
     model = load_trained(subject.network(), subject.checkpoints, options.iterations, device)
     return _score(subject, model, report, device)
@@ -191,7 +193,7 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A trial with its data and its process."""
+    """A trial with its data and its process, which has been fitted to them."""
 
     sweep: Sweep
     trial: Trial
@@ -199,7 +201,7 @@ class _Subject:
     process: DiffusionProcess
 
     @classmethod
-    def load(cls, sweep: Sweep, trial: Trial) -> "_Subject":
+    def load(cls, sweep: Sweep, trial: Trial, device: torch.device) -> "_Subject":
         dataset = load_dataset(trial.dataset_options, sweep.data_dir)
         if dataset.content_hash != trial.data_hash:
             raise DataChangedError(
@@ -211,6 +213,9 @@ class _Subject:
         process = make_process(
             trial.process, shape=(channels, height, width), steps=trial.steps, **trial.parameters
         )
+        # From the seed alone: training, its continuation and sampling must see one process.
+        generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "fit"))
+        process.fit(ShuffledImages(dataset.train, generator), generator)
         return cls(sweep, trial, dataset, process)
 
     @property
@@ -323,6 +328,7 @@ def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch
         network_evaluations=process.steps,
         sampling_seconds=sampling_seconds,
         order_parameter=_order_parameter(process, images),
+        **_terminal(process),
         kid=kid_score,
         fid=fid_score,
         kid_real=reference.kid_real,
@@ -374,7 +380,7 @@ def _draw_samples(
             report(Status("sampling", done, total, None, speed, (total - done) / speed))
 
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", index))
-        images = sample(process, network, size, generator, on_step)
+        images = sample(process, network, size, generator, on_step=on_step)
         parts.append(to_bytes(images).cpu())
     return torch.cat(parts)
 
@@ -384,6 +390,11 @@ def to_bytes(images: Tensor) -> Tensor:
     if not images.isfinite().all():
         raise FloatingPointError("the samples are not finite; the model has diverged")
     return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _terminal(process: DiffusionProcess) -> dict[str, Any]:
+    measured = process.diagnostics()
+    return {name: measured.get(name) for name in TERMINAL_COLUMNS}
 
 
 def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:

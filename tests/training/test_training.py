@@ -195,7 +195,13 @@ class _Broken(DiffusionProcess):
         return state
 
     def reverse_step(
-        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
     ) -> Tensor:
         return state
 
