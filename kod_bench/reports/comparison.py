@@ -1,4 +1,4 @@
-"""The comparison table: model against model at equal steps, on comparable rows only."""
+"""The comparison table: model against model at equal network evaluations, comparable rows only."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,20 +15,20 @@ FID_COUNT = 2048
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: a model at a number of steps. `steps` is None for real versus real."""
+    """One line: a model at a number of network evaluations, None for real versus real."""
 
     model: str
-    steps: int | None
+    network_evaluations: int | None
     kid: Estimate
     fid: Estimate
     seconds_per_image: float | None
     training_seconds: float | None
 
     def cells(self) -> list[str]:
-        """The line as text: T, model, KID, FID, seeds, training time, time per image."""
-        real = self.steps is None
+        """The line as text: NFE, model, KID, FID, seeds, training time, time per image."""
+        real = self.network_evaluations is None
         return [
-            "" if real else str(self.steps),
+            "" if real else str(self.network_evaluations),
             self.model,
             _format(self.kid, 3),
             _format(self.fid, 1),
@@ -38,7 +38,7 @@ class Entry:
         ]
 
 
-_COLUMNS = ("T", "Model", "KID", "FID", "Seeds", "Train s", "s/image")
+_COLUMNS = ("NFE", "Model", "KID", "FID", "Seeds", "Train s", "s/image")
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,15 @@ def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
     return [_table(group, differing) for _, group in groups]
 
 
+def _labels(group: pd.DataFrame) -> pd.Series:
+    """The model's name, with its sampler and its T where the name alone would be ambiguous."""
+    samplers = group.groupby("model")["sampler"].transform("nunique")
+    skipped = (group["steps"] != group["network_evaluations"]).groupby(group["model"])
+    sampler = (", " + group["sampler"]).where(samplers > 1, "")
+    steps = (", T=" + group["steps"].astype(str)).where(skipped.transform("any"), "")
+    return group["model"] + sampler + steps
+
+
 def _images_seen(group: pd.DataFrame) -> str | None:
     """How many training images each model drew, where that differs.
 
@@ -125,16 +134,17 @@ def _images_seen(group: pd.DataFrame) -> str | None:
 
 def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
     first = group.iloc[0]
+    group = group.assign(label=_labels(group))
     cells = [
         Entry(
-            model=str(model),
-            steps=int(cell["steps"].iloc[0]),
+            model=str(label),
+            network_evaluations=int(cell["network_evaluations"].iloc[0]),
             kid=estimate(list(cell["kid"])),
             fid=estimate(list(cell["fid"])),
             seconds_per_image=float((cell["sampling_seconds"] / cell["sample_count"]).mean()),
             training_seconds=float(cell["training_seconds"].mean()),
         )
-        for (_, model), cell in group.groupby(["steps", "model"], sort=True)
+        for (_, label), cell in group.groupby(["network_evaluations", "label"], sort=True)
     ]
     real = Entry(
         "real versus real",
@@ -157,7 +167,8 @@ def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> lis
         f"Features {first['features']}; {first['sample_count']} samples against "
         f"{first['reference_count']} held-out images (reference {first['reference_hash']}, "
         f"data {first['data_hash']}). Lower is better.",
-        f"Real versus real: {first['real_count']} training images in place of samples.",
+        f"Real versus real: {first['real_count']} training images in place of samples. NFE: "
+        "network evaluations per image.",
     ]
     if first["sample_count"] < FID_COUNT:
         notes.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kod_bench.reports.comparison import ComparisonTable, compare
 from kod_bench.reports.pictures import Panel, write_contact_sheet
-from kod_bench.results import GRID_FILE, REAL_FILE, ReadRows, Row, read_rows
+from kod_bench.results import REAL_FILE, ReadRows, Row, grid_file, read_rows
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class SweepReport:
 
     def markdown(self) -> str:
         """All tables as one Markdown document."""
-        head = f"# {self.title}: {len(self.found.rows)} of {len(self.planned)} trials"
+        done = len({row.trial for row in self.found.rows})
+        head = f"# {self.title}: {done} of {len(self.planned)} trials"
         lead = f"Sweep `{self.folder.resolve().name}`."
         return "\n".join([head, "", lead, "", *(table.markdown() for table in self.tables)])
 
@@ -67,22 +68,29 @@ class SweepReport:
         return folder
 
     def _panels(self) -> list[Panel]:
-        """Real images, then a row of grids per step count, at the lowest seed of each model."""
+        """Real images, then a row of grids per number of evaluations, at each lowest seed."""
         order = {trial: position for position, trial in enumerate(self.planned)}
         rows = sorted(self.found.rows, key=lambda row: (row.seed, order[row.trial]))
-        models = list(dict.fromkeys(row.model for row in rows))
-        steps = sorted({row.steps for row in rows})
-        shown: dict[tuple[str, int], Row] = {}
+        evaluations = sorted({row.network_evaluations for row in rows})
+        shown: dict[tuple[str, str, int, int], Row] = {}
         for row in rows:
-            shown.setdefault((row.model, row.steps), row)
-        panels = [
-            Panel(
-                f"{row.model}, T = {row.steps}, seed {row.seed}",
-                self.folder / "trials" / row.trial / GRID_FILE,
-                steps.index(row.steps),
-                1 + models.index(row.model),
+            shown.setdefault((row.model, row.sampler, row.steps, row.network_evaluations), row)
+        # A column per model and sampler; models of other T than their evaluations get their own.
+        columns: dict[tuple[str, str, int | None], int] = {}
+        panels = [Panel("real, held out", self.folder / REAL_FILE, 0, 0)]
+        for row in shown.values():
+            skipped = row.steps if row.steps != row.network_evaluations else None
+            column = columns.setdefault((row.model, row.sampler, skipped), 1 + len(columns))
+            panels.append(
+                Panel(
+                    f"{row.model}, {row.sampler} {row.network_evaluations}"
+                    + (f" of T = {row.steps}" if skipped else ""),
+                    self.folder
+                    / "trials"
+                    / row.trial
+                    / grid_file(row.sampler, row.network_evaluations),
+                    evaluations.index(row.network_evaluations),
+                    column,
+                )
             )
-            for row in shown.values()
-        ]
-        real = Panel("real, held out", self.folder / REAL_FILE, 0, 0)
-        return [panel for panel in (real, *panels) if panel.path.is_file()]
+        return [panel for panel in panels if panel.path.is_file()]

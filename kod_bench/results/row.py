@@ -39,7 +39,8 @@ class Row:
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
 
     # sampling
-    network_evaluations: int  # per image
+    sampler: str
+    network_evaluations: int  # per image; fewer than T where steps were skipped
     sampling_seconds: float  # wall time for all samples
     order_parameter: float | None  # of the samples' phases; processes on phases only
 

@@ -1,10 +1,11 @@
-"""The store: one Parquet file per row, written last and atomically.
+"""The store: one Parquet file of rows per trial, written last and atomically.
 
 A trial is done if and only if its row file can be read. There is no shared file that a crash
 could damage and no writer that another could race.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -17,9 +18,14 @@ from kod_bench.results.row import Row
 
 ROW_FILE = "row.parquet"
 
-#: Pictures beside the rows: samples in each trial's folder, real images in the sweep's.
-GRID_FILE = "samples.png"
+#: A picture of real images, in the sweep's folder.
 REAL_FILE = "real.png"
+
+
+def grid_file(sampler: str, network_evaluations: int) -> str:
+    """Name of the picture of samples in a trial's folder, one for each of its rows."""
+    return f"samples-{sampler}-{network_evaluations}.png"
+
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
@@ -49,17 +55,22 @@ class ReadRows:
     unreadable: list[Path]
 
 
-def write_row(folder: Path, row: Row) -> Path:
-    """Write `row` into its trial's folder: all of it, or nothing.
+def write_rows(folder: Path, rows: Sequence[Row]) -> Path:
+    """Write all rows of a trial into its folder: all of them, or nothing.
 
     Returns:
         The path of the row file.
+
+    Raises:
+        ValueError: if there is no row, since a file without rows would mean a trial half done.
     """
+    if not rows:
+        raise ValueError(f"{folder}: a trial without a row cannot be written as done")
     path = folder / ROW_FILE
     temporary = folder / f".{ROW_FILE}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist([asdict(row)], schema=SCHEMA), file)
+            pq.write_table(pa.Table.from_pylist([asdict(r) for r in rows], schema=SCHEMA), file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,22 +79,22 @@ def write_row(folder: Path, row: Row) -> Path:
     return path
 
 
-def read_row(folder: Path) -> Row | None:
-    """Read a trial's row; None if there is none, or none that can be read."""
+def read_trial(folder: Path) -> list[Row] | None:
+    """Read a trial's rows; None if there are none, or none that can be read."""
     try:
         records = pq.read_table(folder / ROW_FILE, schema=SCHEMA).to_pylist()
-        return Row(**records[0]) if len(records) == 1 else None
     except (OSError, pa.ArrowException):
         return None
+    return [Row(**record) for record in records] or None
 
 
 def read_rows(trials: Path) -> ReadRows:
     """Read the rows of all trials under a folder, in the order of the trials' names."""
     rows, unreadable = [], []
     for path in sorted(trials.glob(f"*/{ROW_FILE}")):
-        row = read_row(path.parent)
-        if row is None:
+        found = read_trial(path.parent)
+        if found is None:
             unreadable.append(path)
         else:
-            rows.append(row)
+            rows.extend(found)
     return ReadRows(rows, unreadable)

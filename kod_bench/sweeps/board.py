@@ -25,12 +25,15 @@ class TrialView:
     trial: Trial
     state: str = "waiting"
     status: Status | None = None
-    row: Row | None = None
+    rows: list[Row] = field(default_factory=list)
     reason: str | None = None
 
     def cells(self) -> list[Text]:
-        """The trial's table row: model, T, seed, state, step, loss, speed, time left, KID, FID."""
-        s = self.status
+        """The trial's table row: model, T, seed, state, step, loss, speed, time left, KID.
+
+        The KID of a trial that was scored in several ways is that of the first.
+        """
+        s, row = self.status, self.rows[0] if self.rows else None
         state = s.phase if self.state == "running" and s else self.state
         loss = s.loss if s else None
         left = s.seconds_left if s else None
@@ -40,10 +43,10 @@ class TrialView:
             Text(str(self.trial.seed)),
             Text(state, style=_STYLES.get(self.state, "cyan")),
             Text(f"{s.done}/{s.total}" if s and s.total else ""),
-            Text("" if (loss := self.row.loss if self.row else loss) is None else f"{loss:.3f}"),
+            Text("" if (loss := row.loss if row else loss) is None else f"{loss:.3f}"),
             Text(f"{s.speed:.1f}" if s and s.speed else ""),
             Text("" if left is None else duration(left)),
-            Text(f"{self.row.kid:.3f}" if self.row else ""),
+            Text(f"{row.kid:.3f}" if row else ""),
         ]
 
 
@@ -95,12 +98,12 @@ class Board:
             self._live.__exit__(kind, value, trace)
             self._live = None
 
-    def mark_done(self, trial: str, row: Row, quiet: bool = False) -> None:
-        """The trial has a row."""
+    def mark_done(self, trial: str, rows: list[Row], quiet: bool = False) -> None:
+        """The trial has its rows."""
         view = self.views[trial]
-        view.state, view.row, view.status = "done", row, None
+        view.state, view.rows, view.status = "done", rows, None
         if not quiet:
-            self._line(f"done     {trial}  KID {row.kid:.3f}  FID {row.fid:.1f}")
+            self._line(f"done     {trial}  KID {rows[0].kid:.3f}  FID {rows[0].fid:.1f}")
 
     def mark_failed(self, trial: str, reason: str) -> None:
         """The trial ended without a row."""

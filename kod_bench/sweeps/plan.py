@@ -38,6 +38,14 @@ LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """One way of drawing samples from a trained model; it makes one row."""
+
+    sampler: str
+    network_evaluations: int
+
+
+@dataclass(frozen=True)
 class Trial:
     """One configuration with one seed: everything that its numbers depend on."""
 
@@ -50,6 +58,7 @@ class Trial:
     network: dict[str, Any]
     training: dict[str, Any]
     evaluation: dict[str, Any]
+    sampling: list[dict[str, Any]]  # the scorings
     workers: int
     seed: int
     code: str  # version and hash of the code that planned it
@@ -69,6 +78,11 @@ class Trial:
         """Readable and unique: names the trial's folder."""
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
         return f"{model[:80]}-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+
+    @property
+    def scorings(self) -> list[Scoring]:
+        """The ways in which the trained model is scored."""
+        return [Scoring(**scoring) for scoring in self.sampling]
 
     @property
     def dataset_options(self) -> DatasetOptions:
@@ -144,6 +158,11 @@ def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
             network=options.network.model_dump(mode="json"),
             training=options.training.model_dump(mode="json"),
             evaluation=options.evaluation.model_dump(mode="json"),
+            sampling=[
+                asdict(Scoring(sampler, evaluations))
+                for sampler in variant.samplers
+                for evaluations in variant.network_evaluations
+            ],
             workers=options.resources.workers_per_trial,
             seed=seed,
             code=current_code(),

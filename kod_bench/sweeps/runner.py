@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from kod_bench.errors import UsageError
-from kod_bench.results import Row, read_row
+from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_sweep
@@ -88,7 +88,7 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
         or read_error(sweep.trial_folder(trial))
         or "did not run"
         for trial in sweep.trials
-        if read_row(sweep.trial_folder(trial)) is None
+        if read_trial(sweep.trial_folder(trial)) is None
     }
     return Outcome(len(sweep.trials) - len(failures), failures)
 
@@ -96,8 +96,8 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
 def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
     pending = []
     for trial in sweep.trials:
-        if (row := read_row(sweep.trial_folder(trial))) is not None:
-            board.mark_done(trial.id, row, quiet=True)
+        if (rows := read_trial(sweep.trial_folder(trial))) is not None:
+            board.mark_done(trial.id, rows, quiet=True)
         else:
             pending.append(trial)
     if not pending:
@@ -256,7 +256,7 @@ def _run_on_ray(config: dict[str, str]) -> None:
     run_trial(sweep, trial, report, train_and_score if trial.workers == 1 else _run_workers)
 
 
-def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> Row:
+def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Train a trial with several workers; then score it where there is what one worker asks for.
 
     The trial's own process has neither CPU nor GPU of Ray's to work with.
@@ -273,11 +273,11 @@ def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> Row:
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
     )(_score_on_ray)
-    row: Row = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.folder)}))
-    return row
+    rows: list[Row] = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.folder)}))
+    return rows
 
 
-def _score_on_ray(config: dict[str, str]) -> Row:
+def _score_on_ray(config: dict[str, str]) -> list[Row]:
     sweep, trial = _planned(config)
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return score_trained(sweep, trial, lambda _: None)

@@ -104,6 +104,8 @@ class ModelVariant(_Section):
     process: str
     steps: int
     parameters: dict[str, Any]
+    samplers: tuple[str, ...]
+    network_evaluations: tuple[int, ...]
 
 
 class SearchSpace(_Section):
@@ -218,8 +220,18 @@ def _variant(
         parameters = model.model_validate_json(json.dumps(values, default=str), strict=True)
         resolved = parameters.model_dump(mode="json")
         steps = resolved.pop("steps")
+        samplers = resolved.pop("samplers") or (PROCESSES[process].samplers[0],)
+        evaluations = resolved.pop("network_evaluations") or (steps,)
         # Ranges are the process's own business: it is built once, and refuses what it must.
-        PROCESSES[process](shape=(1, 8, 8), steps=steps, **parameters.model_dump(exclude={"steps"}))
+        built = PROCESSES[process](
+            shape=(1, 8, 8),
+            steps=steps,
+            **parameters.model_dump(exclude={"steps", "samplers", "network_evaluations"}),
+        )
+        for sampler in samplers:
+            built.check_sampler(sampler)
+        for number in evaluations:
+            built.step_subset(number)
     except ValidationError as error:
         location, message = _first_error(error, model)
         raise UsageError(f"{where}.{_dotted(location)}: {message}") from error
@@ -227,17 +239,27 @@ def _variant(
         raise UsageError(f"{where}: {error}") from error
     extra = [f"{k}={v}" for k, v in chosen.items() if k != "steps"]
     return ModelVariant(
-        label=" ".join([name, *extra]), process=process, steps=steps, parameters=resolved
+        label=" ".join([name, *extra]),
+        process=process,
+        steps=steps,
+        parameters=resolved,
+        samplers=tuple(dict.fromkeys(samplers)),
+        network_evaluations=tuple(dict.fromkeys(evaluations)),
     )
 
 
 def parameters_model(process: str) -> type[BaseModel]:
-    """The parameters of a process, read off its constructor's signature.
+    """What a model of a search space may say: its process's parameters, and how it is sampled.
 
-    One place says what a process takes: its constructor. Unknown names and wrong types in a
-    search space are refused by the model made from it here.
+    One place says what a process takes: its constructor, whose signature is read here. Unknown
+    names and wrong types are refused by the model made from it. `samplers` (default: the process's
+    first) and `network_evaluations` (default: T) are lists: the model is trained once, and scored
+    with each sampler at each number.
     """
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {
+        "samplers": (Annotated[tuple[str, ...] | None, Field(min_length=1)], None),
+        "network_evaluations": (Annotated[tuple[Count, ...] | None, Field(min_length=1)], None),
+    }
     for name, parameter in inspect.signature(PROCESSES[process]).parameters.items():
         if name != "shape":
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default

@@ -1,6 +1,6 @@
 """The state of a sweep, read from its files alone: it need not be running, or be here."""
 
-from kod_bench.results import read_row
+from kod_bench.results import read_trial
 from kod_bench.sweeps.board import TrialView
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
@@ -21,8 +21,8 @@ def trial_views(sweep: Sweep) -> list[TrialView]:
 
 def _view(sweep: Sweep, trial: Trial) -> TrialView:
     folder = sweep.trial_folder(trial)
-    if (row := read_row(folder)) is not None:
-        return TrialView(trial, "done", row=row)
+    if (rows := read_trial(folder)) is not None:
+        return TrialView(trial, "done", rows=rows)
     if (reason := read_error(folder)) is not None:
         return TrialView(trial, "failed", reason=reason)
     if not folder.is_dir():

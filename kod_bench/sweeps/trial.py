@@ -21,11 +21,18 @@ from torchvision.utils import make_grid
 
 from kod_bench.data import ImageDataset, load_dataset
 from kod_bench.diffusion import DiffusionProcess, circle, make_process, sample
-from kod_bench.evaluation import Reference, fid, kid, make_extractor
+from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
 from kod_bench.networks import make_network, parameter_count
-from kod_bench.results import GRID_FILE, TERMINAL_COLUMNS, Row, provenance, read_row, write_row
+from kod_bench.results import (
+    TERMINAL_COLUMNS,
+    Row,
+    grid_file,
+    provenance,
+    read_trial,
+    write_rows,
+)
 from kod_bench.sweeps.locks import exclusive_lock
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
+from kod_bench.sweeps.plan import LOCK_FILE, Scoring, Sweep, Trial
 from kod_bench.training import (
     CheckpointStore,
     History,
@@ -76,15 +83,15 @@ class Status:
 
 
 Report = Callable[[Status], None]
-Execute = Callable[[Sweep, Trial, Report], Row]
+Execute = Callable[[Sweep, Trial, Report], list[Row]]
 
 
 class DataChangedError(RuntimeError):
     """The images on disk are not those the sweep was planned on."""
 
 
-def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> Row:
-    """Run a trial and write its row, continuing what an earlier attempt left.
+def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> list[Row]:
+    """Run a trial and write its rows, continuing what an earlier attempt left.
 
     Args:
         sweep: where the trial belongs.
@@ -94,7 +101,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> R
             processes.
 
     Returns:
-        The row, which is in the trial's folder by then.
+        The rows, which are in the trial's folder by then.
 
     Raises:
         Exception: whatever went wrong, after ``error.json`` has been written.
@@ -102,23 +109,23 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> R
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS), _trial_log(folder):
-        if (row := read_row(folder)) is not None:
-            return row
+        if (done := read_trial(folder)) is not None:
+            return done
         try:
             clear_leftovers(folder)
             _log.info("started on %s, process %d", socket.gethostname(), os.getpid())
-            row = execute(sweep, trial, report)
-            write_row(folder, row)
+            rows = execute(sweep, trial, report)
+            write_rows(folder, rows)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
-            _log.info("done: KID %.4g, FID %.4g", row.kid, row.fid)
+            _log.info("done: %d rows", len(rows))
         except Exception as error:
             _log.exception("failed")
             write_error(folder, error)
             raise
-        return row
+        return rows
 
 
-def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> Row:
+def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Do the whole trial in this process."""
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     report(Status("preparing"))
@@ -132,7 +139,7 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
     _train(_Subject.load(sweep, trial, device), report, device)
 
 
-def score_trained(sweep: Sweep, trial: Trial, report: Report) -> Row:
+def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Score a model whose last checkpoint `train_worker` has written."""
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     subject = _Subject.load(sweep, trial, device)
@@ -189,6 +196,15 @@ def one_line(error: BaseException) -> str:
     """An exception's message without line breaks, named by its type if it has none."""
     message = " ".join(str(error).split())
     return message or type(error).__name__
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Images drawn in one way: (N, C, H, W) uint8 on the CPU, and the seconds it took."""
+
+    scoring: Scoring
+    images: Tensor
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -269,23 +285,18 @@ def _train(subject: _Subject, report: Report, device: torch.device) -> TrainedMo
     )
 
 
-def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch.device) -> Row:
-    sweep, trial, dataset, process = (
-        subject.sweep,
-        subject.trial,
-        subject.dataset,
-        subject.process,
-    )
+def _score(
+    subject: _Subject, model: TrainedModel, report: Report, device: torch.device
+) -> list[Row]:
+    """Score the model in each of the ways the trial asks for."""
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
-    began = time.monotonic()
-    images = _draw_samples(process, model.network, trial, report, device)
-    sampling_seconds = time.monotonic() - began
-    _log.info("sampled: %d images in %.1f s", len(images), sampling_seconds)
-    write_grid(subject.folder / GRID_FILE, images[:GRID_IMAGES])
+    trial, dataset = subject.trial, subject.dataset
+    options = trial.evaluation_options
+    drawn = []
+    for index, scoring in enumerate(trial.scorings):
+        drawn.append(_draw_samples(subject, model.network, scoring, index, report, device))
 
     report(Status("scoring"))
-    began = time.monotonic()
-    options = trial.evaluation_options
     extractor = make_extractor(options.features, device)
     reference = Reference.load(
         train=dataset.train,
@@ -294,12 +305,34 @@ def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch
         reference_count=options.references,
         seed=REFERENCE_SEED,
         extractor=extractor,
-        folder=sweep.folder / "cache",
+        folder=subject.sweep.folder / "cache",
     )
+    return [_row(subject, model, extractor, reference, each, device) for each in drawn]
+
+
+def _row(
+    subject: _Subject,
+    model: TrainedModel,
+    extractor: FeatureExtractor,
+    reference: Reference,
+    drawn: _Samples,
+    device: torch.device,
+) -> Row:
+    sweep, trial = subject.sweep, subject.trial
+    dataset, process = subject.dataset, subject.process
+    images = drawn.images
+    began = time.monotonic()
     features = extractor(images)
     kid_score = kid(features, reference.features, REFERENCE_SEED)
     fid_score = fid(features, reference.features)
     evaluation_seconds = time.monotonic() - began
+    _log.info(
+        "%s, %d evaluations: KID %.4g, FID %.4g",
+        drawn.scoring.sampler,
+        drawn.scoring.network_evaluations,
+        kid_score,
+        fid_score,
+    )
 
     code = provenance.collect()
     return Row(
@@ -325,8 +358,9 @@ def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch
         loss=model.loss,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
-        network_evaluations=process.steps,
-        sampling_seconds=sampling_seconds,
+        sampler=drawn.scoring.sampler,
+        network_evaluations=drawn.scoring.network_evaluations,
+        sampling_seconds=drawn.seconds,
         order_parameter=_order_parameter(process, images),
         **_terminal(process),
         kid=kid_score,
@@ -351,38 +385,56 @@ def _score(subject: _Subject, model: TrainedModel, report: Report, device: torch
 
 
 def _draw_samples(
-    process: DiffusionProcess,
+    subject: _Subject,
     network: nn.Module,
-    trial: Trial,
+    scoring: Scoring,
+    index: int,
     report: Report,
     device: torch.device,
-) -> Tensor:
-    """Draw the trial's samples: (N, C, H, W) uint8 on the CPU."""
-    options = trial.evaluation_options
+) -> _Samples:
+    """Draw the samples of the trial's scoring number `index`, and a picture of some of them."""
+    trial, options = subject.trial, subject.trial.evaluation_options
     # Every batch has its own stream: the first images do not depend on how many follow.
     sizes = [
         min(options.batch_size, options.samples - first)
         for first in range(0, options.samples, options.batch_size)
     ]
-    total = len(sizes) * process.steps
+    evaluations = scoring.network_evaluations
+    each = len(sizes) * evaluations
+    before = len(sizes) * sum(s.network_evaluations for s in trial.scorings[:index])
+    total = len(sizes) * sum(s.network_evaluations for s in trial.scorings)
     began = reported = time.monotonic()
-    parts = []
-    for index, size in enumerate(sizes):
+    count = 0
 
-        def on_step(step: int, _: Tensor, index: int = index) -> None:
-            nonlocal reported
-            now = time.monotonic()
-            if now - reported < 1.0:
-                return
+    def on_step(step: int, state: Tensor) -> None:
+        nonlocal reported, count
+        count += 1
+        now = time.monotonic()
+        if now - reported >= 1.0:
             reported = now
-            done = index * process.steps + process.steps - step
-            speed = done / (now - began)
-            report(Status("sampling", done, total, None, speed, (total - done) / speed))
+            speed = count / (now - began)
+            left = (total - before - count) / speed
+            report(Status("sampling", before + count, total, None, speed, left))
 
-        generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", index))
-        images = sample(process, network, size, generator, on_step=on_step)
+    report(Status("sampling", before, total))
+    parts = []
+    for batch, size in enumerate(sizes):
+        generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
+        images = sample(
+            subject.process,
+            network,
+            size,
+            generator,
+            sampler=scoring.sampler,
+            evaluations=evaluations,
+            on_step=on_step,
+        )
         parts.append(to_bytes(images).cpu())
-    return torch.cat(parts)
+    seconds = time.monotonic() - began
+    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), each, seconds)
+    images = torch.cat(parts)
+    write_grid(subject.folder / grid_file(scoring.sampler, evaluations), images[:GRID_IMAGES])
+    return _Samples(scoring, images, seconds)
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from kod_bench.results import read_row
+from kod_bench.results import read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.plan import Sweep
 from kod_bench.sweeps.trial import Status, read_error, root_message, write_error
@@ -36,9 +36,9 @@ class Watcher(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial returned."""
-        row = read_row(self._sweep.trials_folder / trial.config["id"])
-        if row is not None:
-            self._board.mark_done(trial.config["id"], row)
+        rows = read_trial(self._sweep.trials_folder / trial.config["id"])
+        if rows is not None:
+            self._board.mark_done(trial.config["id"], rows)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""

@@ -47,7 +47,7 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
 
     for trial in row_files(sweep):
         folder = sweep / "trials" / trial
-        (row,) = pq.read_table(folder / "row.parquet").to_pylist()
+        row = pq.read_table(folder / "row.parquet").to_pylist()[0]
         assert row["dataset"] == "fingerprints-synthetic"
         assert (row["sample_count"], row["reference_count"]) == (16, 32)
         assert row["features"].startswith("efficientnet-lite0@")
@@ -58,11 +58,12 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert 0 < row["loss"] < 5
         assert row["kid_real"] < row["kid"]
         assert json.loads(row["config"])["seed"] == 0
-        assert Image.open(folder / "samples.png").size[0] >= 64
+        assert Image.open(folder / f"samples-ancestral-{row['steps']}.png").size[0] >= 64
+        assert (row["terminal_order"] is None) == (row["process"] == "ddpm")
         losses = [json.loads(line) for line in (folder / "history.jsonl").open()]
         assert [r["iteration"] for r in losses] == list(range(5, 41, 5))
         assert [p.name for p in (folder / "checkpoints").iterdir()] == ["iteration-00000040.pt"]
-        assert "done: KID" in (folder / "log.txt").read_text()
+        assert "done: 1 rows" in (folder / "log.txt").read_text()
     assert len(row_files(sweep)) == TRIALS
 
     table = (sweep / "report" / "comparison.md").read_text()

@@ -16,17 +16,30 @@ def table_lines(text: str) -> list[list[str]]:
 
 def test_models_stand_side_by_side_at_equal_steps() -> None:
     rows = [
-        make_row(model=model, steps=steps, kid=kid)
+        make_row(model=model, steps=steps, network_evaluations=steps, kid=kid)
         for model, steps, kid in [("ddpm", 100, 1.0), ("kuramoto", 25, 3.0), ("ddpm", 25, 2.0)]
     ]
     (table,) = compare(rows)
     assert [line[:3] for line in table_lines(table.markdown())] == [
-        ["T", "Model", "KID"],
+        ["NFE", "Model", "KID"],
         ["--:", "-" * 16, "----:"],
         ["", "real versus real", "0.010"],
         ["25", "ddpm", "2.000"],
         ["25", "kuramoto", "3.000"],
         ["100", "ddpm", "1.000"],
+    ]
+
+
+def test_samplers_and_skipped_steps_are_named_where_they_matter() -> None:
+    rows = [
+        make_row(model="ddpm", sampler="ddim", network_evaluations=50),
+        make_row(model="ddpm", sampler="ancestral", network_evaluations=100),
+        make_row(model="kuramoto", sampler="ancestral", network_evaluations=100),
+    ]
+    assert [e.model for e in compare(rows)[0].entries[1:]] == [
+        "ddpm, ddim, T=100",
+        "ddpm, ancestral, T=100",
+        "kuramoto",
     ]
 
 

@@ -4,42 +4,50 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kod_bench.results import Row, provenance, read_row, read_rows, write_row
+from kod_bench.results import Row, provenance, read_rows, read_trial, write_rows
 from tests.rows import make_row
 
 
-def test_a_row_survives_the_disk(tmp_path: Path) -> None:
+def test_rows_survive_the_disk(tmp_path: Path) -> None:
     row = make_row(order_parameter=None, git_dirty=None, git_commit=None)
-    write_row(tmp_path, row)
-    assert read_row(tmp_path) == row
+    other = make_row(network_evaluations=50)
+    write_rows(tmp_path, [row, other])
+    assert read_trial(tmp_path) == [row, other]
     assert [p.name for p in tmp_path.iterdir()] == ["row.parquet"]
 
 
 def test_every_field_has_a_column_of_its_type(tmp_path: Path) -> None:
-    schema = pq.read_schema(write_row(tmp_path, make_row()))
+    schema = pq.read_schema(write_rows(tmp_path, [make_row()]))
     assert schema.names == [field.name for field in fields(Row)]
     assert str(schema.field("kid").type) == "double"
     assert str(schema.field("steps").type) == "int64"
 
 
+def test_a_trial_without_rows_is_never_done(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without a row"):
+        write_rows(tmp_path, [])
+    path = write_rows(tmp_path, [make_row()])
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    assert read_trial(tmp_path) is None
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="many"):
-        write_row(tmp_path, make_row(steps="many"))
+        write_rows(tmp_path, [make_row(steps="many")])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_row(tmp_path, make_row(seed=1))
+    write_rows(tmp_path, [make_row(seed=1)])
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_row(tmp_path, make_row(seed=2))
+        write_rows(tmp_path, [make_row(seed=2)])
     monkeypatch.undo()
-    row = read_row(tmp_path)
-    assert row is not None
+    (row,) = read_trial(tmp_path) or []
     assert row.seed == 1
     assert [p.name for p in tmp_path.iterdir()] == ["row.parquet"]
 
@@ -48,7 +56,7 @@ def test_a_failed_write_leaves_the_old_row(tmp_path: Path, monkeypatch: pytest.M
 def test_an_unreadable_row_is_no_row(tmp_path: Path, content: bytes) -> None:
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
-    write_row(tmp_path / "good", make_row())
+    write_rows(tmp_path / "good", [make_row()])
     (tmp_path / "bad" / "row.parquet").write_bytes(content)
     found = read_rows(tmp_path)
     assert [row.trial for row in found.rows] == [make_row().trial]
@@ -56,10 +64,9 @@ def test_an_unreadable_row_is_no_row(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_row_from_an_older_version_reads_with_gaps(tmp_path: Path) -> None:
-    path = write_row(tmp_path, make_row())
+    path = write_rows(tmp_path, [make_row()])
     pq.write_table(pq.read_table(path).drop_columns(["evaluation_seconds"]), path)
-    row = read_row(tmp_path)
-    assert row is not None
+    (row,) = read_trial(tmp_path) or []
     assert row.evaluation_seconds is None
     assert row.kid == make_row().kid
 

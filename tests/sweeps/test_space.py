@@ -6,6 +6,7 @@ import torch
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.networks import make_network, parameter_count
+from kod_bench.sweeps.plan import make_trials
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
 from kod_bench.sweeps.yaml_file import load_yaml
 
@@ -49,6 +50,23 @@ def test_grids_multiply_and_name_what_they_vary(tmp_path: Path) -> None:
     assert variants[1].parameters["coupling"] == "global"  # defaults are resolved
 
 
+def test_a_model_is_scored_in_several_ways(tmp_path: Path) -> None:
+    text = BASE.replace(
+        "steps: {", "samplers: [ancestral, ddim], network_evaluations: [5, 3], steps: {"
+    )
+    space = load(tmp_path, text)
+    (five, ten) = make_trials(space, "hash")[:2]
+    assert (five.steps, ten.steps) == (5, 10)
+    assert [(s.sampler, s.network_evaluations) for s in five.scorings] == [
+        ("ancestral", 5),
+        ("ancestral", 3),
+        ("ddim", 5),
+        ("ddim", 3),
+    ]
+    (plain,) = make_trials(load(tmp_path, BASE), "hash")[0].scorings
+    assert (plain.sampler, plain.network_evaluations) == ("ancestral", 5)
+
+
 MISTAKES = [
     ("iterations: 10}", "iteratons: 10}", r"training.iteratons: unknown key; did you mean 'iter"),
     ("iterations: 10}", "iterations: ten}", r"training.iterations: 'ten' is not allowed"),
@@ -69,6 +87,13 @@ MISTAKES = [
     ("steps: {grid: [5, 10]}", "steps: {grid: [5, 5]}", r"steps.grid: a value is given twice"),
     (", steps: {grid: [5, 10]}", "", r"models.ddpm.steps: this key is required"),
     ("steps: {grid", "stepz: 3, steps: {grid", r"models.ddpm.stepz: unknown key; did you mean"),
+    ("{process: ddpm", "{samplers: [dim], process: ddpm", r"ddpm: no sampler 'dim'; choose from"),
+    ("{process: ddpm", "{samplers: [], process: ddpm", r"models.ddpm.samplers: \[\] is not"),
+    (
+        "{process: ddpm",
+        "{network_evaluations: [9], process: ddpm",
+        r"ddpm: eval.* most T = 5, got 9",
+    ),
     ("process: ddpm", "process: dppm", r"models.ddpm.process: 'dppm' is not a process; known: "),
     ("name: study", "name: ../study", r"name: '../study' is not allowed"),
     ("name: fingerprints", "name: faces", r"dataset.name: 'faces' is not allowed"),
