@@ -17,9 +17,21 @@ from kod_bench.diffusion import (
 SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
     "ddpm": ("ddpm", {}),
+    "ddpm-cosine": ("ddpm", {"schedule": "cosine", "variance": "forward"}),
     "kuramoto-global": ("kuramoto", {"coupling": "global", **SMALL}),
     "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
     "kuramoto-none": ("kuramoto", {"coupling": "none", **SMALL}),
+    "kuramoto-gaussian": (
+        "kuramoto",
+        {
+            "coupling": "local",
+            "neighbourhood": "gaussian",
+            "neighbourhood_radius": 2,
+            "total_time": 8.0,
+            "coupling_ratio": 0.2,
+            **SMALL,
+        },
+    ),
     "kuramoto-memory": ("kuramoto", {"coupling": "local", "memory": 4, **SMALL}),
     "kuramoto-published": (
         "kuramoto",

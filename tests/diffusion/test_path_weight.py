@@ -6,8 +6,8 @@ import torch
 
 from kod_bench.diffusion import KuramotoDiffusion
 from kod_bench.diffusion.circle import wrapped_normal_log_density
-from kod_bench.diffusion.kuramoto import PhaseFlow
 from kod_bench.diffusion.path_weight import next_weight, path_gains
+from kod_bench.diffusion.phase_flow import PhaseFlow
 
 
 def generator(seed=0):
@@ -105,10 +105,14 @@ STRONG = {"coupling_strength": 0.25, "reference_strength": 0.1, "noise_range": (
     [
         ((1, 2, 2), {"coupling": "global"}),
         ((1, 1, 12), {"coupling": "local", "neighbourhood_radius": 2}),
+        (
+            (1, 1, 12),
+            {"coupling": "local", "neighbourhood_radius": 1, "neighbourhood": "gaussian"},
+        ),
         ((2, 1, 2), {"coupling": "none", "coupling_strength": 0.0}),
         ((1, 2, 2), {"coupling": "global", "noise_range": (0.2, 4.0)}),
     ],
-    ids=["global", "local", "none", "wrapping"],
+    ids=["global", "local", "gaussian", "none", "wrapping"],
 )
 def test_it_is_unbiased_whatever_the_coupling(shape, change, memory):
     process = KuramotoDiffusion(shape=shape, steps=12, memory=memory, **{**STRONG, **change})
