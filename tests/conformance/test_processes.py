@@ -139,6 +139,22 @@ def test_decode_stays_in_range(process):
     assert images.abs().max() <= 1
 
 
+def test_fitting_follows_its_generator(process):
+    def drawn(seed):
+        process.fit(draw_images(process.shape, generator(1)), generator(seed))
+        return process.prior(3, generator()), take(process, 3)[-1].target
+
+    first, other, same = drawn(0), drawn(1), drawn(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    if hasattr(process, "terminal_mismatch") and process.prior_law == "matched":
+        assert not torch.equal(first[0], other[0])
+
+
+def test_fitting_runs_where_the_images_are(process, device):
+    process.fit(draw_images(process.shape, generator(1, device)), generator(2, device))
+    check_states(process, process.prior(2, generator(0, device)), 2, device)
+
+
 def test_training_batches_are_legal(process, steps, device):
     seen = set()
     for batch in take(process, 60, device=device):
@@ -245,6 +261,7 @@ def test_draws_follow_their_generator(process, steps):
 def test_global_randomness_is_not_touched(process):
     torch.manual_seed(3)
     before = torch.get_rng_state()
+    process.fit(draw_images(process.shape, generator(1)), generator(2))
     take(process, 3)
     sample(process, guess, 2, generator())
     assert torch.equal(torch.get_rng_state(), before)

@@ -180,9 +180,11 @@ class TestOnePixel:
             mass, score = (each.view(bins, -1) for each in expected[t])
             share = mass.sum(1)
             wanted = (mass * score).sum(1) / share
-            place = ((state.flatten().double() + math.pi) * (bins / (2 * math.pi))).long()
+            # A node stands for the half cells on its two sides.
+            turn = (state.flatten().double() + math.pi) / (2 * math.pi) + 0.5 / self.nodes
+            place = (turn * bins).long() % bins
             total = torch.zeros(bins).double()
-            total.index_add_(0, place.clamp_max(bins - 1), -weight.flatten().double())
+            total.index_add_(0, place, -weight.flatten().double())
             defect = total / (number * share) - wanted
             seen = share > 1e-3
             error = (defect.square() * share)[seen].sum().sqrt().item()
