@@ -4,7 +4,8 @@ import inspect
 from typing import Any
 
 from kod_bench.diffusion.euclidean import DDPM
-from kod_bench.diffusion.kuramoto import KuramotoDiffusion, KuramotoSchedule, released_schedule
+from kod_bench.diffusion.kuramoto import KuramotoDiffusion
+from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
@@ -13,6 +14,7 @@ from kod_bench.diffusion.process import (
     TrainingBatch,
     sample,
 )
+from kod_bench.diffusion.terminal import TerminalMismatch
 
 __all__ = [
     "DDPM",
@@ -23,6 +25,7 @@ __all__ = [
     "KuramotoSchedule",
     "Predictor",
     "StepObserver",
+    "TerminalMismatch",
     "TrainingBatch",
     "make_process",
     "process_parameters",

@@ -1,9 +1,8 @@
 """Kuramoto orientation diffusion: phases that synchronise while noise scatters them."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Literal
 
 import torch
@@ -18,8 +17,17 @@ from kod_bench.diffusion.circle import (
     wrap,
     wrapped_normal_score,
 )
-from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
+from kod_bench.diffusion.constants import StepTable, linear_ramp
+from kod_bench.diffusion.kuramoto_schedule import Preset, released_schedule
 from kod_bench.diffusion.path_weight import next_weight, path_gains
+from kod_bench.diffusion.phase_flow import (
+    LocalMeanField,
+    MeanField,
+    Neighbourhood,
+    PhaseFlow,
+    global_mean_field,
+    phase_flow,
+)
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
@@ -37,203 +45,12 @@ Coupling = Literal["global", "local", "none"]
 Target = Literal["path", "one-step"]
 PriorLaw = Literal["matched", "von-mises"]
 
-#: `mean_field(cosine, sine)`: real and imaginary part of the mean of e^{i theta} that each phase
-#: feels, broadcastable to the (B, C, H, W) arguments. Symmetric: phase i weighs in the field at j
-#: what j weighs in the field at i.
-MeanField = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-#: The released schedules by T: 2D and K at the last step.
-_RELEASED = {100: (0.1, 0.03), 300: (0.07, 0.02), 1000: (0.015, 0.0045)}
-#: 2D and K at the first step, the same for every T.
-_RELEASED_FIRST = (1e-4, 3e-5)
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
 _NEVER_WRAPS = 1 / 3
 #: Calibration chains run at once.
 _CHUNK = 128
 #: K_ref over K as released.
 _REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
-
-
-@dataclass(frozen=True)
-class KuramotoSchedule:
-    """Noise and coupling at the steps 1..T, for a unit time step.
-
-    Attributes:
-        noise_variance: (T,) s_t^2 = 2 D_t, the variance added at step t, in rad^2.
-        coupling: (T,) K_t, in rad per step.
-    """
-
-    noise_variance: Tensor
-    coupling: Tensor
-
-
-def released_schedule(steps: int) -> KuramotoSchedule:
-    """The schedule of the paper's authors, carried over to any number of steps.
-
-    2D and K grow linearly in t; the authors give end points for T = 100, 300 and 1000, which are
-    reproduced. K / (2D) is nearly constant within each, so the process is one stochastic
-    differential equation run for the time tau = sum s_t^2. For another T, tau and the final
-    K / (2D) are interpolated linearly in log T (constant outside 100..1000) and the first values
-    kept: few steps then make large ones instead of stopping early.
-
-    Args:
-        steps: T, at least 1.
-
-    Raises:
-        ValueError: if `steps` is less than 1.
-    """
-    check_count("steps", steps)
-    noise_first, coupling_first = _RELEASED_FIRST
-    total_time = _interpolate(
-        steps, {t: t * (noise_first + noise) / 2 for t, (noise, _) in _RELEASED.items()}
-    )
-    ratio = _interpolate(steps, {t: coupling / noise for t, (noise, coupling) in _RELEASED.items()})
-    if total_time / steps < noise_first:
-        # So many steps (above 75,000) that even the usual first one is too large.
-        coupling_first *= total_time / steps / noise_first
-        noise_first = total_time / steps
-    # The mean of a ramp is that of its ends; a ramp of one step is its end.
-    noise_last = total_time if steps == 1 else 2 * total_time / steps - noise_first
-    return KuramotoSchedule(
-        noise_variance=linear_ramp(noise_first, noise_last, steps),
-        coupling=linear_ramp(coupling_first, ratio * noise_last, steps),
-    )
-
-
-def _interpolate(steps: int, values: dict[int, float]) -> float:
-    """Piecewise linear in log T through `values`, constant outside them."""
-    known = sorted(values)
-    if steps <= known[0]:
-        return values[known[0]]
-    for low, high in pairwise(known):
-        if steps <= high:
-            share = math.log(steps / low) / math.log(high / low)
-            return (1 - share) * values[low] + share * values[high]
-    return values[known[-1]]
-
-
-def global_mean_field(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of e^{i theta} over all of C, H, W, for each sample: two (B, 1, 1, 1) tensors."""
-    return cosine.mean((1, 2, 3), keepdim=True), sine.mean((1, 2, 3), keepdim=True)
-
-
-class LocalMeanField:
-    """Mean of e^{i theta} over the (2R+1)^2 box around each pixel, itself included.
-
-    Channels are apart and the image is a torus; a box wider than the image wraps and counts
-    pixels as often as it covers them. A box is separable, so its mean is two small matrix
-    products, with no padding and at a cost that does not depend on R.
-
-    Args:
-        height: H.
-        width: W.
-        radius: R >= 0.
-    """
-
-    def __init__(self, height: int, width: int, radius: int) -> None:
-        self._rows = DeviceConstant(box_matrix(height, radius))
-        self._columns = DeviceConstant(box_matrix(width, radius))
-
-    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-        """Box means of two (B, C, H, W) tensors, of the same shape."""
-        planes = torch.stack([cosine, sine])
-        rows = self._rows.on(planes.device, planes.dtype)
-        columns = self._columns.on(planes.device, planes.dtype)
-        real, imaginary = rows @ (planes @ columns)
-        return real, imaginary
-
-
-def box_matrix(size: int, radius: int) -> Tensor:
-    """(size, size) symmetric circulant matrix that averages over 2R+1 neighbours on a ring."""
-    offsets = torch.arange(-radius, radius + 1)
-    neighbours = (torch.arange(size).unsqueeze(1) + offsets) % size
-    share = torch.full(neighbours.shape, 1 / (2 * radius + 1), dtype=torch.float64)
-    return torch.zeros(size, size, dtype=torch.float64).scatter_add(1, neighbours, share)
-
-
-@dataclass(frozen=True)
-class PhaseFlow:
-    """The deterministic motion of the phases in one step, and its derivative.
-
-    The mean field and the reference are the pull of one complex field ``field_i`` per phase; so a
-    phase costs one sine and one cosine, whatever is asked of the flow.
-    """
-
-    cosine: Tensor
-    """cos theta, (B, C, H, W)."""
-    sine: Tensor
-    real: float | Tensor
-    """Real part of ``K zbar_i + K_ref e^{i psi_ref}``, broadcastable."""
-    imaginary: float | Tensor
-    coupling: float | Tensor
-    """K, a number or (B, 1, 1, 1)."""
-    mean_field: MeanField | None
-
-    def drift(self) -> Tensor:
-        """``Im(field_i e^{-i theta_i})``, in radians per step."""
-        return self.imaginary * self.cosine - self.real * self.sine
-
-    def pull_back(self, vector: Tensor) -> Tensor:
-        """J^T v, with J the Jacobian of the drift and v of the state's shape.
-
-        ``-Re(field_i e^{-i theta_i}) v_i + K Re(e^{-i theta_i} w_i)``, where w is the mean field of
-        ``v_j e^{i theta_j}``: the second term is how the others feel phase i.
-        """
-        slope = -(self.real * self.cosine + self.imaginary * self.sine)
-        if self.mean_field is None:
-            return slope * vector
-        real, imaginary = self.mean_field(self.cosine * vector, self.sine * vector)
-        return slope * vector + self.coupling * (self.cosine * real + self.sine * imaginary)
-
-
-def phase_flow(
-    state: Tensor,
-    *,
-    coupling: float | Tensor,
-    reference: float | Tensor,
-    reference_phase: float,
-    mean_field: MeanField | None,
-) -> PhaseFlow:
-    """The flow at given phases; arguments as for `drift`."""
-    cosine, sine = state.cos(), state.sin()
-    real: float | Tensor = reference * math.cos(reference_phase)
-    imaginary: float | Tensor = reference * math.sin(reference_phase)
-    if mean_field is not None:
-        mean_real, mean_imaginary = mean_field(cosine, sine)
-        real, imaginary = real + coupling * mean_real, imaginary + coupling * mean_imaginary
-    return PhaseFlow(cosine, sine, real, imaginary, coupling, mean_field)
-
-
-def drift(
-    state: Tensor,
-    *,
-    coupling: float | Tensor,
-    reference: float | Tensor,
-    reference_phase: float,
-    mean_field: MeanField | None,
-) -> Tensor:
-    """Deterministic motion of the phases in one step; arXiv 2509.15328, forward process.
-
-    ``K Im(zbar_i e^{-i theta_i}) + K_ref sin(psi_ref - theta_i)``, where zbar_i is the mean field
-    at phase i; the first term equals ``K mean_j sin(theta_j - theta_i)`` over its neighbours.
-
-    Args:
-        state: theta, (B, C, H, W), in radians.
-        coupling: K in rad per step, a number or (B, 1, 1, 1). Unused without a mean field.
-        reference: K_ref, likewise.
-        reference_phase: psi_ref, in radians.
-        mean_field: None for uncoupled phases.
-
-    Returns:
-        (B, C, H, W), in radians per step.
-    """
-    return phase_flow(
-        state,
-        coupling=coupling,
-        reference=reference,
-        reference_phase=reference_phase,
-        mean_field=mean_field,
-    ).drift()
 
 
 def self_consistent_order(coupling: float, reference: float, diffusion: float) -> float:
@@ -265,6 +82,41 @@ def self_consistent_order(coupling: float, reference: float, diffusion: float) -
         if abs(change) < 1e-15:
             break
     return min(1.0, max(0.0, order))
+
+
+def _noise_ramp(noise_range: tuple[float, float], total_time: float | None, steps: int) -> Tensor:
+    if total_time is not None:
+        raise ValueError(
+            f"total_time is {total_time} but noise_range is {noise_range}, which fixes it; leave "
+            "one of them out"
+        )
+    ends = check_pair("noise_range", noise_range)
+    for value in ends:
+        check_number("noise_range", value, 0, MAX_WRAPPED_STD**2, open_low=True)
+    return linear_ramp(*ends, steps)
+
+
+def _strengths(
+    name: str,
+    strength: float | None,
+    ratio: float | None,
+    default: float,
+    growth: Tensor,
+    noise_variance: Tensor,
+) -> Tensor:
+    """(T,) strengths: a multiple of the noise, or shaped like `growth` up to a last value.
+
+    `default` is a multiple of `growth`, for when neither is given.
+    """
+    if ratio is not None:
+        if strength is not None:
+            raise ValueError(
+                f"{name}_strength is {strength} and {name}_ratio is {ratio}; leave one of them out"
+            )
+        return check_number(f"{name}_ratio", ratio, 0) * noise_variance
+    if strength is None:
+        return default * growth
+    return check_number(f"{name}_strength", strength, 0) * (growth / growth[-1])
 
 
 def _running_sums(values: Tensor) -> list[float]:
@@ -310,18 +162,29 @@ class KuramotoDiffusion(DiffusionProcess):
     and coherence with which chains really end, measured by `fit`; see `terminal.EndStateLaw`.
 
     Strengths of step t are ``coupling_strength * u_t`` and ``reference_strength * u_t``, where u_t
-    is the released K_t over its last value.
+    is the scheduled K_t over its last value; or ``coupling_ratio * s_t^2`` and ``reference_ratio *
+    s_t^2``. As released, K / (2D) is 0.3 and K_ref / (2D) is 0.45, or 0.3 if local. A coupling
+    above 1 synchronises by itself.
 
     Args:
         shape: (C, H, W).
         steps: T.
-        coupling: "global", mean field over all of C, H, W; "local", over a box within each
-            channel; "none".
-        coupling_strength: K at t = T, in rad per step; default as released for this T.
-        reference_strength: K_ref at t = T; default 1.5 times the released K, for local 1.0 times.
+        coupling: "global", mean field over all of C, H, W; "local", over a neighbourhood within
+            each channel; "none".
+        coupling_strength: K at t = T, in rad per step; default as scheduled.
+        reference_strength: K_ref at t = T; default 1.5 times the scheduled K, for local 1.0 times.
+        coupling_ratio: K / (2D), instead of the strength.
+        reference_ratio: K_ref / (2D), instead of the strength.
+        strength: multiplies those strengths that are left to their defaults.
         reference_phase: psi_ref, in radians.
-        noise_range: 2D at the first and last step, in rad^2; default as released.
-        neighbourhood_radius: R of the local box of (2R+1)^2 pixels.
+        schedule: noise and coupling over the steps, see `released_schedule`.
+        total_time: tau, the sum of all s_t^2; scales noise and default strengths together, so that
+            the same equation runs longer. As released 5.0 for T = 100; chains forget their image
+            like e^{-tau / 2}.
+        noise_range: 2D at the first and last step, in rad^2, instead of the schedule's.
+        neighbourhood: of local coupling: "box" or "gaussian".
+        neighbourhood_radius: R of the box of (2R+1)^2 pixels, or standard deviation of the
+            Gaussian weight.
         phase_margin: share of the half circle that white and black are apart from gray. Phases
             in the gap decode to white or black; at 1 the two are the same phase.
         target: what the network regresses on: "path", or the papers' "one-step".
@@ -358,8 +221,14 @@ class KuramotoDiffusion(DiffusionProcess):
         coupling: Coupling = "global",
         coupling_strength: float | None = None,
         reference_strength: float | None = None,
+        coupling_ratio: float | None = None,
+        reference_ratio: float | None = None,
+        strength: float = 1.0,
         reference_phase: float = 0.0,
+        schedule: Preset = "released",
+        total_time: float | None = None,
         noise_range: tuple[float, float] | None = None,
+        neighbourhood: Neighbourhood = "box",
         neighbourhood_radius: int = 5,
         phase_margin: float = 0.9,
         target: Target = "path",
@@ -375,19 +244,7 @@ class KuramotoDiffusion(DiffusionProcess):
         check_choice("prior_law", prior_law, PriorLaw)
         if target == "one-step" and memory not in (None, 1):
             raise ValueError(f"memory is {memory} but target is 'one-step'; leave one of them out")
-        released = released_schedule(steps)
-        released_coupling = float(released.coupling[-1])
-        if coupling_strength is None:
-            coupling_strength = 0.0 if coupling == "none" else released_coupling
-        if reference_strength is None:
-            reference_strength = _REFERENCE_RATIO[coupling] * released_coupling
-        check_number("coupling_strength", coupling_strength, 0)
-        check_number("reference_strength", reference_strength, 0)
-        if coupling == "none" and coupling_strength != 0:
-            raise ValueError(
-                f"coupling_strength is {coupling_strength} but coupling is 'none'; leave it out or "
-                "choose 'global' or 'local'"
-            )
+        check_choice("neighbourhood", neighbourhood, Neighbourhood)
         check_count("neighbourhood_radius", neighbourhood_radius, low=0)
 
         self.coupling: Coupling = coupling
@@ -401,18 +258,47 @@ class KuramotoDiffusion(DiffusionProcess):
         if coupling == "global":
             self._mean_field = global_mean_field
         elif coupling == "local":
-            self._mean_field = LocalMeanField(shape[1], shape[2], neighbourhood_radius)
+            self._mean_field = LocalMeanField(
+                shape[1], shape[2], neighbourhood_radius, neighbourhood
+            )
 
-        noise_variance = released.noise_variance
+        scheduled = released_schedule(steps, schedule)
+        noise_variance, growth = scheduled.noise_variance, scheduled.coupling
         if noise_range is not None:
-            ends = check_pair("noise_range", noise_range)
-            for value in ends:
-                check_number("noise_range", value, 0, MAX_WRAPPED_STD**2, open_low=True)
-            noise_variance = linear_ramp(*ends, steps)
-        growth = released.coupling / released.coupling[-1]
+            noise_variance = _noise_ramp(noise_range, total_time, steps)
+        elif total_time is not None:
+            check_number("total_time", total_time, 0, open_low=True)
+            longer = total_time / float(noise_variance.sum())
+            noise_variance, growth = longer * noise_variance, longer * growth
+            if float(noise_variance.max()) > MAX_WRAPPED_STD**2:
+                raise ValueError(
+                    f"total_time is {total_time} in {steps} steps; each step's share must be at "
+                    f"most {MAX_WRAPPED_STD**2:g}"
+                )
+        check_number("strength", strength, 0)
+        default = 0.0 if coupling == "none" else strength
         self.noise_std = StepTable(noise_variance.sqrt())
-        self.coupling_strength = StepTable(coupling_strength * growth)
-        self.reference_strength = StepTable(reference_strength * growth)
+        self._wraps = float(noise_variance.max()) > _NEVER_WRAPS**2
+        self.coupling_strength = StepTable(
+            _strengths(
+                "coupling", coupling_strength, coupling_ratio, default, growth, noise_variance
+            )
+        )
+        default = _REFERENCE_RATIO[coupling] * strength
+        self.reference_strength = StepTable(
+            _strengths(
+                "reference", reference_strength, reference_ratio, default, growth, noise_variance
+            )
+        )
+        last_coupling, last_reference = (
+            self.coupling_strength[steps],
+            self.reference_strength[steps],
+        )
+        if coupling == "none" and last_coupling != 0:
+            raise ValueError(
+                f"coupling_strength is {last_coupling:g} but coupling is 'none'; leave it out or "
+                "choose 'global' or 'local'"
+            )
 
         memory = 1 if target == "one-step" else memory
         self._one_step = memory == 1
@@ -432,12 +318,8 @@ class KuramotoDiffusion(DiffusionProcess):
         self._reference_sums = _running_sums(self.reference_strength.values)
 
         diffusion = float(noise_variance[-1]) / 2
-        self.terminal_order = self_consistent_order(
-            coupling_strength, reference_strength, diffusion
-        )
-        self.concentration = (
-            coupling_strength * self.terminal_order + reference_strength
-        ) / diffusion
+        self.terminal_order = self_consistent_order(last_coupling, last_reference, diffusion)
+        self.concentration = (last_coupling * self.terminal_order + last_reference) / diffusion
 
     def encode(self, images: Tensor) -> Tensor:
         """Map images in [-1, 1], (B, C, H, W), to phases."""
@@ -489,7 +371,7 @@ class KuramotoDiffusion(DiffusionProcess):
         after = wrap(state + flow.drift() + std * noise)
         # A step so wide that it wraps leaves its turns in doubt: average over them. H is linear
         # in every eps, and given the wrapped path these are independent.
-        if float(self.noise_std.values.max()) > _NEVER_WRAPS:
+        if self._wraps:
             noise = -std * wrapped_normal_score(std * noise, std)
         if self._one_step:
             return after, noise / std

@@ -117,9 +117,10 @@ class DiffusionProcess(ABC):
     def step_subset(self, evaluations: int) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
 
-        From T down, evenly spaced in t: where t grows as the noise's standard deviation does, as
-        in all schedules here, its logarithm then changes slowest where most is decided. T itself
-        is always among them, because the prior is there.
+        From T down, evenly spaced in t, as DDIM has it (arXiv 2010.02502, appendix D). In the
+        schedules here the standard deviation of the noise grows about like t, so the last of n
+        jumps removes a noise of 1 / n of the largest; evenly in its variance it would be
+        1 / sqrt(n). T itself is always among the steps, because the prior is there.
 
         Raises:
             ValueError: if there are fewer than 1 or more than T.

@@ -163,3 +163,62 @@ def test_k12_the_best_prediction_is_the_marginal_score():
         slope = torch.fft.ifft(wave * torch.fft.fft(density)).real / density
         seen = density > 1e-4
         assert (slope - exact.scores[t])[seen].abs().max() < accuracy
+
+
+class TinyNetwork(torch.nn.Module):
+    """2 pi periodic in the phase; a smooth function of the step."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+        width = 64
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(8 + 9, width),
+            torch.nn.SiLU(),
+            torch.nn.Linear(width, width),
+            torch.nn.SiLU(),
+            torch.nn.Linear(width, 1),
+        )
+
+    def forward(self, state, step):
+        theta = state.flatten(1)
+        waves = [wave(n * theta) for n in (1, 2, 3, 4) for wave in (torch.cos, torch.sin)]
+        time = step.float().unsqueeze(1) / self.steps
+        turns = [wave(n * math.pi * time) for n in (1, 2, 4, 8) for wave in (torch.cos, torch.sin)]
+        return self.layers(torch.cat([*waves, *turns, time.sqrt()], 1)).view_as(state)
+
+
+def trained_distance(target, iterations=1500):
+    """Total variation between data and the samples of a network trained on them."""
+    process = KuramotoDiffusion(
+        shape=(1, 1, 1), steps=100, coupling="none", target=target, calibration_chains=2048
+    )
+    process.fit(two_peaks(generator(1)), generator(2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TinyNetwork(process.steps)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    batches = process.training_batches(two_peaks(generator(3)), 256, generator(4))
+    for batch in islice(batches, iterations):
+        prediction = network(batch.state, batch.step)
+        loss = (batch.weight * (prediction - batch.target).square()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    number = 20_000
+    drawn = sample(process, network, number, generator(5))
+    real = two_peaks(generator(6))(number)
+    found, expected = (torch.histc(x, 48, -1, 1) / number for x in (drawn, real))
+    return (found - expected).abs().sum().item() / 2
+
+
+def test_a_small_network_learns_the_data():
+    # Calibration, path target, matched prior and sampler together.
+    assert trained_distance("path") < 0.07
+
+
+@pytest.mark.slow
+def test_the_path_target_learns_faster_than_one_step():
+    assert trained_distance("path") < 0.75 * trained_distance("one-step")

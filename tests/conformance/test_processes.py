@@ -17,9 +17,21 @@ from kod_bench.diffusion import (
 SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
     "ddpm": ("ddpm", {}),
+    "ddpm-cosine": ("ddpm", {"schedule": "cosine", "variance": "forward"}),
     "kuramoto-global": ("kuramoto", {"coupling": "global", **SMALL}),
     "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
     "kuramoto-none": ("kuramoto", {"coupling": "none", **SMALL}),
+    "kuramoto-gaussian": (
+        "kuramoto",
+        {
+            "coupling": "local",
+            "neighbourhood": "gaussian",
+            "neighbourhood_radius": 2,
+            "total_time": 8.0,
+            "coupling_ratio": 0.2,
+            **SMALL,
+        },
+    ),
     "kuramoto-memory": ("kuramoto", {"coupling": "local", "memory": 4, **SMALL}),
     "kuramoto-published": (
         "kuramoto",
@@ -125,6 +137,22 @@ def test_decode_stays_in_range(process):
     state = 10 * process.prior(50, generator())
     images = process.decode(state)
     assert images.abs().max() <= 1
+
+
+def test_fitting_follows_its_generator(process):
+    def drawn(seed):
+        process.fit(draw_images(process.shape, generator(1)), generator(seed))
+        return process.prior(3, generator()), take(process, 3)[-1].target
+
+    first, other, same = drawn(0), drawn(1), drawn(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    if hasattr(process, "terminal_mismatch") and process.prior_law == "matched":
+        assert not torch.equal(first[0], other[0])
+
+
+def test_fitting_runs_where_the_images_are(process, device):
+    process.fit(draw_images(process.shape, generator(1, device)), generator(2, device))
+    check_states(process, process.prior(2, generator(0, device)), 2, device)
 
 
 def test_training_batches_are_legal(process, steps, device):
@@ -233,6 +261,7 @@ def test_draws_follow_their_generator(process, steps):
 def test_global_randomness_is_not_touched(process):
     torch.manual_seed(3)
     before = torch.get_rng_state()
+    process.fit(draw_images(process.shape, generator(1)), generator(2))
     take(process, 3)
     sample(process, guess, 2, generator())
     assert torch.equal(torch.get_rng_state(), before)

@@ -15,12 +15,13 @@ from kod_bench.diffusion.circle import (
     order_parameter,
     wrap,
 )
-from kod_bench.diffusion.kuramoto import (
+from kod_bench.diffusion.kuramoto import self_consistent_order
+from kod_bench.diffusion.phase_flow import (
     LocalMeanField,
     box_matrix,
     drift,
+    gaussian_matrix,
     global_mean_field,
-    self_consistent_order,
 )
 from kod_bench.diffusion.terminal import EndStateLaw, mean_vectors
 
@@ -66,7 +67,33 @@ class TestDrift:
             assert torch.allclose(matrix.sum(1), torch.ones(size, dtype=torch.float64))
         assert torch.equal(box_matrix(4, 0), torch.eye(4, dtype=torch.float64))
 
-    @pytest.mark.parametrize("mean_field", [global_mean_field, LocalMeanField(6, 6, 2)])
+    def test_gaussian_matrix_has_its_standard_deviation(self):
+        for size, radius in [(64, 3), (5, 2), (6, 0)]:
+            matrix = gaussian_matrix(size, radius)
+            assert torch.allclose(matrix, matrix.T, atol=1e-16)
+            assert torch.allclose(matrix.sum(1), torch.ones(size, dtype=torch.float64))
+            assert torch.allclose(matrix[0].roll(1), matrix[1], atol=1e-16)
+        offset = torch.arange(64) - 32
+        spread = (gaussian_matrix(64, 3)[32] * offset.square()).sum().sqrt().item()
+        assert spread == pytest.approx(3, rel=1e-6)
+        assert torch.equal(gaussian_matrix(4, 0), torch.eye(4, dtype=torch.float64))
+
+    def test_gaussian_field_is_the_weighted_neighbour_sum(self):
+        theta = phases(1, 1, 30, 1)
+        offsets = torch.arange(-6, 7)
+        weights = torch.exp(-0.5 * offsets.double().square())
+        weights /= weights.sum()
+        expected = sum(
+            weight * torch.sin(theta.roll(int(d), 2) - theta)
+            for weight, d in zip(weights, offsets, strict=True)
+        )
+        found = coupling_drift(theta, LocalMeanField(30, 1, 1, "gaussian"))
+        assert (found - expected).abs().max() < 1e-15
+
+    @pytest.mark.parametrize(
+        "mean_field",
+        [global_mean_field, LocalMeanField(6, 6, 2), LocalMeanField(6, 6, 1, "gaussian")],
+    )
     def test_k2_turning_all_phases_turns_nothing(self, mean_field):
         theta = phases(2, 1, 6, 6)
         turned = coupling_drift(wrap(theta + 2.0), mean_field)
@@ -186,6 +213,63 @@ class TestSchedule:
         candidates = torch.linspace(0, 1, 100_001, dtype=torch.float64)
         above = bessel_ratio((coupling * candidates + reference) / 0.05) - candidates
         assert order == pytest.approx(candidates[above >= 0].max().item(), abs=1.1e-5)
+
+    @pytest.mark.parametrize("name", ["released-100", "released-300", "released-1000"])
+    def test_presets_are_the_released_ones_in_any_number_of_steps(self, name):
+        steps = int(name.removeprefix("released-"))
+        named, own = released_schedule(steps, name), released_schedule(steps)
+        assert torch.equal(named.noise_variance, own.noise_variance)
+        assert torch.equal(named.coupling, own.coupling)
+        coarse = KuramotoDiffusion(shape=(1, 4, 4), steps=40, schedule=name)
+        fine = KuramotoDiffusion(shape=(1, 4, 4), steps=steps, schedule=name)
+        clocks = [each.noise_std.values.square().sum() for each in (coarse, fine)]
+        assert torch.allclose(*clocks, rtol=1e-12)
+        assert coarse.concentration == pytest.approx(fine.concentration, rel=1e-12)
+
+    def test_total_time_runs_the_same_equation_longer(self):
+        short = KuramotoDiffusion(shape=(1, 4, 4), steps=100)
+        long = KuramotoDiffusion(shape=(1, 4, 4), steps=100, total_time=10)
+        assert long.noise_std.values.square().sum().item() == pytest.approx(10, rel=1e-12)
+        assert long.concentration == pytest.approx(short.concentration, rel=1e-12)
+        for one, other in (
+            (long.coupling_strength, short.coupling_strength),
+            (long.reference_strength, short.reference_strength),
+        ):
+            assert torch.allclose(one.values, other.values * (10 / 5.005), rtol=1e-12)
+
+    def test_strength_multiplies_what_is_left_to_its_default(self):
+        plain, double, mixed = (
+            KuramotoDiffusion(shape=(1, 4, 4), steps=10, coupling="local", **parameters)
+            for parameters in ({}, {"strength": 2}, {"strength": 2, "reference_strength": 0.1})
+        )
+        assert torch.equal(double.noise_std.values, plain.noise_std.values)
+        for other in (double, mixed):
+            ratio = other.coupling_strength.values / plain.coupling_strength.values
+            assert torch.allclose(ratio, torch.full((10,), 2.0).double(), rtol=1e-12)
+        ratio = double.reference_strength.values / plain.reference_strength.values
+        assert torch.allclose(ratio, torch.full((10,), 2.0).double(), rtol=1e-12)
+        assert mixed.reference_strength[10] == pytest.approx(0.1)
+
+    def test_ratios_are_strengths_relative_to_the_noise(self):
+        process = KuramotoDiffusion(
+            shape=(1, 4, 4),
+            steps=10,
+            noise_range=(0.01, 0.3),
+            coupling_ratio=0.4,
+            reference_ratio=0.6,
+        )
+        variance = process.noise_std.values.square()
+        assert torch.allclose(process.coupling_strength.values, 0.4 * variance, rtol=1e-12)
+        assert torch.allclose(process.reference_strength.values, 0.6 * variance, rtol=1e-12)
+        released, same = (
+            KuramotoDiffusion(shape=(1, 4, 4), steps=100, **parameters)
+            for parameters in ({}, {"coupling_ratio": 0.3, "reference_ratio": 0.45})
+        )
+        for one, other in (
+            (released.coupling_strength, same.coupling_strength),
+            (released.reference_strength, same.reference_strength),
+        ):
+            assert torch.allclose(one.values, other.values, rtol=1e-12)
 
     @pytest.mark.parametrize(
         ("steps", "coupling", "kappa", "order"),
@@ -630,6 +714,22 @@ class TestParameters:
             ({"noise_range": 0.1}, "noise_range must be a pair"),
             ({"coupling_strength": "0.1"}, "coupling_strength must be a number, got '0.1'"),
             ({"pool_size": 0}, "pool_size must be at least 1, got 0"),
+            ({"neighbourhood": "disc"}, r"neighbourhood must be one of \('box', 'gaussian'\)"),
+            ({"schedule": "released-50"}, r"schedule must be one of \('released', 'released-100'"),
+            ({"total_time": 0}, r"total_time must lie in \(0, infinity\), got 0"),
+            ({"total_time": 100.0}, "total_time is 100.0 in 10 steps; each step's share must be"),
+            ({"total_time": 5.0, "noise_range": (0.1, 0.2)}, "which fixes it; leave one of them"),
+            ({"strength": -1}, r"strength must lie in \[0, infinity\), got -1"),
+            ({"coupling_ratio": -0.1}, r"coupling_ratio must lie in \[0, infinity\)"),
+            (
+                {"coupling_ratio": 0.3, "coupling_strength": 0.1},
+                "coupling_strength is 0.1 and coupling_ratio is 0.3; leave one of them out",
+            ),
+            (
+                {"reference_ratio": 0.3, "reference_strength": 0.1},
+                "reference_strength is 0.1 and reference_ratio is 0.3; leave one of them out",
+            ),
+            ({"coupling": "none", "coupling_ratio": 0.1}, "but coupling is 'none'"),
             ({"calibration_chains": 1}, "calibration_chains must be at least 2, got 1"),
             ({"target": "two-step"}, r"target must be one of \('path', 'one-step'\)"),
             ({"memory": 0}, "memory must be at least 1, got 0"),

@@ -6,8 +6,8 @@ import torch
 
 from kod_bench.diffusion import KuramotoDiffusion
 from kod_bench.diffusion.circle import wrapped_normal_log_density
-from kod_bench.diffusion.kuramoto import PhaseFlow
 from kod_bench.diffusion.path_weight import next_weight, path_gains
+from kod_bench.diffusion.phase_flow import PhaseFlow
 
 
 def generator(seed=0):
@@ -105,10 +105,14 @@ STRONG = {"coupling_strength": 0.25, "reference_strength": 0.1, "noise_range": (
     [
         ((1, 2, 2), {"coupling": "global"}),
         ((1, 1, 12), {"coupling": "local", "neighbourhood_radius": 2}),
+        (
+            (1, 1, 12),
+            {"coupling": "local", "neighbourhood_radius": 1, "neighbourhood": "gaussian"},
+        ),
         ((2, 1, 2), {"coupling": "none", "coupling_strength": 0.0}),
         ((1, 2, 2), {"coupling": "global", "noise_range": (0.2, 4.0)}),
     ],
-    ids=["global", "local", "none", "wrapping"],
+    ids=["global", "local", "gaussian", "none", "wrapping"],
 )
 def test_it_is_unbiased_whatever_the_coupling(shape, change, memory):
     process = KuramotoDiffusion(shape=shape, steps=12, memory=memory, **{**STRONG, **change})
@@ -176,9 +180,11 @@ class TestOnePixel:
             mass, score = (each.view(bins, -1) for each in expected[t])
             share = mass.sum(1)
             wanted = (mass * score).sum(1) / share
-            place = ((state.flatten().double() + math.pi) * (bins / (2 * math.pi))).long()
+            # A node stands for the half cells on its two sides.
+            turn = (state.flatten().double() + math.pi) / (2 * math.pi) + 0.5 / self.nodes
+            place = (turn * bins).long() % bins
             total = torch.zeros(bins).double()
-            total.index_add_(0, place.clamp_max(bins - 1), -weight.flatten().double())
+            total.index_add_(0, place, -weight.flatten().double())
             defect = total / (number * share) - wanted
             seen = share > 1e-3
             error = (defect.square() * share)[seen].sum().sqrt().item()
