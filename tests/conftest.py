@@ -19,7 +19,9 @@ training:
   {iterations: 40, batch_size: 8, log_every: 5, checkpoint_every: 10, ema_decay: 0.9, warmup: 5}
 evaluation: {samples: 16, references: 32, batch_size: 16}
 models:
-  kuramoto-local: {process: kuramoto, coupling: local, pool_size: 32, steps: 4}
+  kuramoto-local:
+    {process: kuramoto, coupling: local, pool_size: 32, calibration_chains: 16, steps: 4,
+     samplers: [ancestral, probability-flow], network_evaluations: [4, 2]}
   ddpm: {process: ddpm, steps: {grid: [4, 8]}}
 profiles:
   laptop: {}

@@ -60,7 +60,7 @@ def test_unknown_search_space(run: Run) -> None:
     [
         ("image_size: 16", "image_sze: 16", "dataset.image_sze: unknown key"),
         ("batch_size: 8", "batch_size: eight", "training.batch_size: 'eight' is not allowed"),
-        ("pool_size: 32, steps: 4", "steps: 0", "models.kuramoto-local: steps must be"),
+        ("calibration_chains: 16, steps: 4", "steps: 0", "models.kuramoto-local: steps must be"),
         ("multipliers: [1, 2]", "multipliers: [1, 1, 1, 1, 1, 1]", "divisible by 32, got 16"),
         (
             "warmup: 5}",
