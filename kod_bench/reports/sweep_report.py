@@ -1,5 +1,6 @@
 """What a sweep leaves for its reader: the comparison table and the sheet of sample grids."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,21 +76,26 @@ class SweepReport:
         shown: dict[tuple[str, str, int, int], Row] = {}
         for row in rows:
             shown.setdefault((row.model, row.sampler, row.steps, row.network_evaluations), row)
-        # A column per model and sampler; models of other T than their evaluations get their own.
-        columns: dict[tuple[str, str, int | None], int] = {}
+        # A column per model and sampler; a second one where two T meet at one number.
+        columns: dict[tuple[str, str, int], int] = {}
+        taken: set[tuple[int, int]] = set()
         panels = [Panel("real, held out", self.folder / REAL_FILE, 0, 0)]
         for row in shown.values():
-            skipped = row.steps if row.steps != row.network_evaluations else None
-            column = columns.setdefault((row.model, row.sampler, skipped), 1 + len(columns))
+            line = evaluations.index(row.network_evaluations)
+            for again in itertools.count():
+                key = (row.model, row.sampler, again)
+                column = columns.setdefault(key, 1 + len(columns))
+                if (line, column) not in taken:
+                    break
+            taken.add((line, column))
+            skipped = row.steps != row.network_evaluations
+            title = f"{row.model}, {row.sampler} {row.network_evaluations}"
+            path = self.folder / "trials" / row.trial
             panels.append(
                 Panel(
-                    f"{row.model}, {row.sampler} {row.network_evaluations}"
-                    + (f" of T = {row.steps}" if skipped else ""),
-                    self.folder
-                    / "trials"
-                    / row.trial
-                    / grid_file(row.sampler, row.network_evaluations),
-                    evaluations.index(row.network_evaluations),
+                    title + (f" of T = {row.steps}" if skipped else ""),
+                    path / grid_file(row.sampler, row.network_evaluations),
+                    line,
                     column,
                 )
             )

@@ -210,6 +210,7 @@ def test_a_trial_of_two_workers(kod_bench: Command, tiny_space: Path, tmp_path: 
         assert [r["iteration"] for r in records] == list(range(5, 41, 5))
 
 
+@pytest.mark.slow
 def test_two_workers_continue_after_a_kill(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:

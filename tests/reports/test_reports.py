@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from kod_bench.reports import Panel, compare, estimate, write_contact_sheet
+from kod_bench.reports import Panel, SweepReport, compare, estimate, write_contact_sheet
+from kod_bench.results import grid_file, write_rows
 from tests.rows import make_row
 
 
@@ -123,6 +124,28 @@ def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
         hits += found.low <= 5.0 <= found.high
     # The percentile bootstrap of 20 values is known to be a little short of 95 %.
     assert 0.87 <= hits / 200 <= 0.98
+
+
+def test_the_sheet_of_a_sweep_has_a_column_per_model_and_a_line_per_count(tmp_path: Path) -> None:
+    rows = [
+        make_row(trial="a", model=m, sampler=s, steps=100, network_evaluations=n)
+        for m, s in (("ddpm", "ddim"), ("kuramoto", "ancestral"))
+        for n in (100, 50)
+    ]
+    rows.append(make_row(trial="b", model="ddpm", sampler="ddim", steps=50, network_evaluations=50))
+    for trial in ("a", "b"):
+        folder = tmp_path / "trials" / trial
+        folder.mkdir(parents=True)
+        write_rows(folder, [row for row in rows if row.trial == trial])
+        for row in rows:
+            name = grid_file(row.sampler, row.network_evaluations)
+            Image.new("L", (40, 40), 0).save(folder / name)
+    report = SweepReport.read(tmp_path, "study", ["a", "b"])
+    report.write()
+    # Columns: real (absent here), ddpm, kuramoto, and ddpm trained at T = 50. Lines: 50, 100.
+    with Image.open(tmp_path / "report" / "samples.png") as sheet:
+        assert sheet.size == (12 + 4 * 412, 12 + 2 * 438)
+    assert "2 of 2 trials" in (tmp_path / "report" / "comparison.md").read_text()
 
 
 def test_contact_sheet_places_panels(tmp_path: Path) -> None:
