@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kod_bench.results import Row
 from kod_bench.sweeps.plan import Trial
-from kod_bench.sweeps.trial import Status
+from kod_bench.sweeps.progress import Status
 
 _STYLES = {"done": "green", "failed": "red", "waiting": "dim", "interrupted": "yellow"}
 

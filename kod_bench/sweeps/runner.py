@@ -17,21 +17,12 @@ import torch
 from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.failures import ERROR_FILE, one_line, read_error, root_message
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_sweep
+from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.space import ResourceOptions
-from kod_bench.sweeps.trial import (
-    ERROR_FILE,
-    Report,
-    Status,
-    one_line,
-    read_error,
-    root_message,
-    run_trial,
-    score_trained,
-    train_and_score,
-    train_worker,
-)
+from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
 
 #: A killed driver's workers live on for some seconds.
 WRITER_PATIENCE_SECONDS = 60.0

@@ -13,8 +13,8 @@ from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
+from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
 from kod_bench.sweeps.space import find_space, load_space
-from kod_bench.sweeps.trial import GRID_IMAGES, write_grid
 
 
 def prepare_sweep(

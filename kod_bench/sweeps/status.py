@@ -2,9 +2,12 @@
 
 from kod_bench.results import read_trial
 from kod_bench.sweeps.board import TrialView
+from kod_bench.sweeps.failures import read_error
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
-from kod_bench.sweeps.trial import CHECKPOINTS, HISTORY_FILE, Status, read_error
+from kod_bench.sweeps.progress import Status
+from kod_bench.sweeps.subject import CHECKPOINTS
+from kod_bench.sweeps.trial import HISTORY_FILE
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history
 

@@ -7,8 +7,9 @@ from ray import tune
 
 from kod_bench.results import read_trial
 from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.failures import read_error, root_message, write_error
 from kod_bench.sweeps.plan import Sweep
-from kod_bench.sweeps.trial import Status, read_error, root_message, write_error
+from kod_bench.sweeps.progress import Status
 
 
 class Watcher(tune.Callback):

@@ -1,0 +1,55 @@
+"""Why a trial has no rows: recorded in its folder, in one line and in full."""
+
+import json
+import logging
+import os
+import socket
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+ERROR_FILE = "error.json"
+
+_log = logging.getLogger(__name__)
+
+
+def write_error(folder: Path, error: BaseException) -> None:
+    """Record why a trial failed, unless the disk refuses that too."""
+    record = {
+        "error": root_message(error),
+        "type": type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+        "host": socket.gethostname(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{ERROR_FILE}.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(record, indent=2))
+        temporary.replace(folder / ERROR_FILE)
+    except OSError:
+        _log.exception("the error could not be recorded")
+
+
+def read_error(folder: Path) -> str | None:
+    """The reason an earlier attempt failed, in one line; None if none is recorded."""
+    try:
+        return str(json.loads((folder / ERROR_FILE).read_text())["error"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{ERROR_FILE} cannot be read"
+
+
+def root_message(error: BaseException) -> str:
+    """The message of the exception that began a chain of them, some wrapped by Ray."""
+    cause = error
+    while (inner := cause.__cause__ or getattr(cause, "cause", None)) is not None:
+        cause = inner
+    return one_line(cause)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks, named by its type if it has none."""
+    message = " ".join(str(error).split())
+    return message or type(error).__name__

@@ -1,0 +1,220 @@
+"""From a trained model to rows: samples, pictures of them, scores, provenance."""
+
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+from kod_bench.diffusion import DiffusionProcess, circle, sample
+from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
+from kod_bench.networks import parameter_count
+from kod_bench.results import TERMINAL_COLUMNS, Row, grid_file, provenance
+from kod_bench.sweeps.plan import Scoring
+from kod_bench.sweeps.progress import Report, Status
+from kod_bench.sweeps.subject import Subject
+from kod_bench.training import TrainedModel, derive_seed
+
+GRID_IMAGES = 64
+
+#: References are chosen, and the noise floor computed, equally in all trials of all sweeps.
+REFERENCE_SEED = 0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Images drawn in one way: (N, C, H, W) uint8 on the CPU, and the seconds it took."""
+
+    scoring: Scoring
+    images: Tensor
+    seconds: float
+
+
+def score(subject: Subject, model: TrainedModel, report: Report, device: torch.device) -> list[Row]:
+    """Score the model in each of the ways the trial asks for."""
+    _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
+    trial, dataset = subject.trial, subject.dataset
+    options = trial.evaluation_options
+    drawn = []
+    for index, scoring in enumerate(trial.scorings):
+        drawn.append(_draw_samples(subject, model.network, scoring, index, report, device))
+
+    report(Status("scoring"))
+    extractor = make_extractor(options.features, device)
+    reference = Reference.load(
+        train=dataset.train,
+        test=dataset.test,
+        sample_count=options.samples,
+        reference_count=options.references,
+        seed=REFERENCE_SEED,
+        extractor=extractor,
+        folder=subject.sweep.folder / "cache",
+    )
+    return [_row(subject, model, extractor, reference, each, device) for each in drawn]
+
+
+def _row(
+    subject: Subject,
+    model: TrainedModel,
+    extractor: FeatureExtractor,
+    reference: Reference,
+    drawn: _Samples,
+    device: torch.device,
+) -> Row:
+    sweep, trial = subject.sweep, subject.trial
+    dataset, process = subject.dataset, subject.process
+    images = drawn.images
+    began = time.monotonic()
+    features = extractor(images)
+    kid_score = kid(features, reference.features, REFERENCE_SEED)
+    fid_score = fid(features, reference.features)
+    evaluation_seconds = time.monotonic() - began
+    _log.info(
+        "%s, %d evaluations: KID %.4g, FID %.4g",
+        drawn.scoring.sampler,
+        drawn.scoring.network_evaluations,
+        kid_score,
+        fid_score,
+    )
+
+    code = provenance.collect()
+    return Row(
+        space=sweep.space,
+        sweep=sweep.name,
+        trial=trial.id,
+        model=trial.model,
+        process=trial.process,
+        steps=trial.steps,
+        seed=trial.seed,
+        config=trial.config,
+        config_hash=trial.config_hash,
+        dataset=dataset.name,
+        data_hash=dataset.content_hash,
+        image_size=dataset.train.shape[-1],
+        channels=dataset.train.shape[1],
+        train_count=len(dataset.train),
+        parameters=parameter_count(model.network),
+        iterations=trial.training_section.iterations,
+        batch_size=trial.training_section.batch_size,
+        workers=trial.workers,
+        images_seen=model.images_seen,
+        loss=model.loss,
+        training_seconds=model.seconds,
+        resumed_from=model.resumed_from,
+        sampler=drawn.scoring.sampler,
+        network_evaluations=drawn.scoring.network_evaluations,
+        sampling_seconds=drawn.seconds,
+        order_parameter=_order_parameter(process, images),
+        **_terminal(process),
+        kid=kid_score,
+        fid=fid_score,
+        kid_real=reference.kid_real,
+        fid_real=reference.fid_real,
+        features=extractor.name,
+        sample_count=len(images),
+        real_count=reference.real_count,
+        reference_count=len(reference.features),
+        reference_hash=reference.content_hash,
+        evaluation_seconds=evaluation_seconds,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        hostname=code.hostname,
+        version=code.version,
+        code_hash=code.code_hash,
+        git_commit=code.git_commit,
+        git_dirty=code.git_dirty,
+        packages=code.packages,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _draw_samples(
+    subject: Subject,
+    network: nn.Module,
+    scoring: Scoring,
+    index: int,
+    report: Report,
+    device: torch.device,
+) -> _Samples:
+    """Draw the samples of the trial's scoring number `index`, and a picture of some of them."""
+    trial, options = subject.trial, subject.trial.evaluation_options
+    # Every batch has its own stream: the first images do not depend on how many follow.
+    sizes = [
+        min(options.batch_size, options.samples - first)
+        for first in range(0, options.samples, options.batch_size)
+    ]
+    evaluations = scoring.network_evaluations
+    each = len(sizes) * evaluations
+    before = len(sizes) * sum(s.network_evaluations for s in trial.scorings[:index])
+    total = len(sizes) * sum(s.network_evaluations for s in trial.scorings)
+    began = reported = time.monotonic()
+    count = 0
+
+    def on_step(step: int, state: Tensor) -> None:
+        nonlocal reported, count
+        count += 1
+        now = time.monotonic()
+        if now - reported >= 1.0:
+            reported = now
+            speed = count / (now - began)
+            left = (total - before - count) / speed
+            report(Status("sampling", before + count, total, None, speed, left))
+
+    report(Status("sampling", before, total))
+    parts = []
+    for batch, size in enumerate(sizes):
+        generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
+        images = sample(
+            subject.process,
+            network,
+            size,
+            generator,
+            sampler=scoring.sampler,
+            evaluations=evaluations,
+            on_step=on_step,
+        )
+        parts.append(to_bytes(images).cpu())
+    seconds = time.monotonic() - began
+    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), each, seconds)
+    images = torch.cat(parts)
+    write_grid(subject.folder / grid_file(scoring.sampler, evaluations), images[:GRID_IMAGES])
+    return _Samples(scoring, images, seconds)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, rounded. Refuses values that are not finite."""
+    if not images.isfinite().all():
+        raise FloatingPointError("the samples are not finite; the model has diverged")
+    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _terminal(process: DiffusionProcess) -> dict[str, Any]:
+    measured = process.diagnostics()
+    return {name: measured.get(name) for name in TERMINAL_COLUMNS}
+
+
+def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
+    if not process.periodic:
+        return None
+    phases = process.encode(images.float() / 127.5 - 1.0)
+    return float(circle.order_parameter(phases).mean())
+
+
+def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:
+    """Write images as a square PNG grid, enlarged by whole factors to at least `min_side`."""
+    columns = max(1, math.ceil(math.sqrt(len(images))))
+    scale = max(1, math.ceil(min_side / (columns * images.shape[-1])))
+    enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    grid = make_grid(enlarged, nrow=columns, padding=2 * scale, pad_value=128)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+    temporary.replace(path)
