@@ -118,6 +118,8 @@ def train(
     if options.batch_size % world:
         raise ValueError(f"batch_size {options.batch_size} cannot be shared by {world} workers")
 
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what NCCL's collectives on objects use
     # channels_last is what oneDNN and cuDNN convolve in; here it is 10 to 20 % faster.
     network = network.to(device).to(memory_format=torch.channels_last)
     average = AveragedModel(network)
