@@ -149,11 +149,15 @@ def _check(r: ResourceOptions, cpus: float, gpus: float, place: str) -> None:
 
 @contextlib.contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    os.environ.update(
-        {k: v for k, v in _ENVIRONMENT.items() if k not in os.environ}
-        | ({} if address else {k: v for k, v in _LOCAL_ENVIRONMENT.items() if k not in os.environ})
-    )
-    import ray
+    wanted = dict(_ENVIRONMENT)
+    if address is None:
+        wanted |= _LOCAL_ENVIRONMENT
+    elif (Path.home() / ".ray" / "auth_token").exists():
+        # A cluster started by a user who has a token asks for it; Ray offers it only if told to.
+        wanted["RAY_AUTH_MODE"] = "token"
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    import ray  # reads some of these as it is imported
 
     if address is None:
         ray.init(
@@ -166,9 +170,6 @@ def _ray(address: str | None) -> Iterator[None]:
             object_store_memory=200 * 1024**2,
         )
     else:
-        # A cluster started by a user who has a token wants it, and Ray offers it only if told to.
-        if (Path.home() / ".ray" / "auth_token").exists():
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:

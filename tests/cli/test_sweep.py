@@ -4,7 +4,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -260,3 +262,27 @@ def test_two_drivers_do_not_run_one_sweep(
         assert ": running; 3 waiting" in kod_bench("status", sweep.folder).stdout
     assert done.returncode == 2
     assert "another process is running this sweep" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_running_cluster(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
+    ray = Path(sys.executable).with_name("ray")
+    port = 6410
+    head = subprocess.Popen(
+        [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
+         "--disable-usage-stats", "--block"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "Ray to start")
+        done = kod_bench(
+            "sweep", tiny_space, "--results-dir", tmp_path, "--address", f"127.0.0.1:{port}"
+        )
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(row_files(only_sweep(tmp_path))) == TRIALS
+    gone = kod_bench("resume", only_sweep(tmp_path), "--address", f"127.0.0.1:{port}")
+    assert gone.returncode == 0  # nothing is left to do, so nothing is connected to
