@@ -51,7 +51,7 @@ def chain_batches(
     ages, T/2 steps per chain, when its first turn comes. Correlation: a chain is seen again after
     pool_size / batch_size turns, one step on; n turns see about pool_size + n batch_size / T
     different images, each at up to T successive steps. A larger pool puts more turns between two
-    visits; it does not bring more images.
+    visits and brings more images at the start, but no more with every turn.
 
     Args:
         start: makes new chains.
