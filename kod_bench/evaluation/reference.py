@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.features import FeatureExtractor, Features
 from kod_bench.evaluation.scores import fid, kid
 
@@ -93,10 +93,6 @@ def _read(path: Path) -> tuple[Features, tuple[float, float]] | None:
 
 
 def _write(path: Path, features: Features, floor: tuple[float, float]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     write: Callable[..., None] = np.savez
-    with temporary.open("wb") as file:
+    with atomic_write(path) as file:
         write(file, features=features, floor=json.dumps({"fid": floor[0], "kid": floor[1]}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

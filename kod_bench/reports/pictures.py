@@ -1,11 +1,12 @@
 """Pictures of samples, side by side."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from kod_bench.atomic import atomic_write
 
 _SIDE = 400
 _GAP = 12
@@ -43,6 +44,5 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
         with Image.open(panel.path) as picture:
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
             sheet.paste(picture.convert("RGB"), (left, top + _TITLE))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    sheet.save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")

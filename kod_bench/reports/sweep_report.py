@@ -1,11 +1,11 @@
 """What a sweep leaves for its reader: the comparison table and the sheet of sample grids."""
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kod_bench.atomic import atomic_write
 from kod_bench.reports.comparison import ComparisonTable, compare
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.results import REAL_FILE, ReadRows, Row, grid_file, read_rows
@@ -61,9 +61,8 @@ class SweepReport:
         """
         folder = self.folder / "report"
         folder.mkdir(exist_ok=True)
-        temporary = folder / f".comparison.md.{os.getpid()}.tmp"
-        temporary.write_text(self.markdown(), encoding="utf-8")
-        temporary.replace(folder / "comparison.md")
+        with atomic_write(folder / "comparison.md") as file:
+            file.write(self.markdown().encode())
         if panels := self._panels():
             write_contact_sheet(folder / "samples.png", panels)
         return folder

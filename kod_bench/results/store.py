@@ -4,7 +4,6 @@ A trial is done if and only if its row file can be read. There is no shared file
 could damage and no writer that another could race.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kod_bench.atomic import atomic_write
 from kod_bench.results.row import Row
 
 ROW_FILE = "row.parquet"
@@ -67,15 +67,8 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> Path:
     if not rows:
         raise ValueError(f"{folder}: a trial without a row cannot be written as done")
     path = folder / ROW_FILE
-    temporary = folder / f".{ROW_FILE}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist([asdict(r) for r in rows], schema=SCHEMA), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        pq.write_table(pa.Table.from_pylist([asdict(r) for r in rows], schema=SCHEMA), file)
     return path
 
 

@@ -2,11 +2,12 @@
 
 import json
 import logging
-import os
 import socket
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+
+from kod_bench.atomic import atomic_write
 
 ERROR_FILE = "error.json"
 
@@ -24,9 +25,8 @@ def write_error(folder: Path, error: BaseException) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{ERROR_FILE}.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(record, indent=2))
-        temporary.replace(folder / ERROR_FILE)
+        with atomic_write(folder / ERROR_FILE) as file:
+            file.write(json.dumps(record, indent=2).encode())
     except OSError:
         _log.exception("the error could not be recorded")
 

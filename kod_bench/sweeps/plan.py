@@ -10,7 +10,6 @@ A sweep's folder::
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from typing import Any
 import yaml
 
 import kod_bench
+from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions
 from kod_bench.errors import UsageError
 from kod_bench.results.provenance import Provenance, code_hash
@@ -225,12 +225,9 @@ def create_sweep(
     try:
         folder = _new_folder(parent, now.strftime("%Y%m%d-%H%M%S"))
         (folder / "trials").mkdir()
-        temporary = folder / f".{SWEEP_FILE}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(_plain(document), file, sort_keys=False, width=100)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / SWEEP_FILE)
+        text = yaml.safe_dump(_plain(document), sort_keys=False, width=100)
+        with atomic_write(folder / SWEEP_FILE) as file:
+            file.write(text.encode())
     except OSError as error:
         raise _unwritable(parent, error) from error
     return open_sweep(folder)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
+from kod_bench.atomic import atomic_write
 from kod_bench.diffusion import DiffusionProcess, circle, sample
 from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
 from kod_bench.networks import parameter_count
@@ -215,6 +215,5 @@ def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:
     scale = max(1, math.ceil(min_side / (columns * images.shape[-1])))
     enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     grid = make_grid(enlarged, nrow=columns, padding=2 * scale, pad_value=128)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, format="PNG")

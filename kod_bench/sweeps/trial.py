@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from kod_bench.atomic import LEFTOVERS
 from kod_bench.results import Row, read_trial, write_rows
-from kod_bench.sweeps.failures import ERROR_FILE, write_error
+from kod_bench.sweeps.failures import write_error
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
@@ -99,11 +100,10 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed attempt left half-written, and the reason of an earlier failure."""
-    for pattern in (".*.tmp", f"{CHECKPOINTS}/.*.tmp"):
+    """Remove what a killed attempt left half-written."""
+    for pattern in (LEFTOVERS, f"{CHECKPOINTS}/{LEFTOVERS}"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
-    (folder / ERROR_FILE).unlink(missing_ok=True)
 
 
 def _train(subject: Subject, report: Report, device: torch.device) -> TrainedModel:

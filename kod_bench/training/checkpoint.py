@@ -1,12 +1,13 @@
 """Checkpoints that a crash cannot tear and that nothing has to unpickle."""
 
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from kod_bench.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"iteration-(\d+)\.pt")
@@ -33,15 +34,8 @@ class CheckpointStore:
         """Write the state reached after `iteration` iterations, then drop the oldest files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"iteration-{iteration:08d}.pt"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            torch.save(state, file)
         self.prune(self._keep)
         return path
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kod_bench.atomic import atomic_write
+
 
 class History:
     """Appends records to a JSON Lines file.
@@ -17,9 +19,8 @@ class History:
     def __init__(self, path: Path, keep_up_to: int = 0) -> None:
         self._path = path
         kept = [r for r in read_history(path) if r["iteration"] <= keep_up_to]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(path)
+        with atomic_write(path) as file:
+            file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record; it must have the key `iteration`."""
