@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -39,6 +41,21 @@ def edit(space: Path, old: str, new: str) -> None:
     text = space.read_text()
     assert old in text
     space.write_text(text.replace(old, new))
+
+
+@contextmanager
+def killed_driver(command: list[str], space: Path, results: Path) -> Iterator[None]:
+    """A sweep that runs while the body does; then its driver gets SIGKILL."""
+    driver = subprocess.Popen(
+        [*command, "sweep", str(space), "--results-dir", str(results)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
 
 
 def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
@@ -105,12 +122,7 @@ def test_a_killed_sweep_is_finished_by_resume(
 ) -> None:
     edit(tiny_space, "iterations: 40", "iterations: 600")
     results = tmp_path / "results"
-    driver = subprocess.Popen(
-        [*command, "sweep", str(tiny_space), "--results-dir", str(results)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with killed_driver(command, tiny_space, results):
         wait_for(lambda: any(results.glob("tiny/*/trials/*/row.parquet")), "a finished trial")
         sweep = only_sweep(results)
 
@@ -123,9 +135,6 @@ def test_a_killed_sweep_is_finished_by_resume(
             )
 
         wait_for(half_done, "a checkpoint of another trial")
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
     finished = row_files(sweep)
     assert 1 <= len(finished) < TRIALS
 
@@ -221,16 +230,8 @@ def test_two_workers_continue_after_a_kill(
     edit(tiny_space, "iterations: 40", "iterations: 600")
     edit(tiny_space, "  laptop: {}", "  laptop: {resources: {workers_per_trial: 2}}")
     results = tmp_path / "results"
-    driver = subprocess.Popen(
-        [*command, "sweep", str(tiny_space), "--results-dir", str(results)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with killed_driver(command, tiny_space, results):
         wait_for(lambda: any(results.glob("tiny/*/trials/*/checkpoints/*.pt")), "a checkpoint")
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
     done = kod_bench("resume", "--results-dir", results)
     assert done.returncode == 0, done.stderr
     sweep = only_sweep(results)
