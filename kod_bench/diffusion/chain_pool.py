@@ -39,19 +39,20 @@ def chain_batches(
     batch_size: int,
     pool_size: int,
     generator: torch.Generator,
+    chain_steps: int = 1,
 ) -> Iterator[TrainingBatch]:
     """Yield batches for ever from a pool of forward chains, each at its own step t.
 
-    The pool is cut into slices of one batch. A turn advances one slice by one step and yields it,
-    then the next slice is due: a training step costs one forward step per sample, whatever T. A
-    chain that has reached T begins again from a fresh image on its next turn. Each slice keeps
-    its t spread evenly over 1..T (`staggered_ages`), so every batch does.
+    The pool is cut into slices of one batch. A turn advances one slice by `chain_steps` steps and
+    yields it, then the next slice is due: a training step costs so many forward steps per sample,
+    whatever T. A chain that has reached T begins again from a fresh image with its next step. Each
+    slice keeps its t spread evenly over 1..T (`staggered_ages`), so every batch does.
 
     What it costs. Memory: the pool holds `pool_size` chains. Set-up: a slice first runs to its
     ages, T/2 steps per chain, when its first turn comes. Correlation: a chain is seen again after
-    pool_size / batch_size turns, one step on; n turns see about pool_size + n batch_size / T
-    different images, each at up to T successive steps. A larger pool puts more turns between two
-    visits and brings more images at the start, but no more with every turn.
+    pool_size / batch_size turns, `chain_steps` steps on; n turns see about
+    pool_size + n batch_size chain_steps / T different images. A larger pool puts more turns between
+    two visits and brings more images at the start, but no more with every turn; more steps do.
 
     Args:
         start: makes new chains.
@@ -60,14 +61,16 @@ def chain_batches(
         batch_size: samples per batch.
         pool_size: chains, rounded up to a multiple of the batch size.
         generator: draws the staggering; its device is where steps are sent.
+        chain_steps: forward steps per turn.
 
     Raises:
-        ValueError: if batch_size or pool_size is not positive.
+        ValueError: if batch_size, pool_size or chain_steps is not positive.
     """
     check_count("batch_size", batch_size)
     check_count("pool_size", pool_size)
+    check_count("chain_steps", chain_steps)
     # Checks above run at the call; what follows runs at the first next().
-    return _turns(start, advance, steps, batch_size, pool_size, generator)
+    return _turns(start, advance, steps, batch_size, pool_size, generator, chain_steps)
 
 
 def _turns(
@@ -77,6 +80,7 @@ def _turns(
     batch_size: int,
     pool_size: int,
     generator: torch.Generator,
+    chain_steps: int,
 ) -> Iterator[TrainingBatch]:
     device = generator.device
     chains: list[Tensor] = []
@@ -90,16 +94,17 @@ def _turns(
                 ages.append(staggered_ages(steps, batch_size, offset))
                 chains.append(_run_to_ages(start(batch_size), ages[index], advance, device))
             current, age = chains[index], ages[index]
-            finished = (age == steps).nonzero().squeeze(1)
-            if len(finished):
-                fresh = start(len(finished))
-                current = current.index_copy(0, finished.to(device), fresh)
-                age[finished] = 0
-            age += 1
-            # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
-            after, batch = advance(current, age.clone().to(device))
+            for _ in range(chain_steps):
+                finished = (age == steps).nonzero().squeeze(1)
+                if len(finished):
+                    fresh = start(len(finished))
+                    current = current.index_copy(0, finished.to(device), fresh)
+                    age[finished] = 0
+                age += 1
+                # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
+                current, batch = advance(current, age.clone().to(device))
             # The batch may be (a view of) the chains, and its receiver may write into it.
-            chains[index] = after.clone()
+            chains[index] = current.clone()
             yield batch
 
 

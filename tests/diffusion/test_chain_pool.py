@@ -29,7 +29,7 @@ class Recorder:
         assert torch.equal(after[:, 1].long(), step)
         return after, TrainingBatch(after, step, after, torch.ones(len(step), 1))
 
-    def batches(self, steps, batch_size, pool_size, seed=0):
+    def batches(self, steps, batch_size, pool_size, seed=0, chain_steps=1):
         return chain_batches(
             self.start,
             self.advance,
@@ -37,6 +37,7 @@ class Recorder:
             batch_size=batch_size,
             pool_size=pool_size,
             generator=generator(seed),
+            chain_steps=chain_steps,
         )
 
 
@@ -102,6 +103,23 @@ def test_a_finished_chain_is_replaced_by_a_new_one_on_its_next_turn():
             last[key] = (name, age)
 
 
+@pytest.mark.parametrize(("steps", "chain_steps"), [(12, 1), (12, 3), (12, 5), (3, 7)])
+def test_more_steps_per_turn_bring_more_images_and_visit_every_t_equally(steps, chain_steps):
+    recorder, pool, batch_size = Recorder(), 24, 12
+    batches = recorder.batches(steps, batch_size, pool, chain_steps=chain_steps)
+    # One cycle: the least number of turns after which every chain is at its first t again.
+    turns = steps * pool // batch_size
+    seen = [next(batches) for _ in range(turns)]
+    assert torch.cat([b.step for b in seen]).bincount(minlength=steps + 1)[1:].tolist() == (
+        [pool] * steps
+    )
+    for batch in seen:
+        assert torch.equal(batch.state[:, 1].long(), batch.step)
+    # Every chain lives T steps; the last ones may have just begun.
+    made = turns * batch_size * chain_steps / steps
+    assert next(recorder.numbers) == pytest.approx(pool + made, abs=pool)
+
+
 def test_pool_is_rounded_up_to_whole_batches():
     recorder = Recorder()
     steps, batch_size = 1000, 4
@@ -133,7 +151,7 @@ def test_a_batch_once_yielded_never_changes():
         assert torch.equal(batch.target, target)
 
 
-@pytest.mark.parametrize("argument", ["batch_size", "pool_size"])
+@pytest.mark.parametrize("argument", ["batch_size", "pool_size", "chain_steps"])
 def test_sizes_are_checked_at_the_call(argument):
     sizes = {"batch_size": 4, "pool_size": 8, argument: 0}
     with pytest.raises(ValueError, match=f"{argument} must be at least 1, got 0"):
