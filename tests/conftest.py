@@ -21,7 +21,8 @@ evaluation: {samples: 16, references: 32, batch_size: 16}
 models:
   kuramoto-local:
     {process: kuramoto, coupling: local, pool_size: 32, calibration_chains: 16, steps: 4,
-     samplers: [ancestral, probability-flow], network_evaluations: [4, 2]}
+     priors: [matched, forward], samplers: [ancestral, probability-flow],
+     network_evaluations: [4, 2]}
   ddpm: {process: ddpm, steps: {grid: [4, 8]}}
 profiles:
   laptop: {}

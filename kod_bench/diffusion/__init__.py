@@ -12,6 +12,7 @@ from kod_bench.diffusion.process import (
     Predictor,
     StepObserver,
     TrainingBatch,
+    run_forward,
     sample,
 )
 from kod_bench.diffusion.terminal import TerminalMismatch
@@ -30,6 +31,7 @@ __all__ = [
     "make_process",
     "process_parameters",
     "released_schedule",
+    "run_forward",
     "sample",
 ]
 

@@ -150,8 +150,9 @@ class DDPM(DiffusionProcess):
             signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
             yield TrainingBatch(signal * start + std * noise, step, noise, torch.ones_like(std))
 
-    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw standard normal states, (count, C, H, W)."""
+        self.check_prior(prior)
         return torch.randn((count, *self.shape), generator=generator, device=generator.device)
 
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:

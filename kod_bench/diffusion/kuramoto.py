@@ -43,12 +43,14 @@ from kod_bench.diffusion.terminal import (
 
 Coupling = Literal["global", "local", "none"]
 Target = Literal["path", "one-step"]
-PriorLaw = Literal["matched", "von-mises"]
+LossWeight = Literal["unit", "likelihood", "released"]
 
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
 _NEVER_WRAPS = 1 / 3
 #: Calibration chains run at once.
 _CHUNK = 128
+#: Unless told otherwise, a chain skips at most this share of its steps between two visits.
+_CHAIN_SHARE = 200
 #: K_ref over K as released.
 _REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
 
@@ -190,9 +192,13 @@ class KuramotoDiffusion(DiffusionProcess):
         target: what the network regresses on: "path", or the papers' "one-step".
         memory: steps whose noise the path target uses, about; None for as many as lower its
             variance. 1 is the one-step target.
-        prior_law: "matched", which needs `fit`, or the papers' "von-mises".
+        loss_weight: of the squared error of the prediction at t: "unit", 1; "likelihood", the
+            paper's 2 D_t on that of the score (arXiv 2101.09258, its likelihood weighting); or
+            "released", (2 D_t)^2 on that of the score. The latter two are scaled to mean 1 over t.
         pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 8 C H W
             bytes each. Rounded up to a multiple of the batch size.
+        chain_steps: forward steps that a chain makes between two visits of the loss, so that it
+            stays with its image for T / chain_steps visits; None for one in 200 of T.
         calibration_chains: forward chains run through all T steps by `fit`.
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: 0.01 rad as released, but 0.2 rad if 10 of 100 steps are taken.
@@ -204,7 +210,7 @@ class KuramotoDiffusion(DiffusionProcess):
         scale: the network's prediction over -score.
         concentration: kappa of the von Mises prior.
         terminal_order: r of the von Mises prior.
-        terminal_mismatch: how far end states are from the prior; None before `fit`.
+        terminal_mismatch: how far end states are from each prior; empty before `fit`.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -212,6 +218,7 @@ class KuramotoDiffusion(DiffusionProcess):
 
     periodic = True
     samplers = ("ancestral", "probability-flow")
+    priors = ("matched", "von-mises")
 
     def __init__(
         self,
@@ -233,15 +240,16 @@ class KuramotoDiffusion(DiffusionProcess):
         phase_margin: float = 0.9,
         target: Target = "path",
         memory: int | None = None,
-        prior_law: PriorLaw = "matched",
+        loss_weight: LossWeight = "unit",
         pool_size: int = 1024,
+        chain_steps: int | None = None,
         calibration_chains: int = 512,
         final_noise: bool = False,
     ) -> None:
         super().__init__(shape, steps)
         check_choice("coupling", coupling, Coupling)
         check_choice("target", target, Target)
-        check_choice("prior_law", prior_law, PriorLaw)
+        check_choice("loss_weight", loss_weight, LossWeight)
         if target == "one-step" and memory not in (None, 1):
             raise ValueError(f"memory is {memory} but target is 'one-step'; leave one of them out")
         check_choice("neighbourhood", neighbourhood, Neighbourhood)
@@ -252,7 +260,12 @@ class KuramotoDiffusion(DiffusionProcess):
         self.phase_margin = check_number("phase_margin", phase_margin, 0, 1, open_low=True)
         self.pool_size = check_count("pool_size", pool_size)
         self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
-        self.prior_law: PriorLaw = prior_law
+        self.loss_weight: LossWeight = loss_weight
+        self.chain_steps = (
+            max(1, steps // _CHAIN_SHARE)
+            if chain_steps is None
+            else check_count("chain_steps", chain_steps)
+        )
         self.final_noise = final_noise
         self._mean_field: MeanField | None = None
         if coupling == "global":
@@ -310,7 +323,7 @@ class KuramotoDiffusion(DiffusionProcess):
         self._gain = StepTable(gains)
         self.scale = StepTable(1 / rms)
         self._end_states: EndStateLaw | None = None
-        self.terminal_mismatch: TerminalMismatch | None = None
+        self.terminal_mismatch: dict[str, TerminalMismatch] = {}
 
         # Sums over the steps 1..t, from t = 0 on.
         self._elapsed = _running_sums(noise_variance)
@@ -402,27 +415,40 @@ class KuramotoDiffusion(DiffusionProcess):
             self.scale = StepTable(1 / rms.clamp_min(1e-3))
         vectors = torch.cat(ends)
         self._end_states = EndStateLaw(vectors, self.shape[1] * self.shape[2])
-        drawn = [
-            mean_vectors(self.prior(min(_CHUNK, self.calibration_chains - first), generator))
-            for first in range(0, self.calibration_chains, _CHUNK)
-        ]
-        self.terminal_mismatch = terminal_mismatch(
-            vectors.cpu(), torch.cat(drawn).cpu(), self.reference_phase
-        )
+        for prior in self.priors:
+            drawn = [
+                mean_vectors(
+                    self.prior(min(_CHUNK, self.calibration_chains - first), generator, prior)
+                )
+                for first in range(0, self.calibration_chains, _CHUNK)
+            ]
+            self.terminal_mismatch[prior] = terminal_mismatch(
+                vectors.cpu(), torch.cat(drawn).cpu(), self.reference_phase
+            )
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self, prior: str | None = None) -> dict[str, float]:
         """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
-        if self.terminal_mismatch is None:
+        prior = self.check_prior(prior)
+        if prior not in self.terminal_mismatch:
             return {}
         return {
             name if name.startswith("prior_") else f"terminal_{name}": value
-            for name, value in asdict(self.terminal_mismatch).items()
+            for name, value in asdict(self.terminal_mismatch[prior]).items()
         }
+
+    def loss_weights(self) -> StepTable:
+        """(T,) weights of the squared error of the prediction, mean 1; see `loss_weight`."""
+        power = {"unit": 0, "likelihood": 1, "released": 2}[self.loss_weight]
+        # The prediction is scale times the score.
+        error = self.scale.values.reciprocal().square() if power else torch.ones(self.steps)
+        weights = self.noise_std.values.square() ** power * error
+        return StepTable(weights / weights.mean())
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """Yield batches from a pool of forward chains; see `chain_pool.chain_batches`."""
+        weights = self.loss_weights()
 
         def start(count: int) -> Tensor:
             state = self.encode(images(count))
@@ -431,7 +457,7 @@ class KuramotoDiffusion(DiffusionProcess):
         def advance(chains: Tensor, step: Tensor) -> tuple[Tensor, TrainingBatch]:
             state, weight = self.weighted_step(chains[:, 0], chains[:, 1], step, generator)
             scale = self.scale.at(step, state)
-            batch = TrainingBatch(state, step, scale * weight, torch.ones_like(scale))
+            batch = TrainingBatch(state, step, scale * weight, weights.at(step, state))
             return torch.stack([state, weight], dim=1), batch
 
         return chain_batches(
@@ -440,22 +466,24 @@ class KuramotoDiffusion(DiffusionProcess):
             steps=self.steps,
             batch_size=batch_size,
             pool_size=self.pool_size,
+            chain_steps=self.chain_steps,
             generator=generator,
         )
 
-    def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw phases from the prior, (count, C, H, W).
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
+        """Draw phases from a prior, (count, C, H, W).
 
         Raises:
             RuntimeError: if the prior is the matched one and `fit` was not called.
+            ValueError: if there is no such prior.
         """
         shape = (count, *self.shape)
-        if self.prior_law == "von-mises":
+        if self.check_prior(prior) == "von-mises":
             return sample_von_mises(self.reference_phase, self.concentration, shape, generator)
         if self._end_states is None:
             raise RuntimeError(
-                "prior_law 'matched' is measured on training images: call fit(images, generator) "
-                "before prior(), or choose prior_law 'von-mises'"
+                "the prior 'matched' is measured on training images: call fit(images, generator) "
+                "before prior(), or choose the prior 'von-mises'"
             )
         return self._end_states.sample(shape, generator)
 

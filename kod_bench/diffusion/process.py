@@ -58,6 +58,7 @@ class DiffusionProcess(ABC):
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
         samplers: names of the ways to go back, the first the default.
+        priors: names of the laws of x_T that sampling can start from, the first the default.
 
     Raises:
         ValueError: from the constructor, if a size or the number of steps is not positive.
@@ -67,6 +68,7 @@ class DiffusionProcess(ABC):
     shape: tuple[int, int, int]
     periodic: bool = False
     samplers: tuple[str, ...]
+    priors: tuple[str, ...] = ("standard-normal",)
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
         if len(shape) != 3 or any(size < 1 for size in shape):
@@ -114,6 +116,18 @@ class DiffusionProcess(ABC):
             raise ValueError(f"no sampler {sampler!r}; choose from {', '.join(self.samplers)}")
         return sampler
 
+    def check_prior(self, prior: str | None) -> str:
+        """Return the prior's name, the default one for None.
+
+        Raises:
+            ValueError: naming the priors there are.
+        """
+        if prior is None:
+            return self.priors[0]
+        if prior not in self.priors:
+            raise ValueError(f"no prior {prior!r}; choose from {', '.join(self.priors)}")
+        return prior
+
     def step_subset(self, evaluations: int) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
 
@@ -150,8 +164,12 @@ class DiffusionProcess(ABC):
         calibration means nothing under another. Most processes need nothing.
         """
 
-    def diagnostics(self) -> dict[str, float]:
-        """What `fit` has measured and a reader of the results should know, by column name."""
+    def diagnostics(self, prior: str | None = None) -> dict[str, float]:
+        """What `fit` has measured and a reader of the results should know, by column name.
+
+        Args:
+            prior: the prior that was sampled from; default the first.
+        """
         return {}
 
     @abstractmethod
@@ -166,8 +184,17 @@ class DiffusionProcess(ABC):
         """
 
     @abstractmethod
-    def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw `count` states x_T, (count, C, H, W), on the generator's device."""
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
+        """Draw `count` states x_T, (count, C, H, W), on the generator's device.
+
+        Args:
+            count: how many.
+            generator: source of all randomness.
+            prior: one of `priors`; default the first.
+
+        Raises:
+            ValueError: if there is no such prior.
+        """
 
     @abstractmethod
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
@@ -199,6 +226,24 @@ class DiffusionProcess(ABC):
 
 
 @torch.no_grad()
+def run_forward(process: DiffusionProcess, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise images with the forward process through all T steps.
+
+    Args:
+        process: the process to run.
+        images: (B, C, H, W) in [-1, 1], on the generator's device.
+        generator: source of all randomness.
+
+    Returns:
+        x_T, (B, C, H, W).
+    """
+    state = process.encode(images)
+    for step in range(1, process.steps + 1):
+        state = process.forward_step(state, step, generator)
+    return state
+
+
+@torch.no_grad()
 def sample(
     process: DiffusionProcess,
     predict: Predictor,
@@ -207,6 +252,7 @@ def sample(
     *,
     sampler: str | None = None,
     evaluations: int | None = None,
+    start: Tensor | None = None,
     on_step: StepObserver | None = None,
 ) -> Tensor:
     """Draw images by running the reverse process from its prior.
@@ -219,19 +265,25 @@ def sample(
         sampler: one of the process's `samplers`; default its first.
         evaluations: how many times the network is asked, 1..T, at the steps of `step_subset`;
             default T.
+        start: the states x_T to begin at, (count, C, H, W); default drawn from the default prior.
         on_step: called after each reverse step, for pictures of the way.
 
     Returns:
         (count, C, H, W) float32 images in [-1, 1].
 
     Raises:
-        ValueError: if `count` is not positive, there is no such sampler, or `evaluations` is out
-            of range.
+        ValueError: if `count` is not positive or not that of `start`, there is no such sampler,
+            or `evaluations` is out of range.
     """
     check_count("count", count)
     sampler = process.check_sampler(sampler)
     way = (*process.step_subset(process.steps if evaluations is None else evaluations), 0)
-    state = process.prior(count, generator)
+    if start is None:
+        start = process.prior(count, generator)
+    process.check_states(start)
+    if len(start) != count:
+        raise ValueError(f"count is {count} but start holds {len(start)} states")
+    state = start
     for step, to in pairwise(way):
         steps = torch.full((count,), step, dtype=torch.int64, device=state.device)
         state = process.reverse_step(state, step, to, predict(state, steps), generator, sampler)

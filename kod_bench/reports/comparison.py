@@ -7,7 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from kod_bench.reports.statistics import MIN_SEEDS, Estimate, estimate
-from kod_bench.results.row import COMPARISON_COLUMNS, Row
+from kod_bench.results.row import COMPARISON_COLUMNS, FORWARD_START, Row
 
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
@@ -107,12 +107,14 @@ def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
 
 
 def _labels(group: pd.DataFrame) -> pd.Series:
-    """The model's name, with its sampler and its T where the name alone would be ambiguous."""
+    """The model's name, with its prior, sampler and T where the name alone would be ambiguous."""
+    priors = group.groupby("model")["prior"].transform("nunique")
+    prior = (", " + group["prior"]).where((priors > 1) | (group["prior"] == FORWARD_START), "")
     samplers = group.groupby("model")["sampler"].transform("nunique")
     skipped = (group["steps"] != group["network_evaluations"]).groupby(group["model"])
     sampler = (", " + group["sampler"]).where(samplers > 1, "")
     steps = (", T=" + group["steps"].astype(str)).where(skipped.transform("any"), "")
-    return group["model"] + sampler + steps
+    return group["model"] + prior + sampler + steps
 
 
 def _images_seen(group: pd.DataFrame) -> str | None:
@@ -170,6 +172,11 @@ def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> lis
         f"Real versus real: {first['real_count']} training images in place of samples. NFE: "
         "network evaluations per image.",
     ]
+    if (group["prior"] == FORWARD_START).any():
+        notes.append(
+            f"{FORWARD_START}: sampling started where the forward chains of held-out images end, "
+            "not from a prior. It shows what a better prior could bring; it generates nothing new."
+        )
     if first["sample_count"] < FID_COUNT:
         notes.append(
             f"FID at {first['sample_count']} samples is biased upwards; KID is unbiased: read KID."

@@ -72,28 +72,31 @@ class SweepReport:
         order = {trial: position for position, trial in enumerate(self.planned)}
         rows = sorted(self.found.rows, key=lambda row: (row.seed, order[row.trial]))
         evaluations = sorted({row.network_evaluations for row in rows})
-        shown: dict[tuple[str, str, int, int], Row] = {}
+        shown: dict[tuple[str, str, str, int, int], Row] = {}
         for row in rows:
-            shown.setdefault((row.model, row.sampler, row.steps, row.network_evaluations), row)
-        # A column per model and sampler; a second one where two T meet at one number.
-        columns: dict[tuple[str, str, int], int] = {}
+            key = (row.model, row.prior, row.sampler, row.steps, row.network_evaluations)
+            shown.setdefault(key, row)
+        # A column per model, prior and sampler; a second one where two T meet at one number.
+        columns: dict[tuple[str, str, str, int], int] = {}
         taken: set[tuple[int, int]] = set()
         panels = [Panel("real, held out", self.folder / REAL_FILE, 0, 0)]
         for row in shown.values():
             line = evaluations.index(row.network_evaluations)
             for again in itertools.count():
-                key = (row.model, row.sampler, again)
-                column = columns.setdefault(key, 1 + len(columns))
+                place = (row.model, row.prior, row.sampler, again)
+                column = columns.setdefault(place, 1 + len(columns))
                 if (line, column) not in taken:
                     break
             taken.add((line, column))
             skipped = row.steps != row.network_evaluations
-            title = f"{row.model}, {row.sampler} {row.network_evaluations}"
+            several = len({other.prior for other in shown.values() if other.model == row.model}) > 1
+            how = f"{row.prior}, {row.sampler}" if several else row.sampler
+            title = f"{row.model}, {how} {row.network_evaluations}"
             path = self.folder / "trials" / row.trial
             panels.append(
                 Panel(
                     title + (f" of T = {row.steps}" if skipped else ""),
-                    path / grid_file(row.sampler, row.network_evaluations),
+                    path / grid_file(row.prior, row.sampler, row.network_evaluations),
                     line,
                     column,
                 )

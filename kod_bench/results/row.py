@@ -39,6 +39,7 @@ class Row:
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
 
     # sampling
+    prior: str  # where sampling started: a prior of the process, or `FORWARD_START`
     sampler: str
     network_evaluations: int  # per image; fewer than T where steps were skipped
     sampling_seconds: float  # wall time for all samples
@@ -76,6 +77,11 @@ class Row:
     packages: str  # name to version, JSON
     finished_at: str  # UTC, ISO 8601
 
+
+#: The `prior` of rows whose samples did not start from a prior but from the end states of held-out
+#: images' own forward chains: the "image" mode of the code released with arXiv 2509.15328. What
+#: quality is left to gain by a better prior, not a generative model's score.
+FORWARD_START = "forward"
 
 #: What a process on phases has measured of its end; see `DiffusionProcess.diagnostics`.
 TERMINAL_COLUMNS = tuple(

@@ -22,9 +22,9 @@ ROW_FILE = "row.parquet"
 REAL_FILE = "real.png"
 
 
-def grid_file(sampler: str, network_evaluations: int) -> str:
+def grid_file(prior: str, sampler: str, network_evaluations: int) -> str:
     """Name of the picture of samples in a trial's folder, one for each of its rows."""
-    return f"samples-{sampler}-{network_evaluations}.png"
+    return f"samples-{prior}-{sampler}-{network_evaluations}.png"
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {

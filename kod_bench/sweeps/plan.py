@@ -41,6 +41,7 @@ LOCK_FILE = "lock"
 class Scoring:
     """One way of drawing samples from a trained model; it makes one row."""
 
+    prior: str  # where sampling starts: one of the process's priors, or "forward"
     sampler: str
     network_evaluations: int
 
@@ -159,7 +160,8 @@ def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
             training=options.training.model_dump(mode="json"),
             evaluation=options.evaluation.model_dump(mode="json"),
             sampling=[
-                asdict(Scoring(sampler, evaluations))
+                asdict(Scoring(prior, sampler, evaluations))
+                for prior in variant.priors
                 for sampler in variant.samplers
                 for evaluations in variant.network_evaluations
             ],

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
-from kod_bench.diffusion import DiffusionProcess, circle, sample
+from kod_bench.diffusion import DiffusionProcess, circle, run_forward, sample
 from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
 from kod_bench.networks import parameter_count
-from kod_bench.results import TERMINAL_COLUMNS, Row, grid_file, provenance
+from kod_bench.results import FORWARD_START, TERMINAL_COLUMNS, Row, grid_file, provenance
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.subject import Subject
@@ -80,7 +80,8 @@ def _row(
     fid_score = fid(features, reference.features)
     evaluation_seconds = time.monotonic() - began
     _log.info(
-        "%s, %d evaluations: KID %.4g, FID %.4g",
+        "%s, %s, %d evaluations: KID %.4g, FID %.4g",
+        drawn.scoring.prior,
         drawn.scoring.sampler,
         drawn.scoring.network_evaluations,
         kid_score,
@@ -111,11 +112,12 @@ def _row(
         loss=model.loss,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
+        prior=drawn.scoring.prior,
         sampler=drawn.scoring.sampler,
         network_evaluations=drawn.scoring.network_evaluations,
         sampling_seconds=drawn.seconds,
         order_parameter=_order_parameter(process, images),
-        **_terminal(process),
+        **_terminal(process, drawn.scoring.prior),
         kid=kid_score,
         fid=fid_score,
         kid_real=reference.kid_real,
@@ -173,6 +175,7 @@ def _draw_samples(
     parts = []
     for batch, size in enumerate(sizes):
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
+        start = _start(subject, scoring.prior, options.batch_size * batch, size, generator)
         images = sample(
             subject.process,
             network,
@@ -180,14 +183,30 @@ def _draw_samples(
             generator,
             sampler=scoring.sampler,
             evaluations=evaluations,
+            start=start,
             on_step=on_step,
         )
         parts.append(to_bytes(images).cpu())
     seconds = time.monotonic() - began
     _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), each, seconds)
     images = torch.cat(parts)
-    write_grid(subject.folder / grid_file(scoring.sampler, evaluations), images[:GRID_IMAGES])
+    write_grid(subject.folder / grid_file(*astuple(scoring)), images[:GRID_IMAGES])
     return _Samples(scoring, images, seconds)
+
+
+def _start(
+    subject: Subject, prior: str, first: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """States x_T: draws of a prior, or the ends of held-out images' chains, from number `first`."""
+    if prior != FORWARD_START:
+        return subject.process.prior(count, generator, prior)
+    held_out = subject.dataset.test
+    order = torch.randperm(
+        len(held_out), generator=torch.Generator().manual_seed(derive_seed(0, "forward-start"))
+    )
+    chosen = order[torch.arange(first, first + count) % len(order)]
+    images = held_out[chosen].to(generator.device).float() / 127.5 - 1.0
+    return run_forward(subject.process, images, generator)
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -197,8 +216,10 @@ def to_bytes(images: Tensor) -> Tensor:
     return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def _terminal(process: DiffusionProcess) -> dict[str, Any]:
-    measured = process.diagnostics()
+def _terminal(process: DiffusionProcess, prior: str) -> dict[str, Any]:
+    measured = process.diagnostics(None if prior == FORWARD_START else prior)
+    if prior == FORWARD_START:
+        measured = {name: v for name, v in measured.items() if not name.startswith("prior_")}
     return {name: measured.get(name) for name in TERMINAL_COLUMNS}
 
 

@@ -19,9 +19,10 @@ from pydantic import (
 )
 
 from kod_bench.data import DatasetOptions
-from kod_bench.diffusion import PROCESSES
+from kod_bench.diffusion import PROCESSES, DiffusionProcess
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import EXTRACTORS
+from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.yaml_file import load_yaml
 
 Count = Annotated[int, Field(ge=1)]
@@ -104,6 +105,7 @@ class ModelVariant(_Section):
     process: str
     steps: int
     parameters: dict[str, Any]
+    priors: tuple[str, ...]
     samplers: tuple[str, ...]
     network_evaluations: tuple[int, ...]
 
@@ -220,14 +222,18 @@ def _variant(
         parameters = model.model_validate_json(json.dumps(values, default=str), strict=True)
         resolved = parameters.model_dump(mode="json")
         steps = resolved.pop("steps")
+        priors = resolved.pop("priors") or (PROCESSES[process].priors[0],)
         samplers = resolved.pop("samplers") or (PROCESSES[process].samplers[0],)
         evaluations = resolved.pop("network_evaluations") or (steps,)
         # Ranges are the process's own business: it is built once, and refuses what it must.
         built = PROCESSES[process](
             shape=(1, 8, 8),
             steps=steps,
-            **parameters.model_dump(exclude={"steps", "samplers", "network_evaluations"}),
+            **parameters.model_dump(exclude={"steps", "priors", "samplers", "network_evaluations"}),
         )
+        for prior in priors:
+            if prior != FORWARD_START:
+                _check_prior(built, prior)
         for sampler in samplers:
             built.check_sampler(sampler)
         for number in evaluations:
@@ -243,20 +249,29 @@ def _variant(
         process=process,
         steps=steps,
         parameters=resolved,
+        priors=tuple(dict.fromkeys(priors)),
         samplers=tuple(dict.fromkeys(samplers)),
         network_evaluations=tuple(dict.fromkeys(evaluations)),
     )
+
+
+def _check_prior(process: DiffusionProcess, prior: str) -> None:
+    try:
+        process.check_prior(prior)
+    except ValueError as error:
+        raise ValueError(f"{error}, {FORWARD_START}") from None
 
 
 def parameters_model(process: str) -> type[BaseModel]:
     """What a model of a search space may say: its process's parameters, and how it is sampled.
 
     One place says what a process takes: its constructor, whose signature is read here. Unknown
-    names and wrong types are refused by the model made from it. `samplers` (default: the process's
-    first) and `network_evaluations` (default: T) are lists: the model is trained once, and scored
-    with each sampler at each number.
+    names and wrong types are refused by the model made from it. `priors` and `samplers` (default:
+    the process's first) and `network_evaluations` (default: T) are lists: the model is trained
+    once, and scored from each prior with each sampler at each number.
     """
     fields: dict[str, Any] = {
+        "priors": (Annotated[tuple[str, ...] | None, Field(min_length=1)], None),
         "samplers": (Annotated[tuple[str, ...] | None, Field(min_length=1)], None),
         "network_evaluations": (Annotated[tuple[Count, ...] | None, Field(min_length=1)], None),
     }

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from kod_bench.results import grid_file
 from tests.conftest import Command
 
 TRIALS = 3
@@ -68,10 +69,10 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
     for trial in row_files(sweep):
         folder = sweep / "trials" / trial
         rows = pq.read_table(folder / "row.parquet").to_pylist()
-        ways = {(row["sampler"], row["network_evaluations"]) for row in rows}
-        assert len(ways) == len(rows) == (1 if trial.startswith("ddpm") else 4)
-        for sampler, evaluations in ways:
-            Image.open(folder / f"samples-{sampler}-{evaluations}.png").verify()
+        ways = {(row["prior"], row["sampler"], row["network_evaluations"]) for row in rows}
+        assert len(ways) == len(rows) == (1 if trial.startswith("ddpm") else 8)
+        for way in ways:
+            Image.open(folder / grid_file(*way)).verify()
         row = rows[0]
         assert row["dataset"] == "fingerprints-synthetic"
         assert (row["sample_count"], row["reference_count"]) == (16, 32)
@@ -83,8 +84,10 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert 0 < row["loss"] < 5
         assert row["kid_real"] < row["kid"]
         assert json.loads(row["config"])["seed"] == 0
-        assert Image.open(folder / f"samples-ancestral-{row['steps']}.png").size[0] >= 64
-        assert (row["terminal_order"] is None) == (row["process"] == "ddpm")
+        assert Image.open(folder / grid_file(*min(ways))).size[0] >= 64
+        for row in rows:
+            assert (row["terminal_order"] is None) == (row["process"] == "ddpm")
+            assert (row["prior_order"] is None) == (row["prior"] != "matched")
         losses = [json.loads(line) for line in (folder / "history.jsonl").open()]
         assert [r["iteration"] for r in losses] == list(range(5, 41, 5))
         assert [p.name for p in (folder / "checkpoints").iterdir()] == ["iteration-00000040.pt"]
@@ -95,7 +98,9 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
     assert table.strip() in done.stdout
     for part in (
         "real versus real",
-        "kuramoto-local, probability-flow, T=4",
+        "kuramoto-local, matched, probability-flow, T=4",
+        "kuramoto-local, forward, ancestral, T=4",
+        "forward: sampling started where",
         "ddpm",
         "3 of 3 trials",
         "images drawn",

@@ -64,7 +64,6 @@ class ExactKuramoto:
             shape=(1, 1, 1),
             steps=steps,
             coupling="none",
-            prior_law="von-mises",
             target=self.target,
             pool_size=4000,
         )
@@ -139,12 +138,14 @@ def test_targets_average_to_the_exact_prediction(kind):
 def test_sampling_with_the_exact_prediction_gives_the_data(
     kind, steps, sampler, evaluations, bound
 ):
-    exact, number, bins = exact_process(kind, steps), 50_000, 64
+    exact, number, bins, rng = exact_process(kind, steps), 50_000, 64, generator(5)
+    stationary = exact.process.priors[-1]  # the one that needs no fit
     drawn = sample(
         exact.process,
         exact.predict,
         number,
-        generator(5),
+        rng,
+        start=exact.process.prior(number, rng, stationary),
         sampler=sampler,
         evaluations=evaluations,
     )

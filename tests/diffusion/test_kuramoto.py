@@ -356,11 +356,10 @@ class TestDynamics:
             shape=(1, 8, 8),
             steps=1,
             coupling="none",
-            prior_law="von-mises",
             final_noise=False,
             noise_range=(0.1, 0.1),
         )
-        theta = process.prior(4, generator()).double()
+        theta = process.prior(4, generator(), "von-mises").double()
         score = -process.concentration * theta.sin()
         prediction = -process.scale[1] * score
         back = process.reverse_step(theta, 1, 0, prediction, generator())
@@ -374,7 +373,6 @@ class TestDynamics:
                 shape=(1, 6, 6),
                 steps=steps,
                 coupling="local",
-                prior_law="von-mises",
                 reference_phase=phase,
             )
             for phase in (0.0, angle)
@@ -385,7 +383,11 @@ class TestDynamics:
             one = still.forward_step(one, t, generator(t))
             other = turned.forward_step(other, t, generator(t))
         assert wrap(other - one - angle).abs().max() < 1e-12
-        prior = wrap(turned.prior(5, generator()) - still.prior(5, generator()) - angle)
+        prior = wrap(
+            turned.prior(5, generator(), "von-mises")
+            - still.prior(5, generator(), "von-mises")
+            - angle
+        )
         assert prior.abs().max() < 1e-6
 
     def test_channels_meet_in_the_global_field_only(self):
@@ -455,7 +457,6 @@ class TestTarget:
             steps=30,
             coupling="none",
             reference_strength=0.0,
-            prior_law="von-mises",
         )
         assert process.concentration == 0
         theta = phases(7, 1, 2, 2)
@@ -470,7 +471,7 @@ class TestTarget:
         assert torch.allclose(weight, total / variance, rtol=1e-12)
         assert wrap(theta - start - total).abs().max() < 1e-12
         assert process.scale[30] == pytest.approx(variance.sqrt().item(), rel=1e-12)
-        prior = process.prior(100, generator(3)).flatten().numpy()
+        prior = process.prior(100, generator(3), "von-mises").flatten().numpy()
         assert stats.kstest(prior, stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 0.01
 
     @pytest.mark.parametrize("coupling", ["global", "local", "none"])
@@ -538,11 +539,12 @@ class TestFit:
     def test_the_one_step_target_keeps_the_papers_unit(self):
         process = fitted(target="one-step")
         assert torch.allclose(process.scale.values, process.noise_std.values, rtol=1e-14)
-        assert process.terminal_mismatch is not None
+        assert set(process.terminal_mismatch) == {"matched", "von-mises"}
 
     def test_a_matched_prior_asks_for_its_fit(self):
         process = KuramotoDiffusion(shape=(1, 4, 4), steps=10)
-        assert process.terminal_mismatch is None
+        assert process.terminal_mismatch == {}
+        assert process.diagnostics() == {}
         with pytest.raises(RuntimeError, match=r"call fit\(images, generator\) before prior"):
             process.prior(2, generator())
 
@@ -551,13 +553,12 @@ class TestFit:
         process = KuramotoDiffusion(
             shape=(1, 32, 32),
             steps=100,
-            prior_law="von-mises",
             calibration_chains=64,
             reference_phase=-0.2,
         )
         turned = 0.8 / 0.9 - 0.2 / (0.9 * math.pi)
         process.fit(lambda number: torch.full((number, 1, 32, 32), turned), generator())
-        found = process.terminal_mismatch
+        found = process.terminal_mismatch["von-mises"]
         assert found.order == pytest.approx(0.37, abs=0.01)
         assert found.phase == pytest.approx(0.24, abs=0.01)
         assert found.prior_order == pytest.approx(process.terminal_order, abs=0.01)
@@ -625,7 +626,6 @@ class TestJumps:
             steps=20,
             coupling=coupling,
             neighbourhood_radius=1,
-            prior_law="von-mises",
             final_noise=True,
         )
 
@@ -682,10 +682,9 @@ class TestJumps:
             steps=2000,
             coupling="none",
             reference_strength=strength,
-            prior_law="von-mises",
             noise_range=(0.01, 0.01),
         )
-        theta = process.prior(2, generator()).double()
+        theta = process.prior(2, generator(), "von-mises").double()
         prediction = process.scale[2000] * process.concentration * theta.sin()
         back = process.reverse_step(theta, 2000, 1999, prediction, generator(), "probability-flow")
         assert (back - theta).abs().max() < 1e-5
@@ -734,7 +733,8 @@ class TestParameters:
             ({"target": "two-step"}, r"target must be one of \('path', 'one-step'\)"),
             ({"memory": 0}, "memory must be at least 1, got 0"),
             ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
-            ({"prior_law": "normal"}, r"prior_law must be one of \('matched', 'von-mises'\)"),
+            ({"loss_weight": "snr"}, r"loss_weight must be one of \('unit', 'likelihood'"),
+            ({"chain_steps": 0}, "chain_steps must be at least 1, got 0"),
         ],
     )
     def test_impossible_values_are_refused_with_what_is_allowed(self, change, message):

@@ -138,7 +138,7 @@ def test_the_sheet_of_a_sweep_has_a_column_per_model_and_a_line_per_count(tmp_pa
         folder.mkdir(parents=True)
         write_rows(folder, [row for row in rows if row.trial == trial])
         for row in rows:
-            name = grid_file(row.sampler, row.network_evaluations)
+            name = grid_file(row.prior, row.sampler, row.network_evaluations)
             Image.new("L", (40, 40), 0).save(folder / name)
     report = SweepReport.read(tmp_path, "study", ["a", "b"])
     report.write()

@@ -1,3 +1,4 @@
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -52,19 +53,21 @@ def test_grids_multiply_and_name_what_they_vary(tmp_path: Path) -> None:
 
 def test_a_model_is_scored_in_several_ways(tmp_path: Path) -> None:
     text = BASE.replace(
-        "steps: {", "samplers: [ancestral, ddim], network_evaluations: [5, 3], steps: {"
+        "steps: {",
+        "priors: [standard-normal, forward], samplers: [ancestral, ddim], "
+        "network_evaluations: [5, 3], steps: {",
     )
     space = load(tmp_path, text)
     (five, ten) = make_trials(space, "hash")[:2]
     assert (five.steps, ten.steps) == (5, 10)
-    assert [(s.sampler, s.network_evaluations) for s in five.scorings] == [
-        ("ancestral", 5),
-        ("ancestral", 3),
-        ("ddim", 5),
-        ("ddim", 3),
+    assert [astuple(scoring) for scoring in five.scorings] == [
+        (prior, sampler, evaluations)
+        for prior in ("standard-normal", "forward")
+        for sampler in ("ancestral", "ddim")
+        for evaluations in (5, 3)
     ]
     (plain,) = make_trials(load(tmp_path, BASE), "hash")[0].scorings
-    assert (plain.sampler, plain.network_evaluations) == ("ancestral", 5)
+    assert astuple(plain) == ("standard-normal", "ancestral", 5)
 
 
 MISTAKES = [
@@ -88,6 +91,11 @@ MISTAKES = [
     (", steps: {grid: [5, 10]}", "", r"models.ddpm.steps: this key is required"),
     ("steps: {grid", "stepz: 3, steps: {grid", r"models.ddpm.stepz: unknown key; did you mean"),
     ("{process: ddpm", "{samplers: [dim], process: ddpm", r"ddpm: no sampler 'dim'; choose from"),
+    (
+        "{process: ddpm",
+        "{priors: [matched], process: ddpm",
+        r"ddpm: no prior 'matched'; choose from standard-normal, forward",
+    ),
     ("{process: ddpm", "{samplers: [], process: ddpm", r"models.ddpm.samplers: \[\] is not"),
     (
         "{process: ddpm",

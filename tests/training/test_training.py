@@ -188,7 +188,7 @@ class _Broken(DiffusionProcess):
 
     decode = encode
 
-    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         return torch.zeros(count, *self.shape)
 
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
