@@ -167,18 +167,28 @@ def test_names_are_found_as_path_then_here_then_shipped(
     assert find_space("fingerprints") == Path("search_spaces/fingerprints.yaml")
     (tmp_path / "mine.yaml").write_text(BASE)
     assert find_space("mine.yaml") == Path("mine.yaml")
-    with pytest.raises(UsageError, match="unknown search space 'finger'; known: fingerprints"):
+    with pytest.raises(
+        UsageError, match="unknown search space 'finger'; known: fingerprints, kuramoto"
+    ):
         find_space("finger")
     with pytest.raises(UsageError, match=r"yours\.yaml: no such search space file"):
         find_space("yours.yaml")
 
 
-@pytest.mark.parametrize("profile", ["laptop", "cluster"])
-def test_shipped_fingerprints_compares_equal_networks(profile: str) -> None:
-    space = load_space(find_space("fingerprints"), profile)
-    options = space.options
-    assert {v.label for v in space.variants} == {"kuramoto-local", "kuramoto-global", "ddpm"}
+def test_shipped_strengths_vary_three_things() -> None:
+    space = load_space(find_space("kuramoto-strengths"), "laptop")
+    assert len(space.variants) == len({(v.label, v.steps) for v in space.variants}) == 12
     assert len({v.steps for v in space.variants}) == 2
+
+
+@pytest.mark.parametrize("profile", ["laptop", "cluster"])
+@pytest.mark.parametrize("name", ["fingerprints", "kuramoto"])
+def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> None:
+    space = load_space(find_space(name), profile)
+    options = space.options
+    assert {v.process for v in space.variants} == {"kuramoto", "ddpm"}
+    assert {v.steps for v in space.variants} == {100}
+    assert {v.network_evaluations for v in space.variants} == {(100, 50, 25)}
     with torch.device("meta"):
         counts = [
             parameter_count(
