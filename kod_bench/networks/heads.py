@@ -1,24 +1,31 @@
-"""How a U-Net reads and answers in a process's state space."""
+"""How a backbone reads and answers in a process's state space.
 
-from typing import Any
+A head asks `build(inputs, outputs)` for the backbone that fits it: (B, inputs, H, W) planes and
+(B,) steps -> (B, outputs, H, W) planes.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from kod_bench.networks.unet import UNet
+Build = Callable[[int, int], nn.Module]
 
 
 class PlainNetwork(nn.Module):
-    """States in, predictions out, both ordinary real planes.
+    """States in, predictions out, as they are.
+
+    On phases this is the `raw-angle` ablation: a phase of 0 and one of 2 pi are different inputs,
+    and the network has to learn that they are one point of the circle.
 
     Args:
         channels: C, planes of the state.
-        unet: the remaining arguments of `UNet`.
+        build: makes the backbone.
     """
 
-    def __init__(self, channels: int, **unet: Any) -> None:
+    def __init__(self, channels: int, build: Build) -> None:
         super().__init__()
-        self.unet = UNet(channels, channels, **unet)
+        self.unet = build(channels, channels)
 
     def forward(self, state: Tensor, step: Tensor) -> Tensor:
         """(B, C, H, W) states and (B,) steps -> (B, C, H, W) predictions."""
@@ -26,10 +33,31 @@ class PlainNetwork(nn.Module):
         return out
 
 
+class PeriodicInputNetwork(nn.Module):
+    """A network on phases that is exactly 2 pi periodic in each of them, its answer unprojected.
+
+    A phase enters as the point (cos theta, sin theta) of the circle; the backbone's planes are the
+    prediction.
+
+    Args:
+        channels: C, phases per pixel.
+        build: makes the backbone.
+    """
+
+    def __init__(self, channels: int, build: Build) -> None:
+        super().__init__()
+        self.unet = build(2 * channels, channels)
+
+    def forward(self, state: Tensor, step: Tensor) -> Tensor:
+        """(B, C, H, W) phases and (B,) steps -> (B, C, H, W) predictions."""
+        out: Tensor = self.unet(torch.cat([state.cos(), state.sin()], dim=1), step)
+        return out
+
+
 class PeriodicNetwork(nn.Module):
     """A network on phases that is exactly 2 pi periodic in each of them.
 
-    A phase enters as the point (cos theta, sin theta) of the circle. The U-Net answers with a
+    A phase enters as the point (cos theta, sin theta) of the circle. The backbone answers with a
     plane vector (v_a, v_b) at that point, of which only the part tangent to the circle can move
     the phase (arXiv 2509.15328, its reverse sampler):
 
@@ -37,12 +65,12 @@ class PeriodicNetwork(nn.Module):
 
     Args:
         channels: C, phases per pixel.
-        unet: the remaining arguments of `UNet`.
+        build: makes the backbone.
     """
 
-    def __init__(self, channels: int, **unet: Any) -> None:
+    def __init__(self, channels: int, build: Build) -> None:
         super().__init__()
-        self.unet = UNet(2 * channels, 2 * channels, **unet)
+        self.unet = build(2 * channels, 2 * channels)
 
     def forward(self, state: Tensor, step: Tensor) -> Tensor:
         """(B, C, H, W) phases and (B,) steps -> (B, C, H, W) predictions."""

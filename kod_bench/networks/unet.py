@@ -33,7 +33,7 @@ def timestep_embedding(step: Tensor, dimension: int) -> Tensor:
 
 def _norm(channels: int) -> nn.GroupNorm:
     # Groups of at least four channels: a narrow network must not normalise every channel alone.
-    return nn.GroupNorm(math.gcd(32, max(1, channels // 4)), channels)
+    return nn.GroupNorm(math.gcd(32, channels, max(1, channels // 4)), channels)
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:

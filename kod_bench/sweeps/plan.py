@@ -156,7 +156,7 @@ def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
             parameters=variant.parameters,
             dataset=options.dataset.model_dump(mode="json"),
             data_hash=data_hash,
-            network=options.network.model_dump(mode="json"),
+            network=variant.network.model_dump(mode="json"),
             training=options.training.model_dump(mode="json"),
             evaluation=options.evaluation.model_dump(mode="json"),
             sampling=[

@@ -98,28 +98,35 @@ def _has_gpus(address: str | None) -> bool:
 def _check_networks(path: Path, trials: Sequence[Trial], channels: int) -> None:
     """Build every distinct network without memory; refuse sizes that do not fit together.
 
-    Models are compared at equal size: beyond one percent, the table would compare networks.
+    Models with the same options are compared at equal size: beyond one percent, the table would
+    compare networks. Where a model's own network section asks for another size, that is meant, and
+    the report says so.
     """
-    counts: dict[tuple[str, int], int] = {}
+    counts: dict[str, dict[tuple[str, bool], int]] = {}
     for trial in trials:
-        key = (trial.model, trial.steps)
-        if key in counts:
+        options = trial.network_options
+        periodic = PROCESSES[trial.process].periodic
+        size = options.model_copy(update={"variant": None}).model_dump_json()
+        equals = counts.setdefault(size, {})
+        key = (str(options.variant), periodic)
+        if key in equals:
             continue
         try:
             with torch.device("meta"):
                 network = make_network(
-                    periodic=PROCESSES[trial.process].periodic,
+                    periodic=periodic,
                     channels=channels,
                     image_size=trial.dataset_options.image_size,
                     steps=trial.steps,
-                    **trial.network_options.model_dump(),
+                    **options.arguments(),
                 )
         except ValueError as error:
-            raise UsageError(f"{path}: network: {error}") from error
-        counts[key] = parameter_count(network)
-    small, large = min(counts.values()), max(counts.values())
-    if large > 1.01 * small:
-        raise UsageError(
-            f"{path}: network: the compared models differ in size by more than 1 % "
-            f"({small} to {large} parameters); widen the network"
-        )
+            raise UsageError(f"{path}: network of {trial.model}: {error}") from error
+        equals[key] = parameter_count(network)
+    for equals in counts.values():
+        small, large = min(equals.values()), max(equals.values())
+        if large > 1.01 * small:
+            raise UsageError(
+                f"{path}: network: the compared models differ in size by more than 1 % "
+                f"({small} to {large} parameters); widen the network"
+            )

@@ -22,6 +22,7 @@ from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES, DiffusionProcess
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import EXTRACTORS
+from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet
 from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.yaml_file import load_yaml
 
@@ -34,14 +35,56 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NetworkOptions(_Section):
-    """The U-Net that all models of a study share; see `kod_bench.networks.UNet`."""
+#: What `UNet` takes beside what the data and the process decide, with its defaults.
+UNET_SIZES = {
+    name: parameter.default
+    for name, parameter in inspect.signature(UNet).parameters.items()
+    if parameter.default is not inspect.Parameter.empty
+}
 
-    width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 2)
-    blocks: Count = 2
-    attention: tuple[Count, ...] = ()
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+class NetworkOptions(_Section):
+    """The network; see `kod_bench.networks.make_network`. Models may change it key by key.
+
+    Resolved, the sizes are numbers for the architecture `unet` and None for the others; the
+    variant, which None leaves to the default, is None for processes that are not on phases.
+    """
+
+    architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
+    variant: Literal[tuple(VARIANTS)] | None = None  # type: ignore[valid-type]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    blocks: Count | None = None
+    attention: tuple[Count, ...] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _released_networks_have_their_sizes(self) -> Self:
+        given = [name for name in UNET_SIZES if getattr(self, name) is not None]
+        if self.architecture != "unet" and given:
+            raise ValueError(
+                f"architecture {self.architecture} has fixed sizes; leave out {', '.join(given)}"
+            )
+        return self
+
+    def resolved(self, *, periodic: bool) -> "NetworkOptions":
+        """With every default filled in, for a process on phases or another."""
+        filled = self.arguments()
+        if self.architecture == "unet":
+            filled = UNET_SIZES | filled
+        filled["variant"] = (self.variant or next(iter(VARIANTS))) if periodic else None
+        return NetworkOptions(**filled)
+
+    def arguments(self) -> dict[str, Any]:
+        """As arguments of `kod_bench.networks.make_network`."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def changed(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """A model's own keys over these; if they change the architecture, sizes stay behind."""
+        inherited = self.arguments()
+        if own.get("architecture", self.architecture) != self.architecture:
+            inherited = {k: v for k, v in inherited.items() if k not in UNET_SIZES}
+        return inherited | {k: v for k, v in own.items() if v is not None}
 
 
 class TrainingSection(_Section):
@@ -108,6 +151,7 @@ class ModelVariant(_Section):
     priors: tuple[str, ...]
     samplers: tuple[str, ...]
     network_evaluations: tuple[int, ...]
+    network: NetworkOptions  # resolved
 
 
 class SearchSpace(_Section):
@@ -165,9 +209,13 @@ def load_space(path: Path, profile: str, has_gpus: bool = False) -> SearchSpace:
         name: _validate_options(path, document, f"profiles.{name}", overrides)
         for name, overrides in profiles.items()
     }
+    # The network of a model is a profile's with the model's own keys over it.
+    variants = {
+        name: tuple(_variants(path, models, each.network)) for name, each in options.items()
+    }
     return SearchSpace(
         options=options[profile],
-        variants=tuple(_variants(path, models)),
+        variants=variants[profile],
         profile=profile,
         source=str(path),
     )
@@ -195,7 +243,7 @@ def _validate_options(
         raise UsageError(f"{path}: {_dotted(where)}: {message}") from error
 
 
-def _variants(path: Path, models: Any) -> Iterator[ModelVariant]:
+def _variants(path: Path, models: Any, network: NetworkOptions) -> Iterator[ModelVariant]:
     if not isinstance(models, dict) or not models:
         raise UsageError(f"{path}: models: must name at least one model")
     for name, section in models.items():
@@ -207,15 +255,57 @@ def _variants(path: Path, models: Any) -> Iterator[ModelVariant]:
             raise UsageError(
                 f"{where}.process: {process!r} is not a process; known: {', '.join(PROCESSES)}"
             )
-        fixed = {key: value for key, value in section.items() if key != "process"}
-        axes = {k: _grid(f"{where}.{k}", v) for k, v in fixed.items() if isinstance(v, dict)}
+        own = section.get("network", {})
+        if not isinstance(own, dict):
+            raise UsageError(f"{where}.network: must be a mapping")
+        # By path: ("steps",), ("network", "width").
+        fixed: dict[tuple[str, ...], Any] = {
+            (key,): value for key, value in section.items() if key not in ("process", "network")
+        }
+        fixed |= {("network", key): value for key, value in own.items()}
+        axes = {
+            k: _grid(f"{where}.{_dotted(k)}", v) for k, v in fixed.items() if isinstance(v, dict)
+        }
         for point in itertools.product(*axes.values()):
             chosen = dict(zip(axes, point, strict=True))
-            yield _variant(where, str(name), process, fixed | chosen, chosen)
+            values = fixed | chosen
+            yield _variant(
+                where,
+                " ".join([str(name), *_labels(chosen)]),
+                process,
+                {key[0]: v for key, v in values.items() if len(key) == 1},
+                _network(
+                    f"{where}.network",
+                    process,
+                    network,
+                    {key[1]: v for key, v in values.items() if len(key) == 2},
+                ),
+            )
+
+
+def _labels(chosen: Mapping[tuple[str, ...], Any]) -> list[str]:
+    return [f"{_dotted(key)}={value}" for key, value in chosen.items() if key != ("steps",)]
+
+
+def _network(
+    where: str, process: str, common: NetworkOptions, own: dict[str, Any]
+) -> NetworkOptions:
+    periodic = PROCESSES[process].periodic
+    if not periodic and own.get("variant") is not None:
+        raise UsageError(
+            f"{where}.variant: is for processes on phases; {process} is none, leave the key out"
+        )
+    try:
+        text = json.dumps(common.changed(own), default=str)
+        found = NetworkOptions.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        location, message = _first_error(error, NetworkOptions)
+        raise UsageError(f"{_dotted((where, *location))}: {message}") from error
+    return found.resolved(periodic=periodic)
 
 
 def _variant(
-    where: str, name: str, process: str, values: dict[str, Any], chosen: dict[str, Any]
+    where: str, label: str, process: str, values: dict[str, Any], network: NetworkOptions
 ) -> ModelVariant:
     model = parameters_model(process)
     try:
@@ -243,15 +333,15 @@ def _variant(
         raise UsageError(f"{where}.{_dotted(location)}: {message}") from error
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
-    extra = [f"{k}={v}" for k, v in chosen.items() if k != "steps"]
     return ModelVariant(
-        label=" ".join([name, *extra]),
+        label=label,
         process=process,
         steps=steps,
         parameters=resolved,
         priors=tuple(dict.fromkeys(priors)),
         samplers=tuple(dict.fromkeys(samplers)),
         network_evaluations=tuple(dict.fromkeys(evaluations)),
+        network=network,
     )
 
 
@@ -318,7 +408,7 @@ def _first_error(
     where = first["loc"]
     if first["type"] == "missing":
         return where, "this key is required"
-    if not where:  # a rule of ours about several keys
+    if first["type"] == "value_error":  # a rule of ours about several keys
         return where, first["msg"].removeprefix("Value error, ")
     if first["type"] != "extra_forbidden":
         return where, f"{first['input']!r} is not allowed: {first['msg']}"

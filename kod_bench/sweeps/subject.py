@@ -70,5 +70,5 @@ class Subject:
                 channels=self.process.shape[0],
                 image_size=self.trial.dataset_options.image_size,
                 steps=self.trial.steps,
-                **self.trial.network_options.model_dump(),
+                **self.trial.network_options.arguments(),
             )

@@ -63,6 +63,12 @@ def test_unknown_search_space(run: Run) -> None:
         ("calibration_chains: 16, steps: 4", "steps: 0", "models.kuramoto-local: steps must be"),
         ("multipliers: [1, 2]", "multipliers: [1, 1, 1, 1, 1, 1]", "divisible by 32, got 16"),
         (
+            "{process: ddpm,",
+            "{process: ddpm, network: {multipliers: [1, 1, 1, 1, 1, 1]},",
+            "network of ddpm: 6 levels halve the image 5 times",
+        ),
+        ("width: 8", "width: 2", "differ in size by more than 1 %"),
+        (
             "warmup: 5}",
             "warmup: 5}\nresources: {cpus_per_worker: 9999}",
             "9999 CPU; this machine has",
@@ -72,6 +78,16 @@ def test_unknown_search_space(run: Run) -> None:
 )
 def test_mistakes_in_a_space(run: Run, tiny_space: Path, old: str, new: str, part: str) -> None:
     assert_one_line(run("sweep", edited(tiny_space, old, new)), part)
+
+
+def test_a_model_may_have_a_network_of_another_size(
+    run: Run, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    edited(tiny_space, "{process: ddpm,", "{process: ddpm, network: {width: {grid: [8, 16, 24]}},")
+    code, out, err = run("sweep", tiny_space)
+    assert (code, err) == (0, "")
+    assert ": 7 trials" in out
 
 
 def test_data_folders(run: Run, tiny_space: Path, tmp_path: Path) -> None:

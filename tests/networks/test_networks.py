@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from kod_bench.networks import UNet, make_network, parameter_count, project_to_tangent
+from kod_bench.networks import (
+    VARIANTS,
+    PlainNetwork,
+    UNet,
+    make_network,
+    parameter_count,
+    project_to_tangent,
+)
 
 SIZE = {"image_size": 16, "steps": 10, "width": 8, "multipliers": (1, 2), "attention": (8,)}
 
@@ -17,30 +24,45 @@ def network(*, periodic: bool, channels: int = 1, **changes: object) -> torch.nn
     return made.eval()
 
 
-@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_output_has_the_shape_of_the_state(periodic: bool, channels: int) -> None:
+def test_output_has_the_shape_of_the_state(variant: str, channels: int) -> None:
     state = torch.randn(2, channels, 16, 16)
-    assert network(periodic=periodic, channels=channels)(state, torch.tensor([1, 10])).shape == (
-        state.shape
-    )
+    for periodic in (True, False):
+        made = network(periodic=periodic, channels=channels, variant=variant)
+        assert made(state, torch.tensor([1, 10])).shape == state.shape
 
 
-def test_periodic_network_is_2_pi_periodic() -> None:
-    made = network(periodic=True).double()
+def moved_by_full_turns(variant: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A network's answers, in double precision, to phases and to the same points of the circle."""
+    made = network(periodic=True, variant=variant).double()
     state = (torch.rand(2, 1, 16, 16, dtype=torch.float64) - 0.5) * 2 * math.pi
-    turns = torch.randint(-2, 3, state.shape) * 2 * math.pi
+    turns = torch.randint(-2, 3, state.shape).double() * (2 * math.pi)
     step = torch.tensor([3, 7])
-    out = made.float()(state.float(), step)
+    # The embedding of the step is computed in single precision, which the network does not take.
+    made.unet.embed.register_forward_pre_hook(lambda _, given: (given[0].double(),))
+    return made(state, step), made(state + turns, step)
+
+
+@pytest.mark.parametrize("variant", ["periodic", "periodic-in"])
+def test_a_periodic_network_is_exactly_2_pi_periodic(variant: str) -> None:
+    out, shifted = moved_by_full_turns(variant)
     assert out.std() > 1e-3
-    shifted = made((state + turns).float(), step)
-    torch.testing.assert_close(shifted, out, atol=1e-4, rtol=0)
+    # What is left is the rounding of theta + 2 pi k itself.
+    torch.testing.assert_close(shifted, out, atol=1e-11, rtol=0)
 
 
-def test_plain_network_is_not_periodic() -> None:
-    made = network(periodic=False)
+def test_a_network_on_raw_angles_is_not_periodic() -> None:
+    out, shifted = moved_by_full_turns("raw-angle")
+    assert (shifted - out).abs().mean() > 0.1 * out.std()
+
+
+def test_no_variant_changes_a_network_on_ordinary_planes() -> None:
+    made = [network(periodic=False, variant=variant) for variant in VARIANTS]
+    assert all(isinstance(each, PlainNetwork) for each in made)
     state, step = torch.rand(2, 1, 16, 16), torch.tensor([3, 7])
-    assert (made(state + 2 * math.pi, step) - made(state, step)).abs().max() > 1e-3
+    assert torch.equal(made[0](state, step), made[1](state, step))
+    assert torch.equal(made[0](state, step), made[2](state, step))
 
 
 def test_projection_ignores_the_radial_part() -> None:
@@ -75,10 +97,16 @@ def test_untrained_network_predicts_nothing() -> None:
 
 def test_heads_differ_by_less_than_one_percent_in_size() -> None:
     size = SIZE | {"width": 16, "multipliers": (1, 2, 2)}
-    periodic, plain = (
-        parameter_count(make_network(periodic=p, channels=1, **size)) for p in (True, False)
-    )
-    assert plain < periodic < 1.01 * plain
+    plain = parameter_count(make_network(periodic=False, channels=1, **size))
+    for variant in VARIANTS:
+        count = parameter_count(make_network(periodic=True, channels=1, variant=variant, **size))
+        assert plain <= count < 1.01 * plain
+
+
+@pytest.mark.parametrize("width", [2, 6, 10, 18, 48])
+def test_any_even_width_can_be_built(width: int) -> None:
+    state = torch.randn(1, 1, 16, 16)
+    assert network(periodic=True, width=width)(state, torch.tensor([1])).shape == state.shape
 
 
 @pytest.mark.parametrize(
@@ -94,3 +122,18 @@ def test_heads_differ_by_less_than_one_percent_in_size() -> None:
 def test_impossible_sizes_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UNet(1, 1, **(SIZE | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "vit"}, "no architecture 'vit'; choose from unet, released-32"),
+        ({"variant": "polar"}, "no variant 'polar'; choose from periodic, periodic-in, raw-angle"),
+        ({"architecture": "released-32"}, "has fixed sizes; leave out width, multipliers"),
+    ],
+)
+def test_words_that_do_not_exist_or_go_together_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        network(periodic=True, **changes)

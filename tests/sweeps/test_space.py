@@ -122,6 +122,115 @@ def test_mistakes_are_named_with_file_and_key(
     assert "\n" not in str(caught.value)
 
 
+NETWORKS = """
+name: study
+dataset: {name: fingerprints, image_size: 16}
+training: {iterations: 10}
+network: {width: 16, variant: periodic-in}
+models:
+  kuramoto: {process: kuramoto, steps: 5}
+  ddpm: {process: ddpm, steps: 5}
+profiles:
+  laptop: {}
+  cluster: {network: {width: 32, dropout: 0.1}}
+"""
+
+
+def networks(tmp_path: Path, own: str, profile: str = "laptop") -> dict[str, dict[str, object]]:
+    """The plan's network of each model, where Kuramoto's has a section of its own."""
+    text = NETWORKS.replace("kuramoto, steps: 5}", f"kuramoto, steps: 5, network: {own}}}")
+    trials = make_trials(load(tmp_path, text, profile), "hash")
+    assert all(trial.network_options.arguments() for trial in trials)
+    return {trial.model: trial.network for trial in trials}
+
+
+def test_models_share_a_network_and_may_change_it_key_by_key(tmp_path: Path) -> None:
+    found = networks(tmp_path, "{attention: [8]}")
+    assert found["kuramoto"] == {
+        "architecture": "unet",
+        "variant": "periodic-in",
+        "width": 16,
+        "multipliers": [1, 2, 2],
+        "blocks": 2,
+        "attention": [8],
+        "dropout": 0.0,
+    }
+    # A variant is nothing to a process without phases.
+    assert found["ddpm"] == found["kuramoto"] | {"variant": None, "attention": []}
+    large = networks(tmp_path, "{width: null}", "cluster")["kuramoto"]
+    assert (large["width"], large["dropout"]) == (32, 0.1)
+
+
+def test_networks_have_grids_that_label_their_models(tmp_path: Path) -> None:
+    found = networks(
+        tmp_path, "{variant: {grid: [periodic, raw-angle]}, attention: {grid: [[], [8]]}}"
+    )
+    assert list(found) == [
+        "kuramoto network.variant=periodic network.attention=[]",
+        "kuramoto network.variant=periodic network.attention=[8]",
+        "kuramoto network.variant=raw-angle network.attention=[]",
+        "kuramoto network.variant=raw-angle network.attention=[8]",
+        "ddpm",
+    ]
+    assert [n["variant"] for n in found.values()] == [*["periodic"] * 2, *["raw-angle"] * 2, None]
+    assert len({str(network) for network in found.values()}) == 5
+
+
+def test_a_released_architecture_has_sizes_of_its_own(tmp_path: Path) -> None:
+    found = networks(tmp_path, "{architecture: {grid: [unet, released-32]}}")
+    sizes = {model: network["width"] for model, network in found.items()}
+    assert sizes == {
+        "kuramoto network.architecture=unet": 16,
+        "kuramoto network.architecture=released-32": None,
+        "ddpm": 16,
+    }
+
+
+NETWORK_MISTAKES = [
+    ("{variant: polar}", r"kuramoto.network.variant: 'polar' is not allowed: .*'periodic-in' or"),
+    ("{variant: {grid: [periodic, polar]}}", r"kuramoto.network.variant: 'polar' is not allowed"),
+    ("{variant: {gird: [periodic]}}", r"kuramoto.network.variant: must be a value or {grid"),
+    ("{wdth: 8}", r"kuramoto.network.wdth: unknown key; did you mean 'width'\?"),
+    ("{width: 7}", r"kuramoto.network.width: 7 is not allowed"),
+    ("{multipliers: [1, 0]}", r"kuramoto.network.multipliers.1: 0 is not allowed"),
+    ("periodic", r"kuramoto.network: must be a mapping"),
+    ("{architecture: vit}", r"kuramoto.network.architecture: 'vit' is not allowed"),
+    (
+        "{architecture: released-32, width: 8, blocks: 1}",
+        r"kuramoto.network: architecture released-32 has fixed sizes; leave out width, blocks",
+    ),
+]
+
+
+@pytest.mark.parametrize(("own", "message"), NETWORK_MISTAKES)
+def test_mistakes_in_a_models_network_are_named(tmp_path: Path, own: str, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"study\.yaml: models\.{message}") as caught:
+        networks(tmp_path, own)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "{process: ddpm,",
+            "{process: ddpm, network: {variant: raw-angle},",
+            r"models.ddpm.network.variant: is for processes on phases; ddpm is none",
+        ),
+        ("periodic-in", "polar", r"yaml: network.variant: 'polar' is not allowed"),
+        ("{width: 16", "{architecture: released-96, width: 16", r"yaml: network: .*out width$"),
+        ("{width: 32,", "{variant: 3,", r"profiles.cluster.network.variant: 3 is not allowed"),
+    ],
+)
+def test_mistakes_in_the_common_network_are_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in NETWORKS
+    with pytest.raises(UsageError, match=message) as caught:
+        load(tmp_path, NETWORKS.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
 def test_auto_takes_what_fits_the_machine(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(BASE)
@@ -197,7 +306,7 @@ def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> Non
                     channels=1,
                     image_size=options.dataset.image_size,
                     steps=variant.steps,
-                    **options.network.model_dump(),
+                    **variant.network.arguments(),
                 )
             )
             for variant in space.variants
