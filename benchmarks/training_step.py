@@ -4,6 +4,11 @@ Prints ratios from one run, models taking turns so that a drifting machine slows
 
     python benchmarks/training_step.py --size 32 --width 32 --batch 64 --steps 100 1000
 
+With `--paths plain fast` every model is also trained on the fast path, which is bf16 autocast
+(alone: `bf16`) and `torch.compile` (alone: `compiled`), and `over plain` is the ratio to the same
+model's plain step. Compiling takes a minute per model on a CPU, before anything is timed; `--one
+ddpm` measures that model alone.
+
 `outside` is the share of the step that is not the network's forward, backward and optimiser.
 `naive` is the chain of the released code: a fresh image walked to its t for every sample, with all
 the steps that takes (its mean over t, measured on one batch of t = T/2).
@@ -17,7 +22,15 @@ from collections.abc import Callable
 import torch
 
 from kod_bench.diffusion import DiffusionProcess, make_process
-from kod_bench.networks import make_network
+from kod_bench.networks import NetworkRunner, make_network, place
+
+#: The arguments of `NetworkRunner`.
+PATHS = {
+    "plain": {"bf16": False, "compiled": False},
+    "bf16": {"bf16": True, "compiled": False},
+    "compiled": {"bf16": False, "compiled": True},
+    "fast": {"bf16": True, "compiled": True},
+}
 
 
 def main() -> None:
@@ -28,23 +41,36 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=["plain"])
+    parser.add_argument("--one", metavar="MODEL", help="measure only this model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
-    print(f"{device}, {options.size} px, width {options.width}, batch {options.batch}")
-    print(f"{'T':>5} {'model':<24} {'ms':>8} {'over ddpm':>10} {'outside':>8}")
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    print(f"{device}{threads}, {options.size} px, width {options.width}, batch {options.batch}")
+    print(
+        f"{'T':>5} {'model':<24} {'path':<9} {'ms':>8} {'over ddpm':>10} {'over plain':>10} "
+        f"{'outside':>8}"
+    )
     for steps in options.steps:
-        rows = measure(steps, options.size, options.width, options.batch, options.rounds, device)
-        base = rows["ddpm"][0]
-        for name, (total, outside) in rows.items():
-            print(f"{steps:>5} {name:<24} {total * 1e3:8.1f} {total / base:10.3f} {outside:8.1%}")
+        rows = measure(steps, options, device)
+        for (name, path), (total, outside) in rows.items():
+            ratios = [
+                f"{total / rows[base][0]:10.3f}" if base in rows else f"{'':>10}"
+                for base in (("ddpm", path), (name, "plain"))
+            ]
+            print(
+                f"{steps:>5} {name:<24} {path:<9} {total * 1e3:8.1f} {' '.join(ratios)} "
+                f"{outside:8.1%}"
+            )
 
 
 def measure(
-    steps: int, size: int, width: int, batch: int, rounds: int, device: torch.device
-) -> dict[str, tuple[float, float]]:
-    """Median seconds of a step, and the share spent outside the network, per model."""
-    shape = (1, size, size)
+    steps: int, options: argparse.Namespace, device: torch.device
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """Median seconds of a step, and the share spent outside the network, per model and path."""
+    batch = options.batch
+    shape = (1, options.size, options.size)
     processes = {
         "ddpm": make_process("ddpm", shape=shape, steps=steps),
         "kuramoto global, path": make_process(
@@ -54,22 +80,33 @@ def measure(
             "kuramoto", shape=shape, steps=steps, coupling="local", pool_size=4 * batch
         ),
     }
-    turns = {name: Turn(process, width, batch, device) for name, process in processes.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
-    for index in range(rounds + 4):  # the first four visits warm the pool's slices up
-        for name, turn in turns.items():
+    if options.one is not None:
+        if options.one not in processes:
+            raise SystemExit(f"--one {options.one!r}: choose from {', '.join(processes)}")
+        processes = {options.one: processes[options.one]}
+    turns = {
+        (name, path): Turn(process, options.width, batch, device, path)
+        for path in options.paths
+        for name, process in processes.items()
+    }
+    times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in turns}
+    # The first four visits warm the pool's slices up, and compile.
+    for index in range(options.rounds + 4):
+        for key, turn in turns.items():
             measured = turn()
             if index >= 4:
-                times[name].append(measured)
+                times[key].append(measured)
     result = {}
-    for name, pairs in times.items():
+    for key, pairs in times.items():
         total = statistics.median(t for t, _ in pairs)
-        result[name] = total, statistics.median(o / t for t, o in pairs)
-    kuramoto = processes["kuramoto local, path"]
-    chain = naive_chain(kuramoto, batch, steps, device)
-    total, share = result["kuramoto local, path"]
-    inside = total * (1 - share)
-    result["kuramoto local, naive"] = inside + chain, chain / (inside + chain)
+        result[key] = total, statistics.median(o / t for t, o in pairs)
+    local = "kuramoto local, path"
+    if local in processes:
+        chain = naive_chain(processes[local], batch, steps, device)
+        for path in options.paths:
+            total, share = result[local, path]
+            inside = total * (1 - share)
+            result["kuramoto local, naive", path] = inside + chain, chain / (inside + chain)
     return result
 
 
@@ -77,7 +114,12 @@ class Turn:
     """One training step of one model, timed."""
 
     def __init__(
-        self, process: DiffusionProcess, width: int, batch: int, device: torch.device
+        self,
+        process: DiffusionProcess,
+        width: int,
+        batch: int,
+        device: torch.device,
+        path: str,
     ) -> None:
         generator = torch.Generator(device).manual_seed(0)
         channels, size, _ = process.shape
@@ -93,7 +135,7 @@ class Turn:
             torch.cuda.synchronize if device.type == "cuda" else lambda: None
         )
         self.batches = process.training_batches(images, batch, generator)
-        self.network = make_network(
+        network = make_network(
             periodic=process.periodic,
             channels=channels,
             image_size=size,
@@ -101,9 +143,9 @@ class Turn:
             width=width,
             multipliers=(1, 2, 2),
             blocks=1,
-        ).to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
-        self.bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        self.network = NetworkRunner(place(network, device), device, **PATHS[path])
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def __call__(self) -> tuple[float, float]:
         """Seconds of the whole step, and of making its batch."""
@@ -112,9 +154,8 @@ class Turn:
         batch = next(self.batches)
         self.wait()
         made = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16):
-            prediction = self.network(batch.state, batch.step)
-        loss = (batch.weight * (prediction.float() - batch.target).square()).mean()
+        prediction = self.network(batch.state, batch.step)
+        loss = (batch.weight * (prediction - batch.target).square()).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

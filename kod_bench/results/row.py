@@ -35,14 +35,15 @@ class Row:
     workers: int
     images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
-    training_seconds: float  # wall time, parts before an interruption included
+    training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
+    precision: str  # fp32, bf16, each perhaps -compiled; of training and sampling, if they differ
 
     # sampling
     prior: str  # where sampling started: a prior of the process, or `FORWARD_START`
     sampler: str
     network_evaluations: int  # per image; fewer than T where steps were skipped
-    sampling_seconds: float  # wall time for all samples
+    sampling_seconds: float  # wall time for all samples, without compiling the network
     order_parameter: float | None  # of the samples' phases; processes on phases only
 
     # where forward chains end, and what sampling starts from; processes on phases only, radians

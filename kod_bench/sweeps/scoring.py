@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
 from kod_bench.diffusion import DiffusionProcess, circle, run_forward, sample
 from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
-from kod_bench.networks import parameter_count
+from kod_bench.networks import NetworkRunner, make_runner, parameter_count
 from kod_bench.results import FORWARD_START, TERMINAL_COLUMNS, Row, grid_file, provenance
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
@@ -45,9 +45,12 @@ def score(subject: Subject, model: TrainedModel, report: Report, device: torch.d
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
     trial, dataset = subject.trial, subject.dataset
     options = trial.evaluation_options
+    predict = make_runner(model.network, device, trial.training_section.fast)
+    with torch.no_grad():
+        predict.warm_up(min(options.batch_size, options.samples), subject.process.shape)
     drawn = []
     for index, scoring in enumerate(trial.scorings):
-        drawn.append(_draw_samples(subject, model.network, scoring, index, report, device))
+        drawn.append(_draw_samples(subject, predict, scoring, index, report, device))
 
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
@@ -60,12 +63,15 @@ def score(subject: Subject, model: TrainedModel, report: Report, device: torch.d
         extractor=extractor,
         folder=subject.sweep.folder / "cache",
     )
-    return [_row(subject, model, extractor, reference, each, device) for each in drawn]
+    # Of training, then of sampling; one word if they agree.
+    precision = ", ".join(dict.fromkeys((*model.precisions, predict.precision)))
+    return [_row(subject, model, precision, extractor, reference, each, device) for each in drawn]
 
 
 def _row(
     subject: Subject,
     model: TrainedModel,
+    precision: str,
     extractor: FeatureExtractor,
     reference: Reference,
     drawn: _Samples,
@@ -112,6 +118,7 @@ def _row(
         loss=model.loss,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
+        precision=precision,
         prior=drawn.scoring.prior,
         sampler=drawn.scoring.sampler,
         network_evaluations=drawn.scoring.network_evaluations,
@@ -141,7 +148,7 @@ def _row(
 
 def _draw_samples(
     subject: Subject,
-    network: nn.Module,
+    predict: NetworkRunner,
     scoring: Scoring,
     index: int,
     report: Report,
@@ -178,7 +185,7 @@ def _draw_samples(
         start = _start(subject, scoring.prior, options.batch_size * batch, size, generator)
         images = sample(
             subject.process,
-            network,
+            predict,
             size,
             generator,
             sampler=scoring.sampler,

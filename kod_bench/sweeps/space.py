@@ -22,7 +22,7 @@ from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES, DiffusionProcess
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import EXTRACTORS
-from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet
+from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet, UseFast
 from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.yaml_file import load_yaml
 
@@ -99,6 +99,7 @@ class TrainingSection(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     checkpoint_every: Count = 1000
     log_every: Count = 50
+    fast: UseFast = "auto"
 
 
 class EvaluationOptions(_Section):

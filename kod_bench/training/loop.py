@@ -4,7 +4,6 @@ Under ``torch.distributed`` every rank calls `train` with the same arguments; ea
 share of the batch from its own random stream, and rank 0 alone writes files and reports.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import DiffusionProcess
+from kod_bench.networks import UseFast, make_runner, place
 from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
@@ -44,6 +44,7 @@ class TrainingOptions:
     ema_decay: float
     checkpoint_every: int
     log_every: int
+    fast: UseFast = "auto"  # see `kod_bench.networks.runner`
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class TrainedModel:
     seconds: float
     resumed_from: int  # iteration at which the last attempt continued, 0 if it was the first
     images_seen: int  # training images drawn, repetitions included, by all workers
+    precisions: tuple[str, ...]  # used, in order; more than one if it was continued elsewhere
 
 
 def pick_device(*, gpu: bool) -> torch.device:
@@ -90,7 +92,8 @@ def train(
 
     Minimises ``mean(weight (prediction - target)^2)`` with AdamW, a linear warm-up, gradient
     clipping and an exponential moving average of the weights (decay min(rate, (1+n)/(10+n)), so
-    that the first iterations are forgotten), in bf16 autocast on GPUs that have it.
+    that the first iterations are forgotten). `TrainingOptions.fast` decides how the network is
+    run; checkpoints are the same either way.
 
     Args:
         process: where training batches come from.
@@ -120,21 +123,21 @@ def train(
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what NCCL's collectives on objects use
-    # channels_last is what oneDNN and cuDNN convolve in; here it is 10 to 20 % faster.
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = place(network, device)
     average = AveragedModel(network)
     average.multi_avg_fn = _ema(average, options.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
+    precisions: tuple[str, ...] = ()
     state = _shared(checkpoints.load_latest() if rank == 0 else None)
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         start, spent, loss = state["iteration"], state["seconds"], state["loss"]
-        seen = state["images_seen"]
+        seen, precisions = state["images_seen"], _precisions(state)
         # A run found complete was not resumed: what its last part continued from is on record.
         resumed_from = start if start < options.iterations else state["resumed_from"]
     log = history(start) if rank == 0 else None
@@ -150,6 +153,7 @@ def train(
         )
         model = DistributedDataParallel(network) if world > 1 else network
         model.train()
+        predict = make_runner(model, device, options.fast)
         began = marked = time.monotonic()
         last = start
         total = torch.zeros((), device=device)  # read only when logging: no sync per step
@@ -157,11 +161,10 @@ def train(
             batch = next(batches)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, iteration / max(1, options.warmup))
-            with _autocast(device):
-                prediction = model(batch.state, batch.step)
-            value = (batch.weight * (prediction.float() - batch.target).square()).mean()
+            prediction = predict(batch.state, batch.step)
+            value = (batch.weight * (prediction - batch.target).square()).mean()
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
             optimizer.step()
             average.update_parameters(network)
@@ -184,6 +187,8 @@ def train(
                 if log is not None:
                     log.append({"iteration": iteration, "loss": loss, "seconds": seconds})
                 on_progress(Progress(iteration, options.iterations, loss, speed))
+                if predict.precision not in precisions:
+                    precisions += (predict.precision,)
                 if checkpoint_due and rank == 0:
                     checkpoints.save(
                         iteration,
@@ -193,6 +198,7 @@ def train(
                             "loss": loss,
                             "resumed_from": resumed_from,
                             "images_seen": seen + world * source.drawn,
+                            "precisions": list(precisions),
                             "network": network.state_dict(),
                             "average": average.state_dict(),
                             "optimizer": optimizer.state_dict(),
@@ -201,7 +207,7 @@ def train(
         spent += time.monotonic() - began
         seen += world * source.drawn
     average.module.eval()
-    return TrainedModel(average.module, loss, spent, resumed_from, seen)
+    return TrainedModel(average.module, loss, spent, resumed_from, seen, precisions)
 
 
 def load_trained(
@@ -222,14 +228,20 @@ def load_trained(
         )
     average = AveragedModel(network)
     average.load_state_dict(state["average"])
-    average.module.to(device).eval()
+    place(average.module, device).eval()
     return TrainedModel(
         average.module,
         state["loss"],
         state["seconds"],
         state["resumed_from"],
         state["images_seen"],
+        _precisions(state),
     )
+
+
+def _precisions(state: dict[str, Any]) -> tuple[str, ...]:
+    # Checkpoints written before precisions were recorded do not say.
+    return tuple(state.get("precisions", ()))
 
 
 def _shared(state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -255,12 +267,6 @@ def _check(loss: float, iteration: int) -> None:
             f"loss exploded to {loss:.3g} at iteration {iteration} (an untrained network has "
             "about 1); lower learning_rate or gradient_clip"
         )
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def _ema(average: AveragedModel, rate: float) -> Callable[[Any, Any, Any], None]:

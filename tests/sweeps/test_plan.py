@@ -46,12 +46,14 @@ def test_one_seed_of_every_model_comes_before_the_next_seed(space: SearchSpace) 
     assert len({t.id for t in trials}) == 6
 
 
-def test_a_plan_from_before_variants_is_read(space: SearchSpace) -> None:
+def test_a_plan_from_before_variants_and_the_fast_path_is_read(space: SearchSpace) -> None:
     trial = make_trials(space, "hash")[0]
     network = {k: v for k, v in trial.network.items() if k not in ("architecture", "variant")}
-    old = replace(trial, network=network)
+    training = {k: v for k, v in trial.training.items() if k != "fast"}
+    old = replace(trial, network=network, training=training)
     assert trial.process == "kuramoto"
     assert old.network_options.resolved(periodic=True) == trial.network_options
+    assert old.training_section == trial.training_section
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,7 @@ def test_mistakes_in_a_models_network_are_named(tmp_path: Path, own: str, messag
         ("periodic-in", "polar", r"yaml: network.variant: 'polar' is not allowed"),
         ("{width: 16", "{architecture: released-96, width: 16", r"yaml: network: .*out width$"),
         ("{width: 32,", "{variant: 3,", r"profiles.cluster.network.variant: 3 is not allowed"),
+        ("iterations: 10", "iterations: 10, fast: maybe", r"training.fast: 'maybe' is not allowed"),
     ],
 )
 def test_mistakes_in_the_common_network_are_named(
@@ -229,6 +230,14 @@ def test_mistakes_in_the_common_network_are_named(
     with pytest.raises(UsageError, match=message) as caught:
         load(tmp_path, NETWORKS.replace(old, new))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("auto", "auto"), ("true", True), ("on", True), ("off", False)]
+)
+def test_the_fast_path_is_a_switch(tmp_path: Path, written: str, meant: object) -> None:
+    text = NETWORKS.replace("iterations: 10", f"iterations: 10, fast: {written}")
+    assert load(tmp_path, text).options.training.fast == meant
 
 
 def test_auto_takes_what_fits_the_machine(tmp_path: Path) -> None:

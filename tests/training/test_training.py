@@ -133,6 +133,95 @@ def test_workers_agree_on_the_checkpoint_they_continue_from(tmp_path: Path) -> N
     assert torch.equal(first["weights"], second["weights"])
 
 
+def checkpoint_keys(folder: Path) -> dict[str, object]:
+    """Names at every level of the last checkpoint, without what they hold."""
+
+    def names(node: object) -> object:
+        return {key: names(value) for key, value in node.items()} if isinstance(node, dict) else 0
+
+    state = CheckpointStore(folder / "checkpoints").load_latest()
+    assert state is not None
+    return {"all": names(state)}
+
+
+def uncompilable(_: nn.Module) -> object:
+    def call(*_: object) -> Tensor:
+        raise RuntimeError("no compiler")
+
+    return call
+
+
+def test_bf16_trains_like_fp32_and_saves_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "compile", uncompilable)
+    plain = run(tmp_path / "plain", replace(OPTIONS, fast=False))
+    with caplog.at_level("WARNING", "kod_bench"):
+        fast = run(tmp_path / "fast", replace(OPTIONS, fast=True))
+    assert (plain.precisions, fast.precisions) == (("fp32",), ("bf16",))
+    assert ["cannot be compiled" in r.getMessage() for r in caplog.records] == [True]
+    assert_same_trajectory(tmp_path / "plain", tmp_path / "fast", 0.03)
+    assert not torch.equal(weights(plain), weights(fast))
+    assert checkpoint_keys(tmp_path / "plain") == checkpoint_keys(tmp_path / "fast")
+
+
+def assert_same_trajectory(one: Path, other: Path, tolerance: float) -> None:
+    """Equal losses at every log interval, within a relative tolerance."""
+    first, second = (
+        [record["loss"] for record in read_history(folder / "history.jsonl")]
+        for folder in (one, other)
+    )
+    assert len(first) == OPTIONS.iterations // OPTIONS.log_every
+    assert second == pytest.approx(first, rel=tolerance)
+
+
+@pytest.mark.slow
+def test_the_fast_path_trains_like_the_plain_one(tmp_path: Path) -> None:
+    run(tmp_path / "plain", replace(OPTIONS, fast=False))
+    fast = run(tmp_path / "fast", replace(OPTIONS, fast=True))
+    assert fast.precisions == ("bf16-compiled",)
+    assert_same_trajectory(tmp_path / "plain", tmp_path / "fast", 0.03)
+    assert checkpoint_keys(tmp_path / "plain") == checkpoint_keys(tmp_path / "fast")
+
+
+def test_a_run_continued_in_another_precision_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", uncompilable)
+    run(tmp_path, replace(OPTIONS, iterations=20, fast=True))
+    assert run(tmp_path, replace(OPTIONS, fast=False)).precisions == ("bf16", "fp32")
+
+
+def test_a_checkpoint_that_does_not_name_its_precision_is_continued(tmp_path: Path) -> None:
+    run(tmp_path, replace(OPTIONS, iterations=20))
+    store = CheckpointStore(tmp_path / "checkpoints")
+    state = store.load_latest()
+    assert state is not None
+    del state["precisions"]
+    store.save(20, state)
+    model = run(tmp_path)
+    assert (model.resumed_from, model.precisions) == (20, ("fp32",))
+
+
+def _fast_rank(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    model = run(folder / str(rank), replace(OPTIONS, fast=True))
+    torch.save({"weights": weights(model), "precisions": model.precisions}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_compiled_workers_hold_one_model(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_fast_rank, (tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first["precisions"] == second["precisions"] == ("bf16-compiled",)
+    assert torch.equal(first["weights"], second["weights"])
+    run(tmp_path / "alone", replace(OPTIONS, fast=False))
+    assert checkpoint_keys(tmp_path / "0") == checkpoint_keys(tmp_path / "alone")
+
+
 def test_a_model_trained_elsewhere_is_read_and_never_trained_here(tmp_path: Path) -> None:
     model = run(tmp_path)
     store = CheckpointStore(tmp_path / "checkpoints")
