@@ -134,6 +134,24 @@ def _images_seen(group: pd.DataFrame) -> str | None:
     return f"Training images drawn, at equal iterations and batch size: {each}."
 
 
+def _parameters(group: pd.DataFrame) -> str | None:
+    """How large each model's network is, where that differs by more than one percent."""
+    sizes = group.groupby("model", sort=True)["parameters"].max()
+    if sizes.max() <= 1.01 * sizes.min():
+        return None
+    each = ", ".join(f"{model} {size:,}" for model, size in sizes.items())
+    return f"The networks differ in size (trainable parameters): {each}."
+
+
+def _precisions(group: pd.DataFrame) -> str | None:
+    """In what arithmetic each model was trained and sampled, where that differs."""
+    if group["precision"].nunique(dropna=False) <= 1:
+        return None
+    found = group["precision"].fillna("not recorded").groupby(group["model"], sort=True)
+    each = "; ".join(f"{model} {', '.join(sorted(set(used)))}" for model, used in found)
+    return f"Arithmetic of training and sampling differs: {each}."
+
+
 def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
     first = group.iloc[0]
     group = group.assign(label=_labels(group))
@@ -187,6 +205,7 @@ def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> lis
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
     if (seen := _images_seen(group)) is not None:
         notes.append(seen)
+    notes += [note for note in (_parameters(group), _precisions(group)) if note is not None]
     if (codes := group["code_hash"].nunique(dropna=False)) > 1:
         notes.append(f"These rows come from {codes} versions of the code (code_hash in the rows).")
     if differing:

@@ -88,6 +88,28 @@ def test_what_makes_a_comparison_uneven_is_said() -> None:
     assert "versions" not in text
 
 
+def test_networks_of_other_sizes_and_precisions_are_named_under_the_table() -> None:
+    rows = [
+        make_row(),
+        make_row(seed=1),
+        make_row(model="wide", parameters=12_345_678, precision="bf16-compiled"),
+        make_row(model="wide", seed=1, parameters=12_345_678, precision="fp32"),
+        make_row(model="old", precision=None),
+    ]
+    (table,) = compare(rows)
+    assert (
+        "The networks differ in size (trainable parameters): ddpm 12,345, old 12,345, "
+        "wide 12,345,678." in table.notes
+    )
+    assert (
+        "Arithmetic of training and sampling differs: ddpm fp32; old not recorded; "
+        "wide bf16-compiled, fp32." in table.notes
+    )
+    text = compare(rows[:2])[0].markdown()
+    assert "differ in size" not in text
+    assert "Arithmetic" not in text
+
+
 def test_no_rows_no_table() -> None:
     assert compare([]) == []
 
