@@ -1,10 +1,12 @@
 """Named data sets as uint8 image tensors with fixed splits."""
 
-from kod_bench.data.datasets import ImageDataset, default_data_dir, load_dataset
+from kod_bench.data.datasets import ImageDataset, default_data_dir, load_dataset, prepared_count
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetName, DatasetOptions, SyntheticOptions
+from kod_bench.data.registry import DATASETS
 
 __all__ = [
+    "DATASETS",
     "DataError",
     "DatasetName",
     "DatasetOptions",
@@ -12,4 +14,5 @@ __all__ = [
     "SyntheticOptions",
     "default_data_dir",
     "load_dataset",
+    "prepared_count",
 ]

@@ -1,11 +1,14 @@
 """Prepared arrays on disk: complete or absent, verified on every read.
 
 An entry is a folder `<key>/` with `train.npy`, `test.npy` and `meta.json`. It is written under
-another name, flushed to the disk and renamed, so that a crash leaves no entry that looks complete,
-and of two processes that prepare the same entry the second finds it done.
+another name, flushed to the disk and renamed, so that a crash leaves no entry that looks complete.
+Whoever prepares an entry holds a lock on the folder it is written in: a second process waits and
+then finds it done, and what a killed one left is told from what is being written by its lock, which
+the system frees.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -13,16 +16,51 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.errors import DataError
 from kod_bench.data.views import PixelArray
 
 _STAGING_PREFIX = ".preparing-"
-_STALE_SECONDS = 24 * 3600  # no preparation takes a day: what is older was left by a crash
+_STALE_SECONDS = 24 * 3600  # where there are no locks: no preparation takes a day
+
+#: Larger arrays are trusted when their sizes are right: hashing them would delay every worker.
+VERIFIED_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Details:
+    """What there is to know about a prepared data set, beyond its pixels.
+
+    Attributes:
+        split: The rule by which it was divided.
+        images: Source images that were used.
+        groups: Groups of images in the training and in the test set, and what they are.
+        skipped: How many source images were left out, by reason.
+        duplicates: How many source images were left out because they occur twice.
+        classes: Training and test images of each class, where there are classes.
+        seconds: What the preparation took.
+    """
+
+    split: str = ""
+    images: int = 0
+    groups: tuple[int, int, str] = (0, 0, "groups")
+    skipped: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    classes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def restore(cls, values: dict[str, Any]) -> "Details":
+        """From JSON, which has no tuples."""
+        train, test, noun = values["groups"]
+        classes = {name: (of[0], of[1]) for name, of in values["classes"].items()}
+        return cls(**{**values, "groups": (train, test, noun), "classes": classes})
 
 
 @dataclass(frozen=True)
@@ -34,6 +72,7 @@ class PreparedImages:
     name: str
     description: str
     warnings: tuple[str, ...]
+    details: Details = field(default_factory=Details)
 
 
 @dataclass(frozen=True)
@@ -42,6 +81,7 @@ class _Meta:
     description: str
     warnings: list[str]
     content_hash: str
+    details: dict[str, Any]
 
 
 def content_hash(train: PixelArray, test: PixelArray) -> str:
@@ -71,6 +111,7 @@ def read_entry(entry: Path) -> tuple[PreparedImages, str] | None:
 
     Returns:
         None where there is no entry, or one whose files are damaged or do not match their hash.
+        The hash is computed again up to `VERIFIED_BYTES`.
     """
     try:
         meta = _Meta(**json.loads((entry / "meta.json").read_text("utf-8")))
@@ -79,35 +120,84 @@ def read_entry(entry: Path) -> tuple[PreparedImages, str] | None:
         test = np.load(entry / "test.npy", mmap_mode="c", allow_pickle=False)
         if any(images.dtype != np.uint8 or images.ndim != 4 for images in (train, test)):
             return None
-        if content_hash(train, test) != meta.content_hash:
+        small = train.nbytes + test.nbytes <= VERIFIED_BYTES
+        if small and content_hash(train, test) != meta.content_hash:
             return None
-        images = PreparedImages(train, test, meta.name, meta.description, tuple(meta.warnings))
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError):  # SyntaxError: npy header
+        details = Details.restore(meta.details)
+        images = PreparedImages(
+            train, test, meta.name, meta.description, tuple(meta.warnings), details
+        )
+    except (OSError, ValueError, TypeError, LookupError, EOFError, SyntaxError):  # npy header, too
         return None
     return images, meta.content_hash
 
 
 @contextlib.contextmanager
-def staging_folder(cache_dir: Path) -> Iterator[Path]:
-    """A new folder inside the cache, removed at the end unless it was published.
+def staging_folder(entry: Path) -> Iterator[Path]:
+    """An empty folder inside the cache for making an entry, removed at the end if it is left.
 
     Opened before the work begins, so that a cache that cannot be written is reported at once.
+    Waits while another process has it open for the same entry.
 
     Raises:
         DataError: The cache cannot be written.
     """
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        _remove_stale(cache_dir)
-        # Not tempfile.mkdtemp: its folder is closed to others, and a cache may be shared.
-        staging = cache_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
-        staging.mkdir()
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(entry.parent)
+        staging, descriptor = _open_staging(entry)
     except OSError as error:
-        raise _not_writable(cache_dir, error) from None
+        raise _not_writable(entry.parent, error) from None
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if _is_open_at(descriptor, staging):  # else it was published, and is no longer ours
+            shutil.rmtree(staging, ignore_errors=True)
+        os.close(descriptor)  # and with it the lock
+
+
+def _open_staging(entry: Path) -> tuple[Path, int]:
+    """Makes and locks the folder in which an entry is written; gives it and its descriptor."""
+    staging = entry.with_name(f"{_STAGING_PREFIX}{entry.name}")
+    while True:
+        # Not tempfile.mkdtemp: its folder is closed to others, and a cache may be shared.
+        staging.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(staging, os.O_RDONLY)
+        except FileNotFoundError:  # published or removed just now
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            # A file system without locks: work apart from the others, the last one to finish finds
+            # the entry there.
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                staging.rmdir()
+            staging = entry.with_name(f"{_STAGING_PREFIX}{secrets.token_hex(8)}")
+            staging.mkdir()
+            return staging, os.open(staging, os.O_RDONLY)
+        if _is_open_at(descriptor, staging):
+            _clear(staging)  # a killed process may have left something
+            return staging, descriptor
+        os.close(descriptor)  # it was published or removed while we waited
+
+
+def _is_open_at(descriptor: int, folder: Path) -> bool:
+    """Whether an open folder is still the one of that name."""
+    try:
+        status = os.stat(folder)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(status, os.fstat(descriptor))
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def publish(staging: Path, entry: Path, images: PreparedImages) -> None:
@@ -124,8 +214,10 @@ def publish(staging: Path, entry: Path, images: PreparedImages) -> None:
         description=images.description,
         warnings=list(images.warnings),
         content_hash=content_hash(images.train, images.test),
+        details=asdict(images.details),
     )
     try:
+        _clear(staging)
         for file_name, array in (("train.npy", images.train), ("test.npy", images.test)):
             with (staging / file_name).open("wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -156,8 +248,6 @@ def _replace(entry: Path, staging: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and needs no flush of it
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -165,11 +255,31 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_stale(cache_dir: Path) -> None:
+def _remove_abandoned(cache_dir: Path) -> None:
+    """Removes what killed processes left: nobody holds a lock on it any more."""
     for folder in cache_dir.glob(f"{_STAGING_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove_if_abandoned(folder)
+    for file in cache_dir.glob(f".*/{LEFTOVERS}"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _STALE_SECONDS:
+                file.unlink()
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:  # no locks here
+            if time.time() - folder.stat().st_mtime < _STALE_SECONDS:
+                return
+        # Still locked: who waits for it will see that it is gone, and make another.
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def _not_writable(cache_dir: Path, error: OSError) -> DataError:

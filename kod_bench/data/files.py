@@ -1,22 +1,31 @@
-"""Image files on disk: found in a stable order, hashed, and decoded to 8-bit gray.
+"""Image files on disk: found in a stable order, and decoded to 8-bit gray or RGB.
 
 Nothing here trusts a file: a data folder collected over years holds empty, truncated, misnamed and
 absurdly large ones, and one of them must not stop the rest.
 """
 
-import hashlib
+import contextlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kod_bench.data.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+Color = Literal["gray", "rgb"]
+SourcePixels = NDArray[np.uint8]  # (H, W) gray or (H, W, 3) RGB
+
+# fmt: off
+IMAGE_SUFFIXES = (
+    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)
+# fmt: on
 MAX_PIXELS = 20_000_000  # a palm at 500 dpi has 6 million; beyond this it is a mistake or a bomb
 MIN_SIDE = 8  # pixels; the smallest image_size
 
@@ -26,25 +35,32 @@ class SkippedImageError(Exception):
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """One image file, by its content.
+class Decoded:
+    """An image file's pixels, and what a user should know about how they were read."""
 
-    Attributes:
-        name: Path below the data folder, with "/" on every system.
-        size: Bytes.
-        digest: SHA-256 of the bytes, or why they could not be read.
+    pixels: SourcePixels
+    remark: str = ""
+
+
+def reason_kind(reason: str) -> str:
+    """The part of a reason that many files share, for counting: without sizes and details."""
+    return re.sub(r"^\d+x\d+ pixels[^,]*, ", "", reason).split(":")[0]
+
+
+def is_image_name(path: PurePosixPath) -> bool:
+    """Whether a path names an image that was meant to be one.
+
+    Names that start with a dot are left out (macOS leaves a `._x.tif` beside each `x.tif` on
+    foreign disks, and a folder `__MACOSX` of them in archives).
     """
-
-    name: str
-    size: int
-    digest: str
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
 def find_images(root: Path, title: str) -> tuple[list[str], list[str]]:
     """Lists the image files below a folder.
 
-    Links to folders are followed, each folder once, so that a loop of links ends. Names that start
-    with a dot are left out (macOS leaves a `._x.tif` beside each `x.tif` on foreign disks).
+    Links to folders are followed, each folder once, so that a loop of links ends.
 
     Args:
         root: The folder.
@@ -79,11 +95,13 @@ def find_images(root: Path, title: str) -> tuple[list[str], list[str]]:
             subfolders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and name != "__MACOSX"
+        )
         names.extend(
             _relative(Path(folder, name), root)
             for name in files
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+            if is_image_name(PurePosixPath(name))
         )
     if not names:
         raise DataError(
@@ -102,30 +120,18 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def fingerprint_file(root: Path, name: str) -> SourceFile:
-    """Size and content hash of one file; never raises for a file that cannot be read."""
-    path = root / name
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
-            return SourceFile(name, 0, "not a regular file")
-        with path.open("rb") as file:
-            return SourceFile(name, status.st_size, hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError as error:
-        return SourceFile(name, 0, error.strerror or "cannot be read")
+def decode(path: Path, color: Color) -> Decoded:
+    """Decodes an image file: path => HW gray or HWC RGB, uint8, 0 black to 255 white.
 
-
-def decode_gray(path: Path) -> NDArray[np.uint8]:
-    """Decodes an image file: path => HW, uint8, 0 black to 255 white.
-
-    Colour (RGB, CMYK, palettes) becomes luma, transparency becomes white paper, 16 bits become the
-    upper 8; of several pages the first is taken.
+    In gray, colour (RGB, CMYK, palettes) becomes luma. Transparency becomes white paper, 16 bits
+    become the upper 8, an image is turned upright as its EXIF notes say, and of several frames or
+    pages the first is taken, with a remark.
 
     Raises:
         SkippedImageError: The file is no image, is damaged, or is outside the accepted sizes.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
             raise SkippedImageError("not a regular file")
         if path.stat().st_size == 0:
             raise SkippedImageError("empty file")
@@ -137,8 +143,11 @@ def decode_gray(path: Path) -> NDArray[np.uint8]:
                 )
             if min(width, height) < MIN_SIDE:
                 raise SkippedImageError(f"{width}x{height} pixels, too small")
+            several = getattr(image, "n_frames", 1) > 1
             image.load()
-            return _to_gray(image)
+            with contextlib.suppress(Exception):  # damaged notes do not make a damaged image
+                ImageOps.exif_transpose(image, in_place=True)
+            return Decoded(_to_bytes(image, color), "first of several frames" if several else "")
     except SkippedImageError:
         raise
     except UnidentifiedImageError:
@@ -154,12 +163,12 @@ def decode_gray(path: Path) -> NDArray[np.uint8]:
         raise SkippedImageError(f"damaged: {printable(reason)[:80]}") from None
 
 
-def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
+def _to_bytes(image: Image.Image, color: Color) -> SourcePixels:
     if image.mode.startswith("I"):  # "I;16" and its byte orders; "I" from older 16-bit PNG readers
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65_535:
             raise SkippedImageError("more than 16 bits per pixel")
-        return (deep >> 8).astype(np.uint8)
+        image = Image.fromarray((deep >> 8).astype(np.uint8))
     if image.mode == "F":
         raise SkippedImageError("floating-point pixels have no defined white")
     if image.has_transparency_data:
@@ -168,4 +177,4 @@ def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
         image = Image.alpha_composite(paper, image)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return np.array(image.convert("L"), np.uint8)
+    return np.array(image.convert("L" if color == "gray" else "RGB"), np.uint8)

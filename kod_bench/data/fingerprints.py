@@ -1,9 +1,15 @@
-"""Which finger a fingerprint file shows, from its name."""
+"""Fingerprints: scans on disk, grouped by finger, or synthetic ones."""
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from kod_bench.data import synthetic_fingerprints
+from kod_bench.data.options import DatasetOptions
+from kod_bench.data.spec import DatasetSpec, Source, SourceImage
 
 # FVC: FINGER_IMPRESSION, numbered anew in each of a competition's four databases.
 _FVC = re.compile(r"(\d+)_\d+")
@@ -52,3 +58,50 @@ def finger_keys(names: Sequence[str], digests: Sequence[str]) -> list[str]:
         else:
             keys.append(name)
     return keys
+
+
+class SyntheticSource:
+    """The built-in generator, one unit per finger."""
+
+    parallel = True
+    split_rule = ""
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, options: DatasetOptions) -> None:
+        self.name = f"{options.name}-synthetic"
+        self.title = f"synthetic {options.name}"
+        self.units = options.synthetic.fingers
+        self._options = options
+
+    def identity(self) -> dict[str, object]:
+        """How the prints are drawn."""
+        return {"synthetic": self._options.synthetic.model_dump()}
+
+    def unpack(self, folder: object) -> None:
+        """Nothing to do."""
+
+    def read(self, unit: int) -> Iterable[SourceImage]:
+        """All impressions of one finger."""
+        synthetic = self._options.synthetic
+        for name, gray in synthetic_fingerprints.draw_prints(
+            synthetic.seed, unit, synthetic.impressions
+        ):
+            rgb = self._options.color == "rgb"
+            yield SourceImage(name, np.stack([gray] * 3, axis=-1) if rgb else gray)
+
+
+def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source | None:
+    del cache_dir
+    return SyntheticSource(options) if folder is None else None
+
+
+SPEC = DatasetSpec(
+    subject="print",
+    group_noun="fingers",
+    group_keys=finger_keys,
+    divides=False,
+    layout="FVC's FINGER_IMPRESSION names, SOCOFing's names, or any folder of prints",
+    licence="SOCOFing and FVC: for research, not redistributed, people's own; synthetic: free",
+    without_folder=lambda _: "built in: synthetic prints",
+    open_special=_open,
+)

@@ -66,3 +66,44 @@ def split_groups(groups: Sequence[Sequence[str]], test_share: float) -> tuple[li
 def hash_text(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def given_sides(names: Sequence[str]) -> list[str] | None:
+    """The split that folders `train` and `test` make, at the top or below folders all have.
+
+    Args:
+        names: Paths below the data folder, with "/".
+
+    Returns:
+        "train", "test" or "" (in neither) for each name; None unless both folders are there.
+    """
+    sides = [parts[0].lower() if len(parts) > 1 else "" for parts in _without_wrapping(names)]
+    if not {"train", "test"} <= set(sides):
+        return None
+    return [side if side in ("train", "test") else "" for side in sides]
+
+
+def class_labels(names: Sequence[str]) -> list[str]:
+    """The class of each image: its topmost folder, below `train` and `test` where they are.
+
+    Returns:
+        A label each, "" where there is none; all "" where there are fewer than two classes.
+    """
+    labels = []
+    for parts in _without_wrapping(names):
+        folders = parts[:-1]
+        if folders and folders[0].lower() in ("train", "test"):
+            folders = folders[1:]
+        labels.append(folders[0] if folders else "")
+    return labels if len(set(labels) - {""}) > 1 else [""] * len(names)
+
+
+def _without_wrapping(names: Sequence[str]) -> list[list[str]]:
+    """Path components, without leading folders that all have: an archive often adds one."""
+    every = [name.split("/") for name in names]
+    while every and all(
+        len(parts) > 1 and parts[0] == every[0][0] and parts[0].lower() not in ("train", "test")
+        for parts in every
+    ):
+        every = [parts[1:] for parts in every]
+    return every

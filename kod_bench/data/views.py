@@ -1,15 +1,16 @@
-"""From one gray image to the squares a network sees. HW uint8 => NHW uint8."""
+"""From one image to the squares a network sees. HW or HWC uint8 => NHW or NHWC uint8."""
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from kod_bench.data.files import SkippedImageError
+from kod_bench.data.files import SkippedImageError, SourcePixels
 from kod_bench.data.options import DatasetOptions
 
-GrayImage = NDArray[np.uint8]  # (H, W)
-GrayImages = NDArray[np.uint8]  # (N, H, W)
+Views = NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3)
 PixelArray = NDArray[np.uint8]  # (N, C, H, W)
 
 RIDGE_SHARE = 0.6  # of a patch that must be ridges
@@ -17,30 +18,53 @@ _WHITE = 255
 _WINDOW = 16  # pixels of the original image: nearly two ridge periods at 500 dpi
 _MIN_CONTRAST = 8.0  # gray levels; fainter than this is sensor noise
 
+Subject = Literal["print", "texture", "picture"]
+"""What an image shows: a print on white paper, a texture up to its edges, or anything."""
 
-def resize(image: GrayImage, height: int, width: int) -> GrayImage:
+
+def resize(image: SourcePixels, height: int, width: int) -> SourcePixels:
     """Resizes; Pillow widens its bicubic kernel when shrinking, so nothing aliases."""
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized, np.uint8)
 
 
-def whole_view(image: GrayImage, size: int) -> GrayImages:
-    """The entire image as one square, padded with white first so that ridges keep their shape."""
-    height, width = image.shape
+def pad_to_square(image: SourcePixels) -> SourcePixels:
+    """The image in the middle of a white square, so that its ridges keep their shape."""
+    height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    square = np.full((side, side), _WHITE, np.uint8)
+    square = np.full((side, side, *image.shape[2:]), _WHITE, np.uint8)
     square[top : top + height, left : left + width] = image
-    return resize(square, size, size)[None]
+    return square
 
 
-def ridge_mask(image: GrayImage, window: int) -> NDArray[np.bool_]:
+def crop_to_square(image: SourcePixels) -> SourcePixels:
+    """The middle of the image."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def trim_border(image: SourcePixels) -> SourcePixels:
+    """Takes away rows and columns of one colour at the edges: the scanner's, not the texture's."""
+    planes = image.reshape(*image.shape[:2], -1)
+    rows = np.flatnonzero((planes != planes[:, :1]).any(axis=(1, 2)))
+    columns = np.flatnonzero((planes != planes[:1]).any(axis=(0, 2)))
+    if not len(rows) or not len(columns):
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def ridge_mask(image: SourcePixels, window: int) -> NDArray[np.bool_]:
     """Where an image has ridges: high contrast within a window, after a majority vote.
 
     The threshold follows the image's own strong contrast, so that faint prints count and the ghost
     of an earlier finger on the sensor does not.
     """
     pixels = image.astype(np.float32)
+    if pixels.ndim == 3:
+        pixels = pixels.mean(axis=2)
     mean = ndimage.uniform_filter(pixels, window)
     variance = ndimage.uniform_filter(pixels**2, window) - mean**2
     contrast = np.sqrt(np.maximum(variance, 0))
@@ -49,26 +73,35 @@ def ridge_mask(image: GrayImage, window: int) -> NDArray[np.bool_]:
     return np.asarray(votes > 0.5)
 
 
-def patch_view(image: GrayImage, size: int, scale: float) -> GrayImages:
-    """Squares on a regular grid, half overlapping, of which `RIDGE_SHARE` or more are ridges.
+def patch_view(image: SourcePixels, size: int, scale: float, subject: Subject) -> Views:
+    """Squares on a regular grid, half overlapping; none that is blank.
+
+    Of a print, only those of which `RIDGE_SHARE` or more are ridges.
 
     Raises:
         SkippedImageError: The image yields no patch.
     """
-    height, width = (round(side * scale) for side in image.shape)
+    height, width = (round(side * scale) for side in image.shape[:2])
     if min(height, width) < size:
         raise SkippedImageError(f"{width}x{height} pixels at scale {scale:g}, smaller than a patch")
     shrunk = resize(image, height, width)
-    mask = ridge_mask(shrunk, max(4, round(_WINDOW * scale)))
     stride = size // 2
-    patches = [
-        shrunk[top : top + size, left : left + size]
-        for top in _grid(height, size, stride)
-        for left in _grid(width, size, stride)
-        if mask[top : top + size, left : left + size].mean() >= RIDGE_SHARE
+    corners = [
+        (top, left) for top in _grid(height, size, stride) for left in _grid(width, size, stride)
     ]
+    if subject == "print":
+        mask = ridge_mask(shrunk, max(4, round(_WINDOW * scale)))
+        corners = [
+            (top, left)
+            for top, left in corners
+            if mask[top : top + size, left : left + size].mean() >= RIDGE_SHARE
+        ]
+    patches = [shrunk[top : top + size, left : left + size] for top, left in corners]
+    patches = [patch for patch in patches if patch.min() < patch.max()]
     if not patches:
-        raise SkippedImageError("no patch with enough ridges")
+        raise SkippedImageError(
+            "no patch with enough ridges" if subject == "print" else "nothing but blank patches"
+        )
     return np.stack(patches)
 
 
@@ -78,14 +111,30 @@ def _grid(length: int, size: int, stride: int) -> range:
     return range(margin, length - size + 1, stride)
 
 
-def make_view(image: GrayImage, options: DatasetOptions) -> GrayImages:
+def make_view(image: SourcePixels, options: DatasetOptions, subject: Subject) -> Views:
     """The view of an image that the options ask for.
+
+    As a whole, a print is padded with white and anything else cropped to a square. Patches of
+    several scales are cut at those at which the image is large enough.
 
     Raises:
         SkippedImageError: The image has nothing to show.
     """
     if image.min() == image.max():
         raise SkippedImageError("blank")
+    if subject == "texture":
+        image = trim_border(image)
+    size = options.image_size
     if options.view == "whole":
-        return whole_view(image, options.image_size)
-    return patch_view(image, options.image_size, options.scale)
+        square = pad_to_square(image) if subject == "print" else crop_to_square(image)
+        return resize(square, size, size)[None]
+    found: list[Views] = []
+    reasons: list[SkippedImageError] = []
+    for scale in options.scales:
+        try:
+            found.append(patch_view(image, size, scale, subject))
+        except SkippedImageError as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0]
+    return np.concatenate(found)

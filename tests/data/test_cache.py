@@ -1,12 +1,13 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kod_bench.data import DataError, cache
-from kod_bench.data.cache import PreparedImages, publish, read_entry, staging_folder
+from kod_bench.data.cache import Details, PreparedImages, publish, read_entry, staging_folder
 
 
 def images(seed: int = 0) -> PreparedImages:
@@ -16,9 +17,13 @@ def images(seed: int = 0) -> PreparedImages:
 
 
 def write(cache_dir: Path, seed: int = 0) -> Path:
-    with staging_folder(cache_dir) as staging:
+    with staging_folder(cache_dir / "entry") as staging:
         publish(staging, cache_dir / "entry", images(seed))
     return cache_dir / "entry"
+
+
+def unsupported(*_: object) -> None:
+    raise OSError(38, "Function not implemented")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -94,23 +99,64 @@ def test_an_interruption_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_kill_leaves_is_no_entry_and_goes_in_time(
+def test_what_a_kill_leaves_is_no_entry_and_goes_with_the_next_preparation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with staging_folder(tmp_path) as staging:
+    with staging_folder(tmp_path / "other") as staging:
         monkeypatch.setattr(cache.shutil, "rmtree", lambda *_, **__: None)  # as after kill -9
         (staging / "train.npy").touch()
     monkeypatch.undo()
-    assert read_entry(tmp_path / "entry") is None
+    assert staging.exists()
+    assert read_entry(tmp_path / "other") is None
     write(tmp_path)
-    assert staging.exists(), "another process may still be at it"
-    os.utime(staging, (0, 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+def test_what_is_being_prepared_is_left_alone(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "other") as staging:
+        (staging / "train.npy").touch()
+        write(tmp_path)
+        assert (staging / "train.npy").exists()
+
+
+def test_without_locks_two_prepare_apart_and_old_rubbish_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache.fcntl, "flock", unsupported)
+    with staging_folder(tmp_path / "entry") as one, staging_folder(tmp_path / "entry") as two:
+        assert one != two
+        publish(one, tmp_path / "entry", images(0))
+        publish(two, tmp_path / "entry", images(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+    for age in ("new", "old"):
+        (tmp_path / f".preparing-{age}").mkdir()
+    os.utime(tmp_path / ".preparing-old", (0, 0))
     write(tmp_path)
-    assert not staging.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"entry", ".preparing-new"}
+
+
+def test_a_large_entry_is_trusted_by_its_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = write(tmp_path)
+    monkeypatch.setattr(cache, "VERIFIED_BYTES", 0)
+    monkeypatch.setattr(cache, "content_hash", None)
+    assert read_entry(entry) is not None
+    (entry / "train.npy").write_bytes((entry / "train.npy").read_bytes()[:-1])
+    assert read_entry(entry) is None
+
+
+def test_details_survive(tmp_path: Path) -> None:
+    details = Details("rule", 7, (2, 1, "fingers"), {"blank": 3}, 1, {"cat": (4, 2)}, 0.5)
+    with staging_folder(tmp_path / "entry") as staging:
+        publish(staging, tmp_path / "entry", replace(images(), details=details))
+    found = read_entry(tmp_path / "entry")
+    assert found is not None
+    assert found[0].details == details
 
 
 def test_a_lost_race_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process publishes between our look and our rename."""
+    """Where there are no locks, another process publishes between our look and our rename."""
     entry, rename = tmp_path / "entry", Path.rename
 
     def slow(self: Path, target: Path) -> Path:
@@ -120,6 +166,7 @@ def test_a_lost_race_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", slow)
+    monkeypatch.setattr(cache.fcntl, "flock", unsupported)
     assert read_entry(write(tmp_path)) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["entry"]
 

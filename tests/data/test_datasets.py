@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
@@ -14,10 +13,12 @@ from kod_bench.data import (
     DatasetOptions,
     ImageDataset,
     cache,
-    datasets,
     default_data_dir,
     load_dataset,
+    workers,
 )
+from kod_bench.data.files import decode
+from kod_bench.data.views import make_view
 
 Prints = Callable[..., Path]
 
@@ -31,11 +32,13 @@ def pixel_sets(dataset: ImageDataset) -> tuple[set[bytes], set[bytes]]:
 
 def patches_of(path: Path, options: DatasetOptions) -> set[bytes]:
     """The prepared patches of one file, found by preparing that file alone."""
-    (view,) = datasets._FolderSource(options, path.parent, "t").read(
-        sorted(os.listdir(path.parent)).index(path.name)
-    )
-    assert view.images is not None
-    return {image.tobytes() for image in view.images}
+    view = make_view(decode(path, options.color).pixels, options, "print")
+    return {image.tobytes() for image in view}
+
+
+def entries(cache_dir: Path) -> list[Path]:
+    """What the cache holds besides remembered hashes."""
+    return [path for path in cache_dir.iterdir() if path.name != ".hashes"]
 
 
 def test_tensors(prints: Prints, options: DatasetOptions) -> None:
@@ -215,7 +218,7 @@ def test_a_damaged_cache_is_rebuilt(
 ) -> None:
     root = prints()
     before = load_dataset(options, root, tmp_path / "cache").content_hash
-    (entry,) = (tmp_path / "cache").iterdir()
+    (entry,) = entries(tmp_path / "cache")
     (entry / "train.npy").write_bytes(b"")
     assert load_dataset(options, root, tmp_path / "cache").content_hash == before
 
@@ -229,7 +232,7 @@ def test_an_interrupted_preparation_leaves_no_entry(
     root = prints()
     with pytest.raises(KeyboardInterrupt):
         load_dataset(options, root, tmp_path / "cache", progress=interrupt)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert entries(tmp_path / "cache") == []
     assert load_dataset(options, root, tmp_path / "cache").warnings == ()
 
 
@@ -252,17 +255,6 @@ def test_a_cache_that_can_only_be_read_serves(
     load_dataset(options, root, tmp_path / "cache")
 
 
-def test_two_processes_at_once_make_one_entry(
-    prints: Prints, options: DatasetOptions, tmp_path: Path
-) -> None:
-    arguments = (options, prints(), tmp_path / "cache")
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        one, two = pool.starmap(load_dataset, [arguments] * 2, chunksize=1)
-    assert one.content_hash == two.content_hash
-    assert cache.content_hash(one.train.numpy(), one.test.numpy()) == one.content_hash
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
 @pytest.fixture
 def few(options: DatasetOptions) -> DatasetOptions:
     values = options.model_dump() | {"synthetic": {"fingers": 2, "impressions": 1}}
@@ -277,7 +269,7 @@ def test_synthetic_images_say_so_and_repeat(
     assert "1 and 1 fingers" in one.description
     train, test = pixel_sets(one)
     assert not train & test
-    monkeypatch.setattr(datasets, "_MAX_WORKERS", 1)
+    monkeypatch.setattr(workers, "_MAX_WORKERS", 1)
     assert load_dataset(few, None, tmp_path / "two").content_hash == one.content_hash
 
 
@@ -287,7 +279,7 @@ def test_synthetic_options_are_of_no_concern_to_real_images(
     root = prints()
     for each in (options, few):
         load_dataset(each, root, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(entries(tmp_path / "cache")) == 1
 
 
 def test_fvc(fvc: Path, tmp_path: Path) -> None:

@@ -11,13 +11,17 @@ from kod_bench.data import DataError
 from kod_bench.data import files as files_module
 from kod_bench.data.files import (
     SkippedImageError,
-    decode_gray,
+    decode,
     find_images,
-    fingerprint_file,
     printable,
+    reason_kind,
 )
 
 GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def decode_gray(path: Path) -> np.ndarray:
+    return decode(path, "gray").pixels
 
 
 def save(path: Path, image: Image.Image, **options: object) -> Path:
@@ -101,17 +105,8 @@ def test_an_unreadable_subfolder_is_reported(tmp_path: Path) -> None:
     assert find_images(tmp_path, "data folder") == (["x.png"], ["locked"])
 
 
-def test_fingerprint_is_the_content(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"same")
-    (tmp_path / "b.png").write_bytes(b"same")
-    os.utime(tmp_path / "b.png", (0, 0))
-    a, b = (fingerprint_file(tmp_path, name) for name in ("a.png", "b.png"))
-    assert (a.size, a.digest) == (b.size, b.digest)
-
-
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert fingerprint_file(tmp_path, "pipe.png").digest == "not a regular file"
     with pytest.raises(SkippedImageError, match="not a regular file"):
         decode_gray(tmp_path / "pipe.png")
 
@@ -208,3 +203,26 @@ def test_skips_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_any_name_can_be_printed() -> None:
     assert printable("a\nb\udcffc") == "a\\nb\\xffc"
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+def test_colour_is_kept_where_it_is_asked_for(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (16, 16), (200, 40, 10))
+    path = save(tmp_path / "x.png", image.convert(mode))
+    pixels = decode(path, "rgb").pixels
+    assert pixels.shape == (16, 16, 3)
+    expected = np.asarray(image.convert(mode).convert("RGB"))
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("12x8 pixels at scale 0.5, smaller than a patch", "smaller than a patch"),
+        ("1x1 pixels, too small", "too small"),
+        ("damaged: broken data stream", "damaged"),
+        ("empty file", "empty file"),
+    ],
+)
+def test_reasons_are_counted_without_their_details(reason: str, kind: str) -> None:
+    assert reason_kind(reason) == kind

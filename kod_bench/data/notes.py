@@ -1,0 +1,14 @@
+"""Warnings about many files in one line."""
+
+from collections.abc import Sequence
+
+_NAMED = 3
+
+
+def counted_note(verb: str, noun: str, names: Sequence[str]) -> tuple[str, ...]:
+    """One warning that counts, and names the first few; none where there is nothing to count."""
+    if not names:
+        return ()
+    shown = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (f"{verb} {len(names)} {noun}{'s' if len(names) > 1 else ''}: {shown}{more}",)

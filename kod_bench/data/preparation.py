@@ -1,0 +1,289 @@
+"""From a source of images to the arrays of a data set: decoded, viewed, deduplicated, divided."""
+
+import hashlib
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kod_bench.data import files, splits, views, workers
+from kod_bench.data.cache import Details, PreparedImages
+from kod_bench.data.errors import DataError
+from kod_bench.data.files import SkippedImageError
+from kod_bench.data.notes import counted_note
+from kod_bench.data.options import DatasetOptions
+from kod_bench.data.registry import find_spec
+from kod_bench.data.spec import Source
+from kod_bench.data.views import PixelArray, Views
+
+Progress = Callable[[str], None]
+OnUnit = Callable[[int, int], None]
+
+# Raise with every change that may alter a prepared pixel, so that no cache outlives its code.
+PREPARATION_VERSION = 2
+
+
+@dataclass(frozen=True)
+class _View:
+    """What became of one source image.
+
+    Attributes:
+        name: Of the source image.
+        digest: Hash of its pixels; empty if it could not be decoded.
+        images: Its view; None if it was skipped.
+        reason: Why it was skipped.
+        remark: What a user should know about how it was read.
+    """
+
+    name: str
+    digest: str = ""
+    images: Views | None = None
+    reason: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads and views the images of a unit. Pickled for the worker processes."""
+
+    source: Source
+    options: DatasetOptions
+
+    def __call__(self, unit: int) -> list[_View]:
+        subject = find_spec(self.options.name).subject
+        found = []
+        for image in self.source.read(unit):
+            pixels = image.pixels
+            if pixels is None:
+                found.append(_View(image.name, reason=image.reason))
+                continue
+            content = repr(pixels.shape).encode() + pixels.tobytes()
+            digest = hashlib.sha256(content).hexdigest()
+            try:
+                images = views.make_view(pixels, self.options, subject)
+            except SkippedImageError as error:
+                found.append(_View(image.name, digest, reason=str(error)))
+            else:
+                found.append(_View(image.name, digest, images, remark=image.remark))
+        return found
+
+
+@dataclass(frozen=True)
+class _Division:
+    """Which images, by the hash of their pixels, are on which side, and why."""
+
+    train: Sequence[str]
+    test: Sequence[str]
+    groups: tuple[int, int]
+    rule: str
+
+
+def prepare(
+    options: DatasetOptions, source: Source, work: Path, report: Progress, on_unit: OnUnit
+) -> PreparedImages:
+    """Reads every image, drops what cannot be used, divides the rest and stacks the views.
+
+    Args:
+        options: Which images, and how to prepare them.
+        source: Where they come from.
+        work: An empty folder for what has to be unpacked.
+        report: Receives one line of text now and then.
+        on_unit: Receives how many units are done, and of how many.
+
+    Raises:
+        DataError: No usable images, or too few of them to divide.
+    """
+    began = time.monotonic()
+    spec = find_spec(options.name)
+    source.unpack(work)
+    with warnings.catch_warnings():
+        # What Pillow remarks about a file is either fatal, and then it raises, or no concern of a
+        # user with ten thousand of them. Filters belong to the process: not set in each thread.
+        warnings.simplefilter("ignore")
+        every = list(_read_all(options, source, report, on_unit))
+
+    names = [view.name for view in every]
+    sides = None
+    if spec.divides or source.split_rule:
+        sides = splits.given_sides(names)
+    if sides is None and spec.needs_division:
+        raise DataError(f"{source.title}: {options.name} needs {spec.layout}")
+    outside = []
+    if sides is not None:
+        outside = [view.name for view, side in zip(every, sides, strict=True) if not side]
+        every, names, sides = _select(every, sides)
+
+    # The first of equal images is kept; in a given division, the one that is for testing.
+    usable = {i: view.images for i, view in enumerate(every) if view.images is not None}
+    first: dict[str, int] = {}
+    for i in sorted(usable, key=lambda i: (sides is not None and sides[i] != "test", i)):
+        first.setdefault(every[i].digest, i)
+    kept = {digest: usable[i] for digest, i in first.items()}
+    copies = [files.printable(every[i].name) for i in usable if first[every[i].digest] != i]
+    skipped = [view for view in every if view.reason]
+    remarks = Counter(view.remark for view in every if view.remark)
+    notes = (
+        *source.notes,
+        *counted_note("skipped", "image outside train and test", [*map(files.printable, outside)]),
+        *counted_note(
+            "skipped",
+            "unusable image",
+            [f"{files.printable(view.name)} ({view.reason})" for view in skipped],
+        ),
+        *counted_note("dropped", "exact duplicate", copies),
+        *(f"used the {remark} of {n} image{'s' if n > 1 else ''}" for remark, n in remarks.items()),
+    )
+    if not kept:
+        raise DataError(f"{source.title} holds no usable image: {'; '.join(notes)}")
+
+    try:
+        if sides is None:
+            division = _divide_by_hash(options, every, kept)
+        else:
+            division = _divide_as_given({digest: sides[i] for digest, i in first.items()}, source)
+    except DataError as error:
+        reasons = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"{source.title}: {error}, in {len(kept)} images{reasons}") from None
+
+    labels = dict(zip(names, splits.class_labels(names), strict=True))
+    label_of = {digest: labels[every[i].name] for digest, i in first.items()}
+    if spec.subject == "print":
+        label_of = dict.fromkeys(label_of, "")
+    test, test_from = _stack({digest: kept[digest] for digest in division.test}, options)
+    train, train_from = _stack({digest: kept[digest] for digest in division.train}, options)
+    train, train_from, repeated = _without(train, train_from, test)
+    if repeated:
+        notes += (f"dropped {repeated} training images that are equal to test images",)
+    if not len(train):
+        raise DataError(f"{source.title}: every training image is equal to a test image")
+
+    groups = (*division.groups, spec.group_noun)
+    description = _describe(options, len(train), len(test), len(kept), division, groups[2])
+    description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
+    report(f"{source.title}: {description}")
+    details = Details(
+        split=division.rule,
+        images=len(kept),
+        groups=groups,
+        skipped=dict(Counter(files.reason_kind(view.reason) for view in skipped).most_common()),
+        duplicates=len(copies),
+        classes=_count_classes(label_of, train_from, test_from),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return PreparedImages(train, test, source.name, description, notes, details)
+
+
+def _select(every: list[_View], sides: list[str]) -> tuple[list[_View], list[str], list[str]]:
+    """Only those on one of the sides."""
+    inside = [i for i, side in enumerate(sides) if side]
+    return [every[i] for i in inside], [every[i].name for i in inside], [sides[i] for i in inside]
+
+
+def _divide_by_hash(
+    options: DatasetOptions, every: Sequence[_View], kept: Mapping[str, Views]
+) -> _Division:
+    # Copies still speak for their groups: who shares an image with another is the same finger.
+    spec = find_spec(options.name)
+    decoded = [view for view in every if view.digest]
+    keys = spec.group_keys([view.name for view in decoded], [view.digest for view in decoded])
+    members = splits.connected_groups(
+        [(("key", key), ("pixels", view.digest)) for key, view in zip(keys, decoded, strict=True)]
+    )
+    groups = [sorted({decoded[i].digest for i in group} & kept.keys()) for group in members]
+    groups = [group for group in groups if group]
+    train, test = splits.split_groups(groups, options.test_share)
+    return _Division(
+        [digest for i in train for digest in groups[i]],
+        [digest for i in test for digest in groups[i]],
+        (len(train), len(test)),
+        f"by content hash, whole {spec.group_noun}; {options.test_share:.0%} of them, rounded up, "
+        "are for testing",
+    )
+
+
+def _divide_as_given(side_of: Mapping[str, str], source: Source) -> _Division:
+    train, test = (
+        [digest for digest, side in side_of.items() if side == wanted]
+        for wanted in ("train", "test")
+    )
+    if not train or not test:
+        missing = "test" if train else "train"
+        raise DataError(f"no usable image on the side '{missing}'")
+    rule = source.split_rule or "as given by the folders train and test"
+    return _Division(train, test, (len(train), len(test)), rule)
+
+
+def _describe(
+    options: DatasetOptions, train: int, test: int, images: int, division: _Division, noun: str
+) -> str:
+    scales = ", ".join(f"{scale:g}" for scale in options.scales)
+    plural = "s" if len(options.scales) > 1 else ""
+    what = "whole images" if options.view == "whole" else f"patches at scale{plural} {scales}"
+    size = options.image_size
+    return (
+        f"{train} training and {test} test {size}x{size} {what}, from {images} images;"
+        f" {division.groups[0]} and {division.groups[1]} {noun};"
+    )
+
+
+def _read_all(
+    options: DatasetOptions, source: Source, report: Progress, on_unit: OnUnit
+) -> Iterator[_View]:
+    """The views of all units in order, computed side by side, with a line now and then."""
+    step = max(1, source.units // 10)
+    on_unit(0, source.units)
+    read = _Reader(source, options)
+    batches = workers.map_units(
+        read,
+        source.units,
+        lambda unit: [_View(f"image {unit}", reason="its decoder crashed")],
+        parallel=source.parallel,
+    )
+    for done, batch in enumerate(batches, start=1):
+        yield from batch
+        on_unit(done, source.units)
+        if done % step == 0 or done == source.units:
+            report(f"{source.title}: {done} of {source.units} done")
+
+
+def _stack(kept: Mapping[str, Views], options: DatasetOptions) -> tuple[PixelArray, list[str]]:
+    """Images by the hash of their source => (N, C, H, W), scrambled in a way the content fixes.
+
+    Returns:
+        The array, and the hash of the source of each image in it.
+    """
+    limit = options.max_patches_per_image if options.view == "patches" else None
+    ranked: list[tuple[str, str, int]] = []
+    for digest, images in kept.items():
+        own = sorted((splits.hash_text(f"{digest}:{i}"), i) for i in range(len(images)))
+        ranked.extend((rank, digest, i) for rank, i in own[:limit])
+    ranked.sort()
+    stacked = np.stack([kept[digest][i] for _, digest, i in ranked])
+    stacked = stacked[:, None] if stacked.ndim == 3 else np.moveaxis(stacked, 3, 1)
+    return np.ascontiguousarray(stacked), [digest for _, digest, _ in ranked]
+
+
+def _without(
+    images: PixelArray, origins: list[str], unwanted: PixelArray
+) -> tuple[PixelArray, list[str], int]:
+    """Drops images that are equal, pixel for pixel, to unwanted ones; says how many."""
+    hashes = {hashlib.sha256(image.tobytes()).digest() for image in unwanted}
+    fresh = [hashlib.sha256(image.tobytes()).digest() not in hashes for image in images]
+    if all(fresh):
+        return images, origins, 0
+    return (
+        images[np.array(fresh)],
+        [origin for origin, is_fresh in zip(origins, fresh, strict=True) if is_fresh],
+        fresh.count(False),
+    )
+
+
+def _count_classes(
+    label_of: Mapping[str, str], train_from: Sequence[str], test_from: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    train, test = (Counter(label_of[digest] for digest in side) for side in (train_from, test_from))
+    return {name: (train[name], test[name]) for name in sorted(train | test) if name}

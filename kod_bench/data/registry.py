@@ -1,0 +1,53 @@
+"""The one table of data sets. To add one: a module with a `SPEC`, a line here, one in options."""
+
+from pathlib import Path
+
+from kod_bench.data import any_folder, cifar10, fingerprints, terrain, textures
+from kod_bench.data.archives import ArchivedSource, is_archive
+from kod_bench.data.errors import DataError
+from kod_bench.data.folders import FolderSource
+from kod_bench.data.options import DatasetOptions
+from kod_bench.data.spec import DatasetSpec, Source
+
+DATASETS: dict[str, DatasetSpec] = {
+    "fingerprints": fingerprints.SPEC,
+    "textures": textures.SPEC,
+    "terrain": terrain.SPEC,
+    "cifar10": cifar10.SPEC,
+}
+
+
+def find_spec(name: str) -> DatasetSpec:
+    """What is particular about a data set; any `folder:PATH` has the same."""
+    return DATASETS.get(name, any_folder.SPEC)
+
+
+def open_source(options: DatasetOptions, data_dir: Path | None, cache_dir: Path) -> Source:
+    """Where the images that the options ask for come from.
+
+    Args:
+        options: Which images.
+        data_dir: A folder of images, or an archive of one.
+        cache_dir: The folder of prepared images.
+
+    Raises:
+        DataError: There are none, or two folders are named.
+    """
+    if options.folder is not None and data_dir is not None:
+        raise DataError(
+            f"dataset {options.name} names its folder, but {data_dir} is named as well; leave out "
+            "one of them (--data-dir, $KOD_BENCH_DATA)"
+        )
+    folder = options.folder or data_dir
+    special = find_spec(options.name).open_special(options, folder, cache_dir)
+    if special is not None:
+        return special
+    if folder is None:
+        raise DataError(f"dataset {options.name} needs a folder of images")
+    # Rows must not pass a folder of JPEG files off as the published CIFAR-10.
+    name = f"{options.name}-folder" if options.name == "cifar10" else options.name
+    if options.folder is not None:
+        name = f"folder-{options.folder.name}"
+    if is_archive(folder):
+        return ArchivedSource(options, folder, name, cache_dir)
+    return FolderSource(options, folder, name, cache_dir)

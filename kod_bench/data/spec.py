@@ -1,0 +1,90 @@
+"""What distinguishes one data set from another, and where its images come from."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kod_bench.data.files import SourcePixels
+from kod_bench.data.options import DatasetOptions
+from kod_bench.data.views import Subject
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image as its source gives it.
+
+    Attributes:
+        name: Path below the data folder, or what stands for it.
+        pixels: (H, W) or (H, W, 3); None if they could not be read.
+        reason: Why they could not.
+        remark: What a user should know about how they were read.
+    """
+
+    name: str
+    pixels: SourcePixels | None = None
+    reason: str = ""
+    remark: str = ""
+
+
+class Source(Protocol):
+    """Where images come from.
+
+    Units are independent of each other. They are read in other processes where `parallel` says
+    that it pays, so a source can be pickled.
+    """
+
+    name: str  # of the resulting data set
+    title: str  # in messages
+    units: int
+    notes: tuple[str, ...]  # warnings that arose before any unit was read
+    parallel: bool
+    split_rule: str  # if the source divides its images into train and test by itself
+
+    def identity(self) -> dict[str, object]:
+        """What the images depend on, for the cache's key. Must not need `unpack`."""
+        ...
+
+    def unpack(self, folder: Path) -> None:
+        """Called once before the first `read`, with an empty folder for the work."""
+        ...
+
+    def read(self, unit: int) -> Iterable[SourceImage]:
+        """The images of a unit; never raises for one that cannot be read."""
+        ...
+
+
+def each_its_own(names: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """Group keys where every file is a group of its own."""
+    del digests
+    return list(names)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set.
+
+    Attributes:
+        subject: What its images show.
+        group_noun: What a group of images is, in the plural.
+        group_keys: (names, pixel hashes) of the images => a key each, equal within a group.
+        divides: Whether folders `train` and `test` in the data folder are the split. Where they
+            are not, a folder says nothing about the split.
+        needs_division: Whether there is no other split.
+        layout: What the data folder must look like, for messages.
+        licence: What to know before using or passing on the images.
+        without_folder: What there is without a folder of images, in a few words; may look into
+            the cache folder.
+        open_special: (options, folder or None, cache folder) => the source, unless it is a folder
+            of images like any other. Without a folder there must be one.
+    """
+
+    subject: Subject
+    group_noun: str
+    layout: str
+    licence: str
+    without_folder: Callable[[Path], str]
+    open_special: Callable[[DatasetOptions, Path | None, Path], Source | None]
+    group_keys: Callable[[Sequence[str], Sequence[str]], list[str]] = each_its_own
+    divides: bool = True
+    needs_division: bool = False
