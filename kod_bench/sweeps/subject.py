@@ -48,7 +48,8 @@ class Subject:
         )
         # From the seed alone: training, its continuation and sampling must see one process.
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "fit"))
-        process.fit(ShuffledImages(dataset.train, generator), generator)
+        images = ShuffledImages(dataset.train, generator, trial.dataset_options.augment)
+        process.fit(images, generator)
         return cls(sweep, trial, dataset, process)
 
     @property

@@ -133,6 +133,7 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         checkpoints=subject.checkpoints,
         history=history,
         on_progress=on_progress,
+        augment=subject.trial.dataset_options.augment,
     )
 
 

@@ -1,31 +1,55 @@
-"""Training images, resident on the device and drawn in shuffled epochs."""
+"""Training images, drawn in shuffled epochs and changed at random as the data set allows."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+#: Larger sets stay on the host, memory-mapped as they come, and are moved batch by batch.
+RESIDENT_BYTES = 2 * 2**30
 
 
 class ShuffledImages:
     """Draws images without replacement, epoch after epoch.
 
+    No per-image work in Python: a batch is one gather and a few tensor operations.
+
     Args:
-        images: (N, C, H, W) uint8. Moved to the generator's device and kept there as bytes: the
-            loop does no per-image work in Python.
-        generator: decides the order.
+        images: (N, C, H, W) uint8. Up to `resident_bytes` they are moved to the generator's device
+            and kept there as bytes; beyond, they stay where they are and each batch is moved.
+        generator: decides the order and the changes.
+        augment: what may happen to an image each time it is drawn, each with probability 1/2 and
+            in this order: "horizontal-flip" (left to right), "vertical-flip" (top to bottom); and
+            "rotate", by 0 to 3 quarters of a circle with equal probability.
+        resident_bytes: the limit.
 
     Attributes:
         drawn: images drawn so far, repetitions included.
 
     Raises:
-        ValueError: if there are no images or they are not uint8.
+        ValueError: if there are no images, they are not uint8, a change is unknown, or images that
+            are not square are to be rotated.
     """
 
-    def __init__(self, images: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        augment: Sequence[str] = (),
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
             raise ValueError(
                 "training images must be a non-empty uint8 tensor (N, C, H, W), got "
                 f"{images.dtype} {tuple(images.shape)}"
             )
-        self._images = images.to(generator.device)
+        if unknown := set(augment) - set(_CHANGES):
+            raise ValueError(f"unknown augmentation {unknown}; known: {', '.join(_CHANGES)}")
+        if "rotate" in augment and images.shape[2] != images.shape[3]:
+            raise ValueError(f"rotate needs square images, got {tuple(images.shape)}")
+        is_small = images.nbytes <= resident_bytes
+        self._images = images.to(generator.device) if is_small else images
+        self._changes = [_CHANGES[name] for name in _CHANGES if name in augment]
         self._generator = generator
         self.drawn = 0
         self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
@@ -39,4 +63,31 @@ class ShuffledImages:
             self._order = torch.cat([self._order, epoch])
         self.drawn += count
         chosen, self._order = self._order[:count], self._order[count:]
-        return self._images[chosen].float() / 127.5 - 1.0
+        batch = self._images[chosen.to(self._images.device)].to(self._generator.device)
+        for change in self._changes:
+            batch = change(batch, self._generator)
+        return batch.float() / 127.5 - 1.0
+
+
+def _flip_columns(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.where(_choices(2, images, generator) == 1, images.flip(3), images)
+
+
+def _flip_rows(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.where(_choices(2, images, generator) == 1, images.flip(2), images)
+
+
+def _rotate(images: Tensor, generator: torch.Generator) -> Tensor:
+    quarters = _choices(4, images, generator)
+    turned = torch.where(quarters % 2 == 1, images.rot90(1, (2, 3)), images)
+    return torch.where(quarters >= 2, turned.flip(2, 3), turned)
+
+
+def _choices(number: int, images: Tensor, generator: torch.Generator) -> Tensor:
+    """One of 0..number-1 for each image, (N, 1, 1, 1)."""
+    return torch.randint(
+        number, (len(images), 1, 1, 1), generator=generator, device=generator.device
+    )
+
+
+_CHANGES = {"horizontal-flip": _flip_columns, "vertical-flip": _flip_rows, "rotate": _rotate}

@@ -6,7 +6,7 @@ share of the batch from its own random stream, and rank 0 alone writes files and
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,7 @@ def train(
     checkpoints: CheckpointStore,
     history: Callable[[int], History],
     on_progress: Callable[[Progress], None] = lambda _: None,
+    augment: Sequence[str] = (),
 ) -> TrainedModel:
     """Train `network` for `process`, continuing from the newest checkpoint if there is one.
 
@@ -107,6 +108,7 @@ def train(
         history: opens the history, given the iteration that is continued from.
         on_progress: called about every `log_every` iterations, by every rank, because Ray Train
             wants the reports of all workers.
+        augment: random changes of the images; see `ShuffledImages`.
 
     Returns:
         The EMA network, its last mean loss, and the seconds of training (earlier parts of a
@@ -147,7 +149,7 @@ def train(
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout", rank, start))
-        source = ShuffledImages(images, generator("images"))
+        source = ShuffledImages(images, generator("images"), augment)
         batches = process.training_batches(
             source, options.batch_size // world, generator("process")
         )

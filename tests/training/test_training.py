@@ -320,6 +320,63 @@ def test_images_must_be_bytes() -> None:
         ShuffledImages(torch.zeros(4, 1, 8, 8), torch.Generator())
 
 
+def drawn_bytes(augment: tuple[str, ...], count: int = 64, **options: int) -> torch.Tensor:
+    """Draws of one 2 x 2 image whose four pixels differ, as (count, 4) bytes."""
+    images = torch.tensor([[[[0, 1], [2, 3]]]], dtype=torch.uint8)
+    source = ShuffledImages(images, torch.Generator().manual_seed(0), augment, **options)
+    return ((source(count) + 1) * 127.5).round().int().flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [
+        ((), {(0, 1, 2, 3)}),
+        (("horizontal-flip",), {(0, 1, 2, 3), (1, 0, 3, 2)}),
+        (("vertical-flip",), {(0, 1, 2, 3), (2, 3, 0, 1)}),
+        (("rotate",), {(0, 1, 2, 3), (1, 3, 0, 2), (3, 2, 1, 0), (2, 0, 3, 1)}),
+    ],
+)
+def test_augmentation_gives_every_variant_equally_often(
+    augment: tuple[str, ...], expected: set[tuple[int, ...]]
+) -> None:
+    drawn = [tuple(image) for image in drawn_bytes(augment, 400).tolist()]
+    assert set(drawn) == expected
+    for variant in expected:
+        # Five standard deviations of a binomial count.
+        share = 1 / len(expected)
+        assert abs(drawn.count(variant) - 400 * share) <= 5 * (400 * share * (1 - share)) ** 0.5
+
+
+def test_all_changes_together_give_the_symmetries_of_the_square() -> None:
+    every = drawn_bytes(("rotate", "horizontal-flip", "vertical-flip"), 400)
+    assert len({tuple(image) for image in every.tolist()}) == 8
+
+
+def test_augmentation_keeps_the_order_of_drawing_without_it() -> None:
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
+    plain, flipped = (
+        ShuffledImages(images, torch.Generator().manual_seed(3), augment)(6)
+        for augment in ((), ("horizontal-flip",))
+    )
+    assert torch.equal(plain, flipped)
+
+
+def test_images_above_the_limit_stay_where_they_are_and_are_drawn_alike() -> None:
+    both = ("horizontal-flip", "vertical-flip")
+    assert torch.equal(drawn_bytes(both), drawn_bytes(both, resident_bytes=0))
+
+
+@pytest.mark.parametrize(
+    ("augment", "shape", "message"),
+    [(("shear",), (4, 1, 8, 8), "unknown augmentation"), (("rotate",), (4, 1, 8, 6), "square")],
+)
+def test_impossible_augmentation_is_refused(
+    augment: tuple[str, ...], shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShuffledImages(torch.zeros(shape, dtype=torch.uint8), torch.Generator(), augment)
+
+
 def test_history_survives_a_torn_last_line(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text('{"iteration": 5, "loss": 1.0}\n{"iteration": 10, "lo')
