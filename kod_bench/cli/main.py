@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import kod_bench
+from kod_bench.cli.data import data_app
 from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(data_app)
 
 SweepName = Annotated[
     str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")

@@ -1,6 +1,13 @@
 """Named data sets as uint8 image tensors with fixed splits."""
 
-from kod_bench.data.datasets import ImageDataset, default_data_dir, load_dataset, prepared_count
+from kod_bench.data.datasets import (
+    ImageDataset,
+    PreparedDataset,
+    default_data_dir,
+    load_dataset,
+    open_dataset,
+    prepared_count,
+)
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetName, DatasetOptions, SyntheticOptions
 from kod_bench.data.registry import DATASETS
@@ -11,8 +18,10 @@ __all__ = [
     "DatasetName",
     "DatasetOptions",
     "ImageDataset",
+    "PreparedDataset",
     "SyntheticOptions",
     "default_data_dir",
     "load_dataset",
+    "open_dataset",
     "prepared_count",
 ]

@@ -1,6 +1,6 @@
 """Named data sets as fixed uint8 tensors: prepared once, then opened from the cache.
 
-`load_dataset` is the one entry point; `registry` is the table of data sets.
+`load_dataset` is the one entry point for training; `open_dataset` is the same without torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kod_bench.data import cache, splits
-from kod_bench.data.cache import Details
+from kod_bench.data.cache import Details, PreparedImages
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
@@ -22,6 +22,25 @@ from kod_bench.data.spec import Source
 
 if TYPE_CHECKING:  # options are validated, and help is printed, without waiting for torch
     import torch
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A data set as it lies in the cache.
+
+    Attributes:
+        images: The memory-mapped arrays and what is known of them.
+        content_hash: Hash of the pixels and the split.
+        source: Where the images came from this time.
+        licence: What to know before using or passing on the images.
+        cached: Whether they had been prepared before.
+    """
+
+    images: PreparedImages
+    content_hash: str
+    source: str
+    licence: str
+    cached: bool
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,6 @@ class ImageDataset:
         source: Where the images came from this time.
         licence: What to know before using or passing on the images.
         details: Counts and the rule of the split.
-        cached: Whether they had been prepared before.
     """
 
     name: str
@@ -52,16 +70,15 @@ class ImageDataset:
     source: str
     licence: str
     details: Details
-    cached: bool
 
 
-def load_dataset(
+def open_dataset(
     options: DatasetOptions,
     data_dir: Path | None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     on_unit: OnUnit | None = None,
-) -> ImageDataset:
+) -> PreparedDataset:
     """Prepares a data set, or opens it from the cache.
 
     Real images are read from `data_dir`. Without it, built-in images serve where the data set has
@@ -100,7 +117,33 @@ def load_dataset(
             raise DataError(f"the cache entry {entry} was damaged as soon as written; retry")
     else:
         report(f"{source.title}: prepared before, in {entry}")
-    return _to_dataset(*found, options, source, cached)
+    licence = find_spec(options.name).licence
+    return PreparedDataset(*found, source=source.title, licence=licence, cached=cached)
+
+
+def load_dataset(
+    options: DatasetOptions,
+    data_dir: Path | None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    on_unit: OnUnit | None = None,
+) -> ImageDataset:
+    """`open_dataset`, with the images as tensors over the same memory-mapped files."""
+    import torch
+
+    opened = open_dataset(options, data_dir, cache_dir, progress, on_unit)
+    images = opened.images
+    return ImageDataset(
+        name=images.name,
+        train=torch.from_numpy(images.train),
+        test=torch.from_numpy(images.test),
+        content_hash=opened.content_hash,
+        description=images.description,
+        warnings=images.warnings,
+        source=opened.source,
+        licence=opened.licence,
+        details=images.details,
+    )
 
 
 def default_data_dir() -> Path | None:
@@ -137,26 +180,3 @@ def _cache_key(options: DatasetOptions, source: Source) -> str:
     }
     digest = splits.hash_text(json.dumps(identity, sort_keys=True))
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', source.name)[:60]}-{digest[:24]}"
-
-
-def _to_dataset(
-    images: cache.PreparedImages,
-    content_hash: str,
-    options: DatasetOptions,
-    source: Source,
-    cached: bool,
-) -> ImageDataset:
-    import torch
-
-    return ImageDataset(
-        name=images.name,
-        train=torch.from_numpy(images.train),
-        test=torch.from_numpy(images.test),
-        content_hash=content_hash,
-        description=images.description,
-        warnings=images.warnings,
-        source=source.title,
-        licence=find_spec(options.name).licence,
-        details=images.details,
-        cached=cached,
-    )

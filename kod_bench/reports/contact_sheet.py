@@ -1,0 +1,58 @@
+"""Training and test images of a data set side by side, to be looked at before training."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from kod_bench.atomic import atomic_write
+
+IMAGES = 100  # on each side
+_SIDE = 800  # pixels of each side, about
+_GAP = 16
+_TITLE = 28
+
+
+def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tensor]]) -> None:
+    """Write a PNG with the first images of each side of a data set, enlarged by whole factors.
+
+    Args:
+        path: Where to.
+        title: Above everything.
+        sides: Label and images, (N, C, H, W) uint8; of the images, the first `IMAGES` are shown.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    grids = [_grid(images[:IMAGES]) for _, images in sides]
+    width = _GAP + sum(grid.width + _GAP for grid in grids)
+    height = 2 * _TITLE + max(grid.height for grid in grids) + 2 * _GAP
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=16)
+    draw.text((_GAP, _GAP // 2), title, fill="black", font=font)
+    left = _GAP
+    for (label, images), grid in zip(sides, grids, strict=True):
+        shown = min(len(images), IMAGES)
+        draw.text((left, _TITLE + 4), f"{label}: {shown} of {len(images)}", fill="black", font=font)
+        sheet.paste(grid, (left, 2 * _TITLE + 4))
+        left += grid.width + _GAP
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")
+
+
+def _grid(images: Tensor) -> Image.Image:
+    size = images.shape[-1]
+    columns = max(1, math.ceil(math.sqrt(len(images))))
+    rows = math.ceil(len(images) / columns)
+    factor = max(1, _SIDE // (columns * (size + 1)))
+    step = factor * size + 2
+    grid = Image.new("RGB", (columns * step, rows * step), (128, 128, 128))
+    for index, image in enumerate(images):
+        array = image.permute(1, 2, 0).squeeze(2).contiguous().numpy()
+        enlarged = Image.fromarray(array).resize((factor * size,) * 2, Image.Resampling.NEAREST)
+        row, column = divmod(index, columns)
+        grid.paste(enlarged.convert("RGB"), (column * step + 1, row * step + 1))
+    return grid
