@@ -79,7 +79,7 @@ class PhotographSource:
             pixels.shape[1], options.test_share, options.image_size, min(options.scales)
         )
         pixels = np.ascontiguousarray(pixels[:, parts[unit % 2]])
-        if options.color == "rgb":
+        if options.color == "rgb" and pixels.ndim == 2:
             pixels = np.stack([pixels] * 3, axis=-1)
         return [SourceImage(f"{('train', 'test')[unit % 2]}/{name}/part", pixels)]
 
