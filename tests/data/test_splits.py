@@ -4,7 +4,8 @@ import pytest
 
 from kod_bench.data import DataError
 from kod_bench.data.fingerprints import finger_keys
-from kod_bench.data.splits import connected_groups, split_groups
+from kod_bench.data.splits import class_labels, connected_groups, given_sides, split_groups
+from kod_bench.data.textures import texture_keys
 
 GROUPS = [[f"{group}-{image}" for image in range(3)] for group in range(30)]
 
@@ -85,3 +86,47 @@ def test_split_does_not_depend_on_any_order() -> None:
 def test_too_few_groups(count: int) -> None:
     with pytest.raises(DataError, match=f"at least 2 groups of images, found {count}"):
         split_groups(GROUPS[:count], 0.2)
+
+
+def test_an_equalised_texture_belongs_to_its_original() -> None:
+    names = ["1.1.01.tiff", "1.2.01.tiff", "1.1.02.tiff", "other/1.2.02.png", "1.3.01.tiff"]
+    one, one_equalised, two, two_equalised, other = texture_keys(names, [""] * 5)
+    assert one == one_equalised != two == two_equalised
+    assert other not in (one, two)
+
+
+def test_brodatz_numbers_are_textures_in_any_format() -> None:
+    original, normalised, other, photograph = texture_keys(
+        ["original/D1.gif", "normalised/d001.tif", "D11.gif", "D1 detail.gif"], [""] * 4
+    )
+    assert original == normalised
+    assert len({original, other, photograph}) == 3
+
+
+@pytest.mark.parametrize("wrapping", ["", "data/", "a/b/"])
+def test_folders_train_and_test_divide(wrapping: str) -> None:
+    names = [f"{wrapping}{name}" for name in ("train/cat/1.png", "TEST/2.png", "notes/3.png")]
+    assert given_sides(names) == ["train", "test", ""]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["train/1.png"],
+        ["test/1.png", "test/2.png"],
+        ["train.png", "test.png"],
+        ["train images/1.png", "test images/2.png"],
+        ["cat/train/1.png", "dog/test/1.png"],
+    ],
+)
+def test_no_division_without_both_folders(names: list[str]) -> None:
+    assert given_sides(names) is None
+
+
+def test_classes_are_the_topmost_folders() -> None:
+    names = ["cat/1.png", "dog/deep/2.png", "3.png"]
+    assert class_labels(names) == ["cat", "dog", ""]
+    divided = ["x/train/cat/1.png", "x/train/dog/2.png", "x/test/cat/3.png", "x/test/4.png"]
+    assert class_labels(divided) == ["cat", "dog", "cat", ""]
+    assert class_labels(["cat/1.png", "cat/2.png"]) == ["", ""]
