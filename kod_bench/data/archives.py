@@ -95,6 +95,12 @@ class ArchivedSource:
             raise DataError(
                 f"{self.title} is damaged or cut short ({printable(str(error))[:80]})"
             ) from None
+        except OSError as error:  # gzip's own has no number: the sums of a damaged file do not fit
+            if error.errno is None:
+                raise DataError(f"{self.title} is damaged ({printable(str(error))[:80]})") from None
+            raise DataError(
+                f"{self.title} cannot be read into the cache: {error.strerror}"
+            ) from None
         if not self._unpacked:
             raise DataError(f"{self.title} holds no image")
         self._unpacked.sort(key=lambda each: each[0])
@@ -153,6 +159,9 @@ def _members(path: Path) -> Iterator[_Member]:
         for entry in tar:  # in the order of the file: a compressed one cannot be read in another
             if not entry.isdir() and entry.name:
                 yield _tar_member(tar, entry)
+        # Up to the compressed stream's own end, where its checksum is.
+        while tar.fileobj is not None and tar.fileobj.read(_BLOCK):
+            pass
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kod_bench.data import DataError, DatasetOptions, cache, load_dataset
+from kod_bench.data import DataError, DatasetOptions, archives, cache, load_dataset
 
 OPTIONS = DatasetOptions(name="fingerprints", image_size=16, view="whole")
 Make = Callable[[Path], None]
@@ -432,6 +432,11 @@ BAD_ARCHIVES: dict[str, tuple[str, bytes, str]] = {
     "truncated zip": ("a.zip", zipped(GOOD)[:-30], "is damaged or cut short"),
     "truncated tar": ("a.tar", tarred(GOOD)[:2000], "is damaged or cut short"),
     "truncated tar.gz": ("a.tar.gz", tarred(GOOD, "w:gz")[:-200], "is damaged or cut short"),
+    "tar.gz whose sum does not fit": (
+        "a.tar.gz",
+        tarred(GOOD, "w:gz")[:-8] + bytes(8),
+        "is damaged",
+    ),
     "text called zip": ("a.zip", b"Dear diary,", "is damaged or cut short"),
     "empty file called tar": ("a.tar", b"", "is damaged or cut short"),
     "empty zip": ("a.zip", zipped({}), "holds no image"),
@@ -450,8 +455,6 @@ def test_archives_that_are_refused(tmp_path: Path, kind: str) -> None:
 def test_an_archive_that_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mode: str
 ) -> None:
-    from kod_bench.data import archives
-
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 2**20)
     zeros = {f"{i}.png": bytes(2**20) for i in range(8)}
     content = tarred(zeros, mode) if mode else zipped(zeros)
@@ -459,11 +462,21 @@ def test_an_archive_that_unpacks_without_end_is_refused(
     assert_refused(tmp_path / name, "unpacks to more than")
 
 
+def test_a_full_disk_while_unpacking_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(GOOD))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives.ArchivedSource, "_copy", full)
+    assert_refused(tmp_path / "a.zip", "cannot be read into the cache: No space left on device")
+
+
 def test_a_member_is_cut_off_where_it_outgrows_what_it_declared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kod_bench.data import archives
-
     (tmp_path / "a.zip").write_bytes(zipped({**GOOD, "x.png": bytes(5000)}))
     monkeypatch.setattr(archives, "MAX_FILE", 4000)
     _, (warning,) = prepare(tmp_path / "a.zip")
