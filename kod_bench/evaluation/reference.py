@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.features import FeatureExtractor, Features
-from kod_bench.evaluation.scores import fid, kid
+from kod_bench.evaluation.frechet import fid
+from kod_bench.evaluation.kernel import kid
 
 
 @dataclass(frozen=True)
