@@ -1,15 +1,20 @@
 """Evaluation: images in, numbers out."""
 
-from kod_bench.evaluation.features import EXTRACTORS, FeatureExtractor, make_extractor
+from kod_bench.evaluation.extractors import check_extractor, choose_extractor, make_extractor
+from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
 from kod_bench.evaluation.frechet import fid, fid_infinity
+from kod_bench.evaluation.inception import CleanFidExtractor
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.reference import Reference
 
 __all__ = [
-    "EXTRACTORS",
+    "CleanFidExtractor",
+    "ExtractorError",
     "FeatureExtractor",
     "Reference",
+    "check_extractor",
+    "choose_extractor",
     "density_and_coverage",
     "fid",
     "fid_infinity",

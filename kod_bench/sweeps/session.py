@@ -9,12 +9,13 @@ import torch
 from kod_bench.data import load_dataset
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
+from kod_bench.evaluation import choose_extractor
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
-from kod_bench.sweeps.space import find_space, load_space
+from kod_bench.sweeps.space import SearchSpace, find_space, load_space
 
 
 def prepare_sweep(
@@ -53,6 +54,12 @@ def prepare_sweep(
     if address is None:
         check_local_resources(options.resources)
     check_writable(results_dir)
+    features, remark = choose_extractor(options.evaluation.features)
+    if remark:
+        say(remark)
+    # Frozen in the plan: all trials, and those of a resume, use the same one.
+    space = _with_features(space, features)
+    options = space.options
     dataset = load_dataset(options.dataset, data_dir, progress=_sparing(say))
     for warning in dataset.warnings:
         say(f"warning: {warning}")
@@ -76,6 +83,12 @@ def prepare_sweep(
     each = f"{options.training.iterations} iterations of {options.training.batch_size} images"
     say(f"sweep {sweep.folder}: {len(trials)} trials, {each} each")
     return sweep
+
+
+def _with_features(space: SearchSpace, features: str) -> SearchSpace:
+    evaluation = space.options.evaluation.model_copy(update={"features": features})
+    options = space.options.model_copy(update={"evaluation": evaluation})
+    return space.model_copy(update={"options": options})
 
 
 def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,7 +22,7 @@ from pydantic import (
 from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES, DiffusionProcess
 from kod_bench.errors import UsageError
-from kod_bench.evaluation import EXTRACTORS
+from kod_bench.evaluation import check_extractor
 from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet, UseFast
 from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.yaml_file import load_yaml
@@ -105,7 +106,7 @@ class TrainingSection(_Section):
 class EvaluationOptions(_Section):
     """How a trained model is scored."""
 
-    features: Literal[tuple(EXTRACTORS)] = "efficientnet-lite0"  # type: ignore[valid-type]
+    features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
     samples: Annotated[int, Field(ge=2)] = 2048
     references: Annotated[int, Field(ge=2)] = 2048
     batch_size: Count = 128
@@ -412,7 +413,8 @@ def _first_error(
     if first["type"] == "value_error":  # a rule of ours about several keys
         return where, first["msg"].removeprefix("Value error, ")
     if first["type"] != "extra_forbidden":
-        return where, f"{first['input']!r} is not allowed: {first['msg']}"
+        message = first["msg"].removeprefix("Value error, ")
+        return where, f"{first['input']!r} is not allowed: {message}"
     section: Any = model
     for key in where[:-1]:
         section = section.model_fields[key].annotation

@@ -1,0 +1,186 @@
+"""Feature extractors by name: the built-in ones, installed ones, and the user's own."""
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kod_bench.evaluation.efficientnet import EfficientNetLite0
+from kod_bench.evaluation.features import (
+    ExtractorError,
+    FeatureExtractor,
+    Features,
+    check_images,
+)
+from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
+
+EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
+    "inception": Inception,
+    "efficientnet-lite0": EfficientNetLite0,
+}
+
+#: Takes inception where its weights are there or can be fetched, else efficientnet-lite0.
+AUTO = "auto"
+
+#: Packages announce extractors in this group of entry points.
+ENTRY_POINTS = "kod_bench.feature_extractors"
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def check_extractor(name: str) -> str:
+    """Check that a name can be an extractor's, without importing or loading anything.
+
+    Returns:
+        The name.
+
+    Raises:
+        ExtractorError: if it is unknown; the message names what is close to it, and what is known.
+    """
+    if name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name) or name in _installed():
+        return name
+    known = [AUTO, *EXTRACTORS, *_installed()]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ExtractorError(
+        f"unknown feature extractor {name!r}; {hint}known: {', '.join(known)}, or your own as "
+        "my_module:MyExtractor"
+    )
+
+
+def choose_extractor(name: str) -> tuple[str, str]:
+    """Settle on an extractor that will work: replace "auto", fetch weights, import what is named.
+
+    Returns:
+        The name, never "auto", and a remark for the user, which is empty where there is no choice.
+
+    Raises:
+        ExtractorError: if it is unknown, lacks its weights, or cannot be imported.
+    """
+    check_extractor(name)
+    if name not in (AUTO, "inception"):
+        if name not in EXTRACTORS:
+            _load(name)
+        return name, ""
+    try:
+        find_weights()
+    except ExtractorError as error:
+        # A file that was named, and is wrong, is a mistake to mend and not to pass over.
+        if name != AUTO or WEIGHTS_VARIABLE in os.environ:
+            raise ExtractorError(f"{error}; or choose efficientnet-lite0") from error
+        return "efficientnet-lite0", f"features: efficientnet-lite0 ({error})"
+    return "inception", "features: inception" if name == AUTO else ""
+
+
+def make_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Build an extractor by name.
+
+    Raises:
+        ExtractorError: if it is unknown, lacks its weights, or cannot be imported or built.
+    """
+    name = choose_extractor(name)[0] if name == AUTO else check_extractor(name)
+    if name in EXTRACTORS:
+        return EXTRACTORS[name](device)
+    return UserExtractor(name, _load(name), device)
+
+
+class UserExtractor(FeatureExtractor):
+    """Somebody else's extractor, whose output is checked before it becomes a number.
+
+    Its name begins with what it was asked for by, so that it cannot be taken for a built-in one,
+    and ends with the `name` that it gives itself; without one, with the hash of its source file.
+
+    Args:
+        asked: the name or ``module:Class`` it was found by.
+        factory: called with the device.
+        device: where to run.
+
+    Raises:
+        ExtractorError: if it cannot be built.
+    """
+
+    def __init__(self, asked: str, factory: Callable[..., Any], device: torch.device | str) -> None:
+        try:
+            self._extract = factory(device)
+        except Exception as error:
+            raise ExtractorError(
+                f"feature extractor {asked}: {factory.__qualname__}(device) fails: {_line(error)}"
+            ) from error
+        if not callable(self._extract):
+            raise ExtractorError(f"feature extractor {asked}: what it builds cannot be called")
+        own = getattr(self._extract, "name", None)
+        self._asked = asked
+        self.name = f"{asked}-{own if isinstance(own, str) else _source_hash(factory)}"
+
+    def __call__(self, images: Tensor) -> Features:
+        """(N, C, H, W) uint8 with one or three channels -> (N, D) float64.
+
+        Raises:
+            ExtractorError: if it fails, or returns anything but N finite vectors.
+        """
+        check_images(images)
+        try:
+            found = self._extract(images)
+            if isinstance(found, Tensor):
+                found = found.detach().cpu().double().numpy()
+            features = np.asarray(found, dtype=np.float64)
+        except Exception as error:
+            raise ExtractorError(
+                f"feature extractor {self._asked} fails: {_line(error)}"
+            ) from error
+        if features.ndim != 2 or len(features) != len(images) or not features.size:
+            raise ExtractorError(
+                f"feature extractor {self._asked} returned shape {features.shape} for "
+                f"{len(images)} images; it must be ({len(images)}, D)"
+            )
+        if not np.isfinite(features).all():
+            bad = int((~np.isfinite(features)).any(axis=1).sum())
+            raise ExtractorError(
+                f"feature extractor {self._asked} returned values that are not finite for {bad} "
+                f"of {len(images)} images"
+            )
+        return features
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(name: str) -> Callable[..., Any]:
+    """The class that an entry point or ``module:Class`` names; the working folder is searched."""
+    installed = _installed().get(name)
+    reference = installed.value if installed else name
+    module, _, attribute = reference.partition(":")
+    if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
+    if not callable(found):
+        raise ExtractorError(f"feature extractor {name}: {attribute} is not a class or function")
+    loaded: Callable[..., Any] = found
+    return loaded
+
+
+def _source_hash(factory: Callable[..., Any]) -> str:
+    try:
+        source = Path(inspect.getfile(factory)).read_bytes()
+    except (OSError, TypeError):
+        return "unnamed"
+    return hashlib.sha256(source).hexdigest()[:8]
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
