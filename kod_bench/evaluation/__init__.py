@@ -6,13 +6,20 @@ from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.inception import CleanFidExtractor
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
+from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
+from kod_bench.evaluation.metrics import FID_COUNT, METRICS, Measured, Scores, marks, score
 from kod_bench.evaluation.reference import Reference
 
 __all__ = [
+    "FID_COUNT",
+    "METRICS",
     "CleanFidExtractor",
     "ExtractorError",
     "FeatureExtractor",
+    "Measured",
+    "Nearest",
     "Reference",
+    "Scores",
     "check_extractor",
     "choose_extractor",
     "density_and_coverage",
@@ -20,4 +27,7 @@ __all__ = [
     "fid_infinity",
     "kid",
     "make_extractor",
+    "marks",
+    "score",
+    "write_nearest_pairs",
 ]

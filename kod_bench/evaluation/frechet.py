@@ -16,9 +16,10 @@ INFINITY_SMALLEST = 5000
 def fid(features: Features, reference: Features) -> float:
     """Frechet distance of the Gaussians fitted to two feature sets (Heusel et al. 2017).
 
-    ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^{1/2})``, by clean-fid's own function. Biased
-    upwards at small counts, and rank-deficient where a count is below the feature dimension:
-    compare equal counts only.
+    ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^{1/2})``, by clean-fid's own function; where
+    that finds no real square root, as it may below D images, from eigenvalues. Biased upwards at
+    small counts, and rank-deficient where a count is below the feature dimension: compare equal
+    counts only.
 
     Args:
         features: (N, D).
@@ -31,12 +32,12 @@ def fid(features: Features, reference: Features) -> float:
     from cleanfid.fid import fid_from_feats
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*sqrtm.*")
-        warnings.filterwarnings("ignore", message=".*singular.*")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.simplefilter("ignore")  # of singular products, and of SciPy's next version
         # clean-fid prints when the product is singular, as it is below D images.
-        with contextlib.redirect_stdout(None):
-            return float(fid_from_feats(features, reference))
+        with contextlib.redirect_stdout(None), contextlib.suppress(ValueError):
+            if np.isfinite(value := float(fid_from_feats(features, reference))):
+                return value
+    return _distance(features, reference.mean(axis=0), _root_of_covariance(reference))
 
 
 def fid_infinity(

@@ -1,41 +1,44 @@
-"""The reference set of a sweep: its features and its noise floor, computed once and shared."""
+"""The reference set of a sweep: what is measured of it, once, and shared by the trials."""
 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
-from kod_bench.evaluation.features import FeatureExtractor, Features
-from kod_bench.evaluation.frechet import fid
-from kod_bench.evaluation.kernel import kid
+from kod_bench.evaluation.features import FeatureExtractor
+from kod_bench.evaluation.memorisation import Nearest
+from kod_bench.evaluation.metrics import Measured, Scores, score_real
+from kod_bench.evaluation.texture import TextureStatistics
+
+# Raise with every change that may alter a number in the file.
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of held-out images, and how far as many real training images are from them.
+    """Held-out images, measured, and how far as many real training images are from them.
 
     The real-versus-real values are what a generator would score that draws from the training
     images themselves: the floor that a number is read against, at the same counts.
 
     Attributes:
-        features: (M, D) of the reference images.
+        measured: the reference images.
         content_hash: of their pixels.
         real_count: how many training images stand in for samples.
-        fid_real: their FID.
-        kid_real: KID of the same.
+        real: their scores.
     """
 
-    features: Features
+    measured: Measured
     content_hash: str
     real_count: int
-    fid_real: float
-    kid_real: float
+    real: Scores
 
     @classmethod
     def load(
@@ -43,37 +46,44 @@ class Reference:
         *,
         train: Tensor,
         test: Tensor,
+        data_hash: str,
         sample_count: int,
         reference_count: int,
         seed: int,
         extractor: FeatureExtractor,
         folder: Path,
+        device: torch.device | str = "cpu",
     ) -> "Reference":
         """Read the reference from `folder`, or compute it and leave it there.
 
-        Trials that start together may both compute it; they write equal files, atomically.
+        Whoever calls this from several processes at once gets equal results, and one good file;
+        so that only one of them computes, let them hold a lock.
 
         Args:
             train: (N, C, H, W) uint8 training images.
             test: (M, C, H, W) uint8 held-out images.
+            data_hash: of both.
             sample_count: how many training images stand in for samples; all, if fewer.
             reference_count: how many held-out images; all, if fewer.
-            seed: chooses them, and KID's subsets.
+            seed: chooses them, and the subsets of metrics.
             extractor: of the features.
             folder: shared by the trials of a sweep.
+            device: where training images are searched.
         """
         reference = _choose(test, reference_count, seed)
         content = hashlib.sha256(reference.numpy().tobytes()).hexdigest()[:16]
-        stand_ins = _choose(train, sample_count, seed)
-        key = f"{extractor.name}-{content}-{len(stand_ins)}-{seed}"
-        path = folder / f"reference-{key}.npz"
+        real_count = min(sample_count, len(train))
+        key = [_FORMAT, data_hash, extractor.name, len(reference), real_count, seed]
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        path = folder / f"reference-{digest}.npz"
         if (cached := _read(path)) is not None:
-            return cls(cached[0], content, len(stand_ins), *cached[1])
-        features, real = extractor(reference), extractor(stand_ins)
-        floor = fid(real, features), kid(real, features, seed)
+            return cls(cached[0], content, real_count, cached[1])
+        measured = Measured.of(reference, extractor, train, device)
+        stand_ins = Measured.of(_choose(train, sample_count, seed), extractor)
+        real = score_real(stand_ins, measured, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, features, floor)
-        return cls(features, content, len(stand_ins), *floor)
+        _write(path, measured, real)
+        return cls(measured, content, real_count, real)
 
 
 def _choose(images: Tensor, count: int, seed: int) -> Tensor:
@@ -82,18 +92,29 @@ def _choose(images: Tensor, count: int, seed: int) -> Tensor:
     return images[chosen].contiguous()
 
 
-def _read(path: Path) -> tuple[Features, tuple[float, float]] | None:
+def _read(path: Path) -> tuple[Measured, Scores] | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            floor = json.loads(str(archive["floor"]))
-            return archive["features"], (floor["fid"], floor["kid"])
+            texture = {f.name: archive[f"texture.{f.name}"] for f in fields(TextureStatistics)}
+            texture["image_size"] = tuple(texture["image_size"].tolist())
+            nearest = {f.name: archive[f"nearest.{f.name}"] for f in fields(Nearest)}
+            nearest["index"] = torch.from_numpy(nearest["index"])
+            features = archive["features"]
+            measured = Measured(
+                len(features), features, TextureStatistics(**texture), Nearest(**nearest)
+            )
+            return measured, json.loads(str(archive["real"]))
     except FileNotFoundError:
         return None
     except Exception:  # a damaged cache is recomputed, whatever is wrong with it
         return None
 
 
-def _write(path: Path, features: Features, floor: tuple[float, float]) -> None:
+def _write(path: Path, measured: Measured, real: Scores) -> None:
+    arrays: dict[str, Any] = {"features": measured.features, "real": json.dumps(real)}
+    for part in ("texture", "nearest"):
+        values = vars(getattr(measured, part))
+        arrays |= {f"{part}.{name}": np.asarray(value) for name, value in values.items()}
     write: Callable[..., None] = np.savez
     with atomic_write(path) as file:
-        write(file, features=features, floor=json.dumps({"fid": floor[0], "kid": floor[1]}))
+        write(file, **arrays)

@@ -92,7 +92,7 @@ class ComparisonTable:
 def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
     """Compare rows, in as many tables as there are kinds that must not be mixed.
 
-    Rows with different data, extractors, sample counts or reference sets never share a table
+    Rows with different data, extractors, counts or reference sets never share a table
     (`kod_bench.results.row.COMPARISON_COLUMNS`); where that splits them, every table says so.
 
     Returns:
@@ -102,8 +102,17 @@ def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
         return []
     frame = pd.DataFrame([asdict(row) for row in rows])
     groups = list(frame.groupby(list(COMPARISON_COLUMNS), sort=True, dropna=False))
-    differing = [name for name in COMPARISON_COLUMNS if frame[name].nunique(dropna=False) > 1]
-    return [_table(group, differing) for _, group in groups]
+    return [_table(group, _differences(group, frame)) for _, group in groups]
+
+
+def _differences(group: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
+    """Which columns keep other rows out of this group's table, and their values there."""
+    found = {}
+    for name in COMPARISON_COLUMNS:
+        others = sorted(set(frame[name].map(str)) - set(group[name].map(str)))
+        if others:
+            found[name] = " and ".join(others)
+    return found
 
 
 def _labels(group: pd.DataFrame) -> pd.Series:
@@ -152,7 +161,7 @@ def _precisions(group: pd.DataFrame) -> str | None:
     return f"Arithmetic of training and sampling differs: {each}."
 
 
-def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
+def _table(group: pd.DataFrame, differing: dict[str, str]) -> ComparisonTable:
     first = group.iloc[0]
     group = group.assign(label=_labels(group))
     cells = [
@@ -181,7 +190,7 @@ def _table(group: pd.DataFrame, differing: list[str]) -> ComparisonTable:
     )
 
 
-def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> list[str]:
+def _notes(group: pd.DataFrame, cells: list[Entry], differing: dict[str, str]) -> list[str]:
     first = group.iloc[0]
     notes = [
         f"Features {first['features']}; {first['sample_count']} samples against "
@@ -209,8 +218,11 @@ def _notes(group: pd.DataFrame, cells: list[Entry], differing: list[str]) -> lis
     if (codes := group["code_hash"].nunique(dropna=False)) > 1:
         notes.append(f"These rows come from {codes} versions of the code (code_hash in the rows).")
     if differing:
+        reasons = [
+            f"{name} (here {first[name]}, also {others})" for name, others in differing.items()
+        ]
         notes.append(
-            f"Rows that differ in {', '.join(differing)} are in tables of their own: their scores "
+            f"Rows that differ in {', '.join(reasons)} are in tables of their own: their scores "
             "cannot be compared."
         )
     return notes

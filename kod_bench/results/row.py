@@ -56,11 +56,33 @@ class Row:
     prior_order: float | None
     prior_order_spread: float | None
 
-    # quality; lower is better
-    kid: float
-    fid: float
-    kid_real: float  # real versus real: as many training images in place of samples
+    # quality, by the columns of kod_bench.evaluation.METRICS; None: not defined at these counts.
+    # `_real`: real versus real, as many training images in place of samples
+    kid: float  # lower is better
+    fid: float  # lower
+    kid_real: float
     fid_real: float
+    fid_infinity: float | None  # lower
+    fid_infinity_real: float | None
+    density: float | None  # higher
+    density_real: float | None
+    coverage: float | None  # higher
+    coverage_real: float | None
+    # texture, this project's own; lower
+    orientation_distance: float | None  # radians, at most pi / 4
+    orientation_distance_real: float | None
+    coherence_distance: float | None  # at most 1
+    coherence_distance_real: float | None
+    frequency_distance: float | None  # cycles per pixel
+    frequency_distance_real: float | None
+    order_distance: float | None  # of the images' order parameters
+    order_distance_real: float | None
+    order_parameter_data: float | None  # mean over the reference images, with phases 0.9 pi x
+    # memorisation
+    nearest_distance: float | None  # median rms distance to the nearest training image, gray 0..1
+    nearest_distance_real: float | None  # of the reference images
+    memorised_share: float | None  # beyond the 1 % quantile of the reference images
+    marks: str | None  # what to bear in mind about these scores
     features: str  # extractor: network, input size, weights hash
     sample_count: int
     real_count: int  # training images behind kid_real and fid_real
@@ -96,6 +118,7 @@ COMPARISON_COLUMNS = (
     "image_size",
     "features",
     "sample_count",
+    "real_count",
     "reference_count",
     "reference_hash",
 )

@@ -27,6 +27,11 @@ def grid_file(prior: str, sampler: str, network_evaluations: int) -> str:
     return f"samples-{prior}-{sampler}-{network_evaluations}.png"
 
 
+def nearest_file(prior: str, sampler: str, network_evaluations: int) -> str:
+    """Likewise, of the samples that are closest to a training image, with that image."""
+    return f"nearest-{prior}-{sampler}-{network_evaluations}.png"
+
+
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),

@@ -15,9 +15,26 @@ from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
 from kod_bench.diffusion import DiffusionProcess, circle, run_forward, sample
-from kod_bench.evaluation import FeatureExtractor, Reference, fid, kid, make_extractor
+from kod_bench.evaluation import (
+    FeatureExtractor,
+    Measured,
+    Reference,
+    Scores,
+    make_extractor,
+    marks,
+    write_nearest_pairs,
+)
+from kod_bench.evaluation import score as score_samples
 from kod_bench.networks import NetworkRunner, make_runner, parameter_count
-from kod_bench.results import FORWARD_START, TERMINAL_COLUMNS, Row, grid_file, provenance
+from kod_bench.results import (
+    FORWARD_START,
+    TERMINAL_COLUMNS,
+    Row,
+    grid_file,
+    nearest_file,
+    provenance,
+)
+from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.subject import Subject
@@ -27,6 +44,9 @@ GRID_IMAGES = 64
 
 #: References are chosen, and the noise floor computed, equally in all trials of all sweeps.
 REFERENCE_SEED = 0
+
+#: One trial measures the reference, the others wait for it; so long, before they do it themselves.
+REFERENCE_PATIENCE_SECONDS = 1800.0
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +63,7 @@ class _Samples:
 def score(subject: Subject, model: TrainedModel, report: Report, device: torch.device) -> list[Row]:
     """Score the model in each of the ways the trial asks for."""
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
-    trial, dataset = subject.trial, subject.dataset
+    trial = subject.trial
     options = trial.evaluation_options
     predict = make_runner(model.network, device, trial.training_section.fast)
     with torch.no_grad():
@@ -54,18 +74,35 @@ def score(subject: Subject, model: TrainedModel, report: Report, device: torch.d
 
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
-    reference = Reference.load(
-        train=dataset.train,
-        test=dataset.test,
-        sample_count=options.samples,
-        reference_count=options.references,
-        seed=REFERENCE_SEED,
-        extractor=extractor,
-        folder=subject.sweep.folder / "cache",
-    )
+    reference = _reference(subject, extractor, device)
     # Of training, then of sampling; one word if they agree.
     precision = ", ".join(dict.fromkeys((*model.precisions, predict.precision)))
     return [_row(subject, model, precision, extractor, reference, each, device) for each in drawn]
+
+
+def _reference(subject: Subject, extractor: FeatureExtractor, device: torch.device) -> Reference:
+    options, dataset = subject.trial.evaluation_options, subject.dataset
+    folder = subject.sweep.folder / "cache"
+    folder.mkdir(exist_ok=True)
+
+    def load() -> Reference:
+        return Reference.load(
+            train=dataset.train,
+            test=dataset.test,
+            data_hash=dataset.content_hash,
+            sample_count=options.samples,
+            reference_count=options.references,
+            seed=REFERENCE_SEED,
+            extractor=extractor,
+            folder=folder,
+            device=device,
+        )
+
+    try:
+        with exclusive_lock(folder / "lock", REFERENCE_PATIENCE_SECONDS):
+            return load()
+    except LockedError:
+        return load()
 
 
 def _row(
@@ -81,18 +118,14 @@ def _row(
     dataset, process = subject.dataset, subject.process
     images = drawn.images
     began = time.monotonic()
-    features = extractor(images)
-    kid_score = kid(features, reference.features, REFERENCE_SEED)
-    fid_score = fid(features, reference.features)
+    measured = Measured.of(images, extractor, dataset.train, device)
+    scores = score_samples(measured, reference.measured, REFERENCE_SEED)
     evaluation_seconds = time.monotonic() - began
-    _log.info(
-        "%s, %s, %d evaluations: KID %.4g, FID %.4g",
-        drawn.scoring.prior,
-        drawn.scoring.sampler,
-        drawn.scoring.network_evaluations,
-        kid_score,
-        fid_score,
-    )
+    way = astuple(drawn.scoring)
+    _log.info("%s, %s, %d evaluations: KID %.4g, FID %.4g", *way, scores["kid"], scores["fid"])
+    if measured.nearest is not None:
+        path = subject.folder / nearest_file(*way)
+        write_nearest_pairs(path, images, dataset.train, measured.nearest)
 
     code = provenance.collect()
     return Row(
@@ -125,14 +158,12 @@ def _row(
         sampling_seconds=drawn.seconds,
         order_parameter=_order_parameter(process, images),
         **_terminal(process, drawn.scoring.prior),
-        kid=kid_score,
-        fid=fid_score,
-        kid_real=reference.kid_real,
-        fid_real=reference.fid_real,
+        **_quality(scores, reference),
+        marks=marks(len(images)),
         features=extractor.name,
         sample_count=len(images),
         real_count=reference.real_count,
-        reference_count=len(reference.features),
+        reference_count=reference.measured.count,
         reference_hash=reference.content_hash,
         evaluation_seconds=evaluation_seconds,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -221,6 +252,14 @@ def to_bytes(images: Tensor) -> Tensor:
     if not images.isfinite().all():
         raise FloatingPointError("the samples are not finite; the model has diverged")
     return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _quality(scores: Scores, reference: Reference) -> dict[str, Any]:
+    texture = reference.measured.texture
+    columns = {**scores, **{f"{column}_real": value for column, value in reference.real.items()}}
+    del columns["memorised_share_real"]  # the quantile that defines it
+    columns["order_parameter_data"] = None if texture is None else float(texture.order.mean())
+    return columns
 
 
 def _terminal(process: DiffusionProcess, prior: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from kod_bench.data import load_dataset
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
-from kod_bench.evaluation import choose_extractor
+from kod_bench.evaluation import choose_extractor, marks
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
@@ -70,6 +70,8 @@ def prepare_sweep(
     ):
         if have < wanted:
             say(f"warning: evaluation.{what} is {wanted}, but there are only {have} real images")
+    if (mark := marks(options.evaluation.samples)) is not None:
+        say(f"warning: {mark}; every row says so")
     trials = make_trials(space, dataset.content_hash)
     _check_networks(path, trials, dataset.train.shape[1])
     sweep = create_sweep(

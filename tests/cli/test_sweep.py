@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from kod_bench.results import grid_file
+from kod_bench.results import grid_file, nearest_file
 from tests.conftest import Command
 
 TRIALS = 3
@@ -73,6 +73,7 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert len(ways) == len(rows) == (1 if trial.startswith("ddpm") else 8)
         for way in ways:
             Image.open(folder / grid_file(*way)).verify()
+            Image.open(folder / nearest_file(*way)).verify()
         row = rows[0]
         assert row["dataset"] == "fingerprints-synthetic"
         assert (row["sample_count"], row["reference_count"]) == (16, 32)
@@ -83,6 +84,13 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert (row["images_seen"] == 40 * 8) == (row["process"] == "ddpm")
         assert 0 < row["loss"] < 5
         assert row["kid_real"] < row["kid"]
+        assert row["coverage"] < row["coverage_real"]
+        assert 0 < row["frequency_distance"] < 0.5
+        assert 0 <= row["memorised_share"] <= 1
+        assert 0 < row["nearest_distance_real"] < 1
+        assert 0 < row["order_parameter_data"] < 1
+        assert row["fid_infinity"] is None
+        assert "FID of 16 samples" in row["marks"]
         assert json.loads(row["config"])["seed"] == 0
         assert Image.open(folder / grid_file(*min(ways))).size[0] >= 64
         for row in rows:
@@ -93,6 +101,8 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert [p.name for p in (folder / "checkpoints").iterdir()] == ["iteration-00000040.pt"]
         assert f"done: {len(rows)} rows" in (folder / "log.txt").read_text()
     assert len(row_files(sweep)) == TRIALS
+    assert done.stdout.count("warning: FID of 16 samples, fewer than 2048") == 1
+    assert len([*(sweep / "cache").glob("reference-*.npz")]) == 1
 
     table = (sweep / "report" / "comparison.md").read_text()
     assert table.strip() in done.stdout

@@ -5,8 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from kod_bench.evaluation import FeatureExtractor, Reference, make_extractor
+from kod_bench.errors import UsageError
+from kod_bench.evaluation import (
+    METRICS,
+    FeatureExtractor,
+    Measured,
+    Reference,
+    make_extractor,
+    marks,
+    score,
+)
 from kod_bench.evaluation.features import Features
+from kod_bench.evaluation.metrics import choose_metrics, score_real
+from tests.evaluation.pictures import blurred, noise_like
 
 
 class Pixels(FeatureExtractor):
@@ -65,7 +76,7 @@ def test_unknown_extractor_names_the_known_ones() -> None:
 def load(folder: Path, extractor: FeatureExtractor, **changes: object) -> Reference:
     generator = torch.Generator().manual_seed(0)
     train, test = (
-        torch.randint(0, 256, (n, 1, 2, 2), dtype=torch.uint8, generator=generator)
+        torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=generator)
         for n in (40, 30)
     )
     arguments: dict[str, object] = {"sample_count": 20, "reference_count": 25, "seed": 0}
@@ -74,19 +85,35 @@ def load(folder: Path, extractor: FeatureExtractor, **changes: object) -> Refere
         test=test,
         extractor=extractor,
         folder=folder,
-        **(arguments | changes),  # type: ignore[arg-type]
+        **({"data_hash": "dada"} | arguments | changes),  # type: ignore[arg-type]
     )
 
 
 def test_reference_is_computed_once(tmp_path: Path) -> None:
     extractor = Pixels()
     first = load(tmp_path / "cache", extractor)
-    assert first.features.shape == (25, 4)
+    assert first.measured.features is not None
+    assert first.measured.features.shape == (25, 64)
     assert extractor.calls == 2
     again = load(tmp_path / "cache", extractor)
     assert extractor.calls == 2
-    np.testing.assert_array_equal(again.features, first.features)
-    assert (again.fid_real, again.kid_real) == (first.fid_real, first.kid_real)
+    assert again.real == first.real
+    samples = Measured.of(noise_like(torch.empty(9, 1, 8, 8)), extractor)
+    assert score(samples, again.measured, 0) == score(samples, first.measured, 0)
+    assert torch.equal(again.measured.nearest.index, first.measured.nearest.index)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("change", [{"data_hash": "other"}, {"seed": 1}, {"sample_count": 9}])
+def test_reference_is_kept_by_data_counts_seed_and_extractor(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    extractor = Pixels()
+    load(tmp_path, extractor)
+    load(tmp_path, extractor, **change)
+    assert extractor.calls == 4
+    extractor.name = "pixels/2: of a user"
+    load(tmp_path, extractor)
+    assert extractor.calls == 6
 
 
 def test_reference_depends_on_its_counts(tmp_path: Path) -> None:
@@ -95,11 +122,69 @@ def test_reference_depends_on_its_counts(tmp_path: Path) -> None:
     floor = load(tmp_path, Pixels(), sample_count=10)
     assert fewer.content_hash != base.content_hash
     assert floor.content_hash == base.content_hash
-    assert floor.fid_real != base.fid_real
+    assert floor.real["fid"] != base.real["fid"]
+    assert (base.measured.count, base.real_count) == (25, 20)
+    assert load(tmp_path, Pixels(), sample_count=1000).real_count == 40
 
 
 def test_a_damaged_reference_is_computed_again(tmp_path: Path) -> None:
     first = load(tmp_path, Pixels())
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:50])
-    assert load(tmp_path, Pixels()).fid_real == first.fid_real
+    assert load(tmp_path, Pixels()).real == first.real
+
+
+def test_every_metric_fills_its_columns_and_knows_its_direction() -> None:
+    everything = blurred(noise_like(torch.empty(160, 1, 16, 16)), 1.0)
+    train, test, fresh = everything[:80], everything[80:120], everything[120:]
+    reference = Measured.of(test, Pixels(), train)
+    columns = [column for metric in METRICS for column in metric.columns]
+    good = score(Measured.of(fresh, Pixels(), train), reference, seed=0)
+    copies = score(Measured.of(train[:40], Pixels(), train), reference, seed=0)
+    bad = score(Measured.of(noise_like(fresh, 5), Pixels(), train), reference, seed=0)
+    assert list(good) == list(bad) == columns
+    assert good["fid_infinity"] is None  # too few
+    for metric in METRICS:
+        for column in metric.columns:
+            one, two = good[column], bad[column]
+            if column not in ("fid_infinity", "nearest_distance", "memorised_share"):
+                assert one is not None
+                assert two is not None
+                assert one < two if metric.better == "lower" else one > two, column
+    assert copies["nearest_distance"] == 0.0
+    assert copies["memorised_share"] == 1.0
+    assert good["memorised_share"] == pytest.approx(0.02, abs=0.05)
+
+
+def test_real_versus_real_takes_training_images_but_held_out_ones_for_neighbours() -> None:
+    everything = blurred(noise_like(torch.empty(120, 1, 16, 16)), 1.0)
+    reference = Measured.of(everything[:40], Pixels(), everything[40:])
+    stand_ins = Measured.of(everything[40:80], Pixels())
+    real = score_real(stand_ins, reference, seed=0)
+    samples = score(stand_ins, reference, seed=0)
+    assert real["kid"] == samples["kid"]
+    assert samples["nearest_distance"] is None  # never looked for
+    assert real["nearest_distance"] == pytest.approx(
+        float(np.median(reference.nearest.distance))  # type: ignore[union-attr]
+    )
+    assert real["memorised_share"] is None
+
+
+def test_blank_samples_have_no_orientation_and_no_frequency() -> None:
+    reference = Measured.of(noise_like(torch.empty(20, 1, 8, 8)), Pixels())
+    blank = Measured.of(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), Pixels())
+    found = score(blank, reference, seed=0)
+    assert found["orientation_distance"] is found["frequency_distance"] is None
+    assert found["coherence_distance"] is not None
+
+
+def test_metrics_are_chosen_by_column() -> None:
+    (metric,) = choose_metrics(["coverage"])
+    assert metric.columns == ("density", "coverage")
+    with pytest.raises(UsageError, match="unknown metric 'fdi'; did you mean 'fid'"):
+        choose_metrics(["kid", "fdi"])
+
+
+def test_few_samples_are_marked() -> None:
+    assert "2047 samples" in str(marks(2047))
+    assert marks(2048) is None

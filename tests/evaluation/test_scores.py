@@ -38,6 +38,21 @@ def test_fid_of_two_gaussians_is_exact() -> None:
     assert fid(x, y) == pytest.approx(expected, rel=1e-9)
 
 
+def test_where_clean_fid_finds_no_root_fid_is_the_same_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = gaussian(60, 0.3), gaussian(50, seed=1)
+    expected = fid(one, two)
+
+    def no_root(*_: object) -> float:
+        raise ValueError("Imaginary component 0.5")
+
+    monkeypatch.setattr("cleanfid.fid.fid_from_feats", no_root)
+    assert fid(one, two) == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr("cleanfid.fid.fid_from_feats", lambda *_: float("nan"))
+    assert fid(one, two) == pytest.approx(expected, rel=1e-9)
+
+
 def test_fid_and_kid_are_clean_fids() -> None:
     one, two = gaussian(60, 0.3), gaussian(50, seed=1)
     assert fid(one, two) == fid_from_feats(one, two)

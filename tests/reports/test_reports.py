@@ -59,6 +59,7 @@ def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
     [
         {"features": "inception"},
         {"sample_count": 5000},
+        {"real_count": 100},
         {"reference_count": 100},
         {"reference_hash": "other"},
         {"data_hash": "other"},
@@ -67,10 +68,14 @@ def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
 )
 def test_scores_that_cannot_be_compared_are_never_in_one_table(change: dict[str, object]) -> None:
     tables = compare([make_row(), make_row(model="other", **change)])
-    assert len(tables) == 2
+    assert [len(table.entries) for table in tables] == [2, 2]
+    ((name, value),) = change.items()
+    values = {"ddpm": getattr(make_row(), name), "other": value}
     for table in tables:
-        assert len(table.entries) == 2
-        assert f"differ in {next(iter(change))}" in table.markdown()
+        here = table.entries[1].model
+        (there,) = values.keys() - {here}
+        why = f"differ in {name} (here {values[here]}, also {values[there]}) are in tables of their"
+        assert why in table.markdown()
 
 
 def test_few_samples_put_a_warning_under_fid() -> None:

@@ -23,6 +23,13 @@ def test_every_field_has_a_column_of_its_type(tmp_path: Path) -> None:
     assert str(schema.field("steps").type) == "int64"
 
 
+def test_columns_that_older_rows_lack_are_null(tmp_path: Path) -> None:
+    path = write_rows(tmp_path, [make_row(density=0.5, marks="few")])
+    later = ["density", "coverage_real", "memorised_share", "order_parameter_data", "marks"]
+    pq.write_table(pq.read_table(path).drop_columns(later), path)
+    assert read_trial(tmp_path) == [make_row(**dict.fromkeys(later))]
+
+
 def test_a_trial_without_rows_is_never_done(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without a row"):
         write_rows(tmp_path, [])

@@ -1,0 +1,226 @@
+"""The metrics: what each is called, what it looks at, whose it is, and how it is computed.
+
+Both the rows of a sweep and ``kod-bench evaluate`` are filled from this one table.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kod_bench.errors import UsageError
+from kod_bench.evaluation import texture
+from kod_bench.evaluation.features import FeatureExtractor, Features
+from kod_bench.evaluation.frechet import fid, fid_infinity
+from kod_bench.evaluation.kernel import kid
+from kod_bench.evaluation.manifold import density_and_coverage
+from kod_bench.evaluation.memorisation import Nearest, memorised_share
+from kod_bench.evaluation.texture import TextureStatistics
+
+#: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
+FID_COUNT = 2048
+
+#: A value by the column that it stands in; None where it is not defined, or counts forbid it.
+Scores = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What metrics look at in a set of images. A part that nobody asks for is None.
+
+    Attributes:
+        count: of images.
+        features: (N, D); see `FeatureExtractor`.
+        texture: statistics of all images together.
+        nearest: the nearest training image of each.
+    """
+
+    count: int
+    features: Features | None = None
+    texture: TextureStatistics | None = None
+    nearest: Nearest | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        extractor: FeatureExtractor,
+        train: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "Measured":
+        """Measure (N, C, H, W) uint8 images; `nearest` only where there are training images."""
+        return cls(
+            count=len(images),
+            features=extractor(images),
+            texture=TextureStatistics.of(images),
+            nearest=None if train is None else Nearest.find(images, train, device),
+        )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One computation, which makes one or more columns.
+
+    Attributes:
+        columns: their names in rows and in JSON.
+        needs: the part of `Measured` that it looks at.
+        better: which way is good.
+        source: the paper it comes from, or "ours".
+        function: (that part of the samples, of the reference, seed) => a value per column.
+        floor: what takes the samples' place for the real-versus-real value: training images, or,
+            where these are what samples are looked for in, the held-out images; None where the
+            value is known beforehand.
+    """
+
+    columns: tuple[str, ...]
+    needs: Literal["features", "texture", "nearest"]
+    better: Literal["lower", "higher"]
+    source: str
+    function: Callable[[Any, Any, int], tuple[float | None, ...]]
+    floor: Literal["training", "held-out"] | None = "training"
+
+    def __call__(self, samples: Measured, reference: Measured, seed: int) -> Scores:
+        """A value per column; None where the part that it needs was not measured, or for NaN."""
+        one, two = (getattr(side, self.needs) for side in (samples, reference))
+        if one is None or two is None:
+            return dict.fromkeys(self.columns)
+        values = self.function(one, two, seed)
+        return {
+            column: None if value is None or math.isnan(value) else float(value)
+            for column, value in zip(self.columns, values, strict=True)
+        }
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        ("kid",),
+        "features",
+        "lower",
+        "Binkowski et al. 2018",
+        lambda x, y, seed: (kid(x, y, seed),),
+    ),
+    Metric(
+        ("fid",),
+        "features",
+        "lower",
+        "Heusel et al. 2017",
+        lambda x, y, _: (fid(x, y),),
+    ),
+    Metric(
+        ("fid_infinity",),
+        "features",
+        "lower",
+        "Chong and Forsyth 2020",
+        lambda x, y, seed: (fid_infinity(x, y, seed),),
+    ),
+    Metric(
+        ("density", "coverage"),
+        "features",
+        "higher",
+        "Naeem et al. 2020",
+        lambda x, y, _: density_and_coverage(x, y) or (None, None),
+    ),
+    Metric(
+        ("orientation_distance",),
+        "texture",
+        "lower",
+        "ours",
+        lambda x, y, _: (texture.orientation_distance(x, y),),
+    ),
+    Metric(
+        ("coherence_distance",),
+        "texture",
+        "lower",
+        "ours",
+        lambda x, y, _: (texture.coherence_distance(x, y),),
+    ),
+    Metric(
+        ("frequency_distance",),
+        "texture",
+        "lower",
+        "ours",
+        lambda x, y, _: (texture.frequency_distance(x, y),),
+    ),
+    Metric(
+        ("order_distance",),
+        "texture",
+        "lower",
+        "ours",
+        lambda x, y, _: (texture.order_distance(x, y),),
+    ),
+    Metric(
+        ("nearest_distance",),
+        "nearest",
+        "higher",
+        "ours",
+        lambda x, _, __: (float(np.median(x.distance)),),
+        floor="held-out",
+    ),
+    Metric(
+        ("memorised_share",),
+        "nearest",
+        "lower",
+        "ours, after Carlini et al. 2023",
+        lambda x, y, _: (memorised_share(x, y),),
+        floor=None,  # the quantile that defines it
+    ),
+)
+
+
+def choose_metrics(columns: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics that make the named columns, in the order of `METRICS`.
+
+    Raises:
+        UsageError: on a name that is no column.
+    """
+    known = [column for metric in METRICS for column in metric.columns]
+    for name in columns:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(f"unknown metric {name!r}; {hint}known: {', '.join(known)}")
+    return tuple(metric for metric in METRICS if set(metric.columns) & set(columns))
+
+
+def score(
+    samples: Measured, reference: Measured, seed: int, metrics: Sequence[Metric] = METRICS
+) -> Scores:
+    """All columns of the metrics.
+
+    Raises:
+        ValueError: if features are too few, differ in dimension, or are not finite.
+    """
+    return {k: v for metric in metrics for k, v in metric(samples, reference, seed).items()}
+
+
+def score_real(
+    stand_ins: Measured, reference: Measured, seed: int, metrics: Sequence[Metric] = METRICS
+) -> Scores:
+    """The same columns for real images in place of samples: what a perfect generator would score.
+
+    Args:
+        stand_ins: training images, best as many as there are samples.
+        reference: as for `score`.
+        seed: as for `score`.
+        metrics: as for `score`; those without a floor make None.
+    """
+    values: dict[str, float | None] = {}
+    for metric in metrics:
+        if metric.floor is None:
+            values.update(dict.fromkeys(metric.columns))
+        else:
+            real = stand_ins if metric.floor == "training" else reference
+            values.update(metric(real, reference, seed))
+    return values
+
+
+def marks(sample_count: int) -> str | None:
+    """What to bear in mind about the scores of so many samples; None if there is nothing."""
+    if sample_count >= FID_COUNT:
+        return None
+    return f"FID of {sample_count} samples, fewer than {FID_COUNT}, is biased upwards: read KID"
