@@ -12,6 +12,7 @@ import typer
 
 import kod_bench
 from kod_bench.cli.data import data_app
+from kod_bench.cli.evaluate import evaluate
 from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -163,6 +164,9 @@ def report(
     except OSError as error:
         written = f"warning: not written ({error})"
     typer.echo(written, err=True)
+
+
+app.command()(evaluate)
 
 
 def _report(prepared: "Sweep") -> "SweepReport":

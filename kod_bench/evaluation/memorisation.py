@@ -84,6 +84,14 @@ class Nearest:
         index, distances, ratios = torch.cat(parts).T
         return cls(index.long(), distances.numpy(), ratios.numpy())
 
+    def __add__(self, other: "Nearest") -> "Nearest":
+        """The neighbours of both sets of images."""
+        return Nearest(
+            torch.cat([self.index, other.index]),
+            np.concatenate([self.distance, other.distance]),
+            np.concatenate([self.ratio, other.ratio]),
+        )
+
 
 def memorised_share(samples: Nearest, held_out: Nearest) -> float:
     """Share of samples with a smaller ratio than `QUANTILE` of the held-out images have.

@@ -49,16 +49,39 @@ class Measured:
     def of(
         cls,
         images: Tensor,
-        extractor: FeatureExtractor,
+        extractor: FeatureExtractor | None,
         train: Tensor | None = None,
         device: torch.device | str = "cpu",
+        *,
+        with_texture: bool = True,
     ) -> "Measured":
-        """Measure (N, C, H, W) uint8 images; `nearest` only where there are training images."""
+        """Measure (N, C, H, W) uint8 images.
+
+        Args:
+            images: what to measure.
+            extractor: None leaves out the features.
+            train: training images to look for; None leaves out `nearest`.
+            device: where training images are searched.
+            with_texture: whether to measure the texture.
+        """
         return cls(
             count=len(images),
-            features=extractor(images),
-            texture=TextureStatistics.of(images),
+            features=None if extractor is None else extractor(images),
+            texture=TextureStatistics.of(images) if with_texture else None,
             nearest=None if train is None else Nearest.find(images, train, device),
+        )
+
+    def __add__(self, other: "Measured") -> "Measured":
+        """Both sets together; a part that one of them lacks is lost."""
+        if self.features is None or other.features is None:
+            features = None
+        else:
+            features = np.concatenate([self.features, other.features])
+        return Measured(
+            self.count + other.count,
+            features,
+            None if not (self.texture and other.texture) else self.texture + other.texture,
+            None if not (self.nearest and other.nearest) else self.nearest + other.nearest,
         )
 
 

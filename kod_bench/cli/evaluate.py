@@ -1,0 +1,107 @@
+"""``kod-bench evaluate``: scores of a folder of images from any tool."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kod_bench.evaluation.folder_scores import FolderScores
+
+
+def evaluate(
+    generated: Annotated[Path, typer.Argument(help="Folder of images, searched with subfolders.")],
+    against: Annotated[
+        str, typer.Option(help="Folder of reference images, or a data set's name (its test split).")
+    ],
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Folder of training images: for memorisation, and real versus real."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
+    ] = "auto",
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and other choices.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON, too.")
+    ] = None,
+) -> None:
+    """Score a folder of images, of any tool: FID, KID, density, coverage, texture, memorisation."""
+    from kod_bench.cli.json_file import check_writable, write_json
+
+    if json_file is not None:
+        check_writable(json_file)
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from kod_bench.data import default_data_dir
+    from kod_bench.evaluation.folder_scores import score_folder
+    from kod_bench.training import pick_device
+
+    console = Console(stderr=True)
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def tick(what: str, done: int, total: int) -> None:
+        progress.start()  # not before there is something to show
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=total)
+        progress.update(tasks[what], completed=done)
+
+    try:
+        found = score_folder(
+            generated,
+            against,
+            train=train,
+            data_dir=data_dir or default_data_dir(),
+            features=features,
+            columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
+            seed=seed,
+            batch_size=batch_size,
+            device=pick_device(gpu=True),
+            say=typer.echo,
+            tick=tick,
+        )
+    finally:
+        progress.stop()
+    Console().print(_table(found))
+    if json_file is not None:
+        write_json(json_file, found.as_dict())
+
+
+def _table(found: "FolderScores") -> "Table":
+    from rich.table import Table
+
+    counts = f"{found.sample_count} images of {found.generated} against {found.reference_count} of"
+    table = Table(
+        title=f"{counts} {found.against}",
+        title_justify="left",
+        caption="\n".join(
+            [
+                f"Features {found.features}." if found.features else "No features.",
+                *(f"Training images: {n}." for n in [found.train_count] if n is not None),
+                *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
+            ]
+        ),
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name in ("Metric", "Value", "Real vs real", "Better", "Source"):
+        table.add_column(name, justify="right" if name in ("Value", "Real vs real") else "left")
+    for metric in found.metrics:
+        for column in metric.columns:
+            values = [found.scores[column], found.real[column]]
+            cells = ["" if value is None else f"{value:.4g}" for value in values]
+            table.add_row(column, *cells, metric.better, metric.source)
+    return table

@@ -1,0 +1,186 @@
+"""What a folder of samples is scored against: another folder, or a named data set."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
+from kod_bench.data.cache import default_cache_dir
+from kod_bench.errors import UsageError
+from kod_bench.evaluation.features import FeatureExtractor
+from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
+from kod_bench.evaluation.reference import Reference
+
+#: Called with what is being measured, how many images of it are done, and how many there are.
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How images are measured, and for which metrics.
+
+    Attributes:
+        metrics: those that can be computed.
+        extractor: None if none of them needs features.
+        seed: of subsets and choices.
+        batch_size: images at a time.
+        device: where training images are searched.
+        tick: receives progress.
+    """
+
+    metrics: Sequence[Metric]
+    extractor: FeatureExtractor | None
+    seed: int
+    batch_size: int
+    device: torch.device | str
+    tick: Tick
+
+    def measure(self, folder: ImageFolder, train: Tensor | None = None) -> tuple[Measured, str]:
+        """Measure a folder, batch by batch; also the hash of its pixels."""
+        needs = {metric.needs for metric in self.metrics}
+        total: Measured | None = None
+        digest = hashlib.sha256()
+        for images in folder.batches(self.batch_size):
+            digest.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
+            part = Measured.of(
+                images, self.extractor, train, self.device, with_texture="texture" in needs
+            )
+            total = part if total is None else total + part
+            self.tick(str(folder.path), total.count, len(folder))
+        assert total is not None  # a folder holds two images or more
+        return total, digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Real:
+    """The reference, measured, and real-versus-real values.
+
+    Attributes:
+        measured: the reference images.
+        content_hash: of their pixels.
+        scores: of real images in place of samples.
+        counts: how many of these, against how many; None where there are none.
+    """
+
+    measured: Measured
+    content_hash: str
+    scores: Scores
+    counts: tuple[int, int] | None
+
+
+class Against(ABC):
+    """A reference that can be measured.
+
+    Attributes:
+        sizes: every (height, width) of its images, training images included.
+        has_train: whether there are training images.
+    """
+
+    sizes: set[tuple[int, int]]
+    has_train: bool
+
+    @abstractmethod
+    def train(self) -> Tensor | None:
+        """(N, 3, H, W) training images, if there are any; they must have one size."""
+
+    @abstractmethod
+    def measure(self, job: Job, count: int) -> Real:
+        """Measure the reference, and real images in place of `count` samples."""
+
+
+class FolderAgainst(Against):
+    """A folder of reference images, with or without one of training images.
+
+    Training images stand in for samples, as many as there are. Without them, two random halves of
+    the reference stand for samples and reference, as far as features go.
+    """
+
+    def __init__(self, path: Path, train: Path | None) -> None:
+        self._folder = ImageFolder(path)
+        self._training = None if train is None else ImageFolder(train)
+        self.sizes = self._folder.sizes | (self._training.sizes if self._training else set())
+        self.has_train = self._training is not None
+        self._loaded: Tensor | None = None
+
+    def train(self) -> Tensor | None:
+        """(N, 3, H, W) training images, read once; None without their folder."""
+        if self._loaded is None and self._training is not None:
+            self._loaded = self._training.load()
+        return self._loaded
+
+    def measure(self, job: Job, count: int) -> Real:
+        """Measure the reference, and real images in place of `count` samples."""
+        nearest = any(metric.needs == "nearest" for metric in job.metrics)
+        measured, digest = job.measure(self._folder, self.train() if nearest else None)
+        generator = np.random.default_rng(job.seed)
+        if self._training is not None:
+            chosen = generator.permutation(len(self._training))[:count]
+            stand_ins, _ = job.measure(self._training.subset(np.sort(chosen).tolist()))
+            scores = score_real(stand_ins, measured, job.seed, job.metrics)
+            return Real(measured, digest, scores, (stand_ins.count, measured.count))
+        if measured.features is None or measured.count < 4:
+            return Real(measured, digest, {}, None)
+        order, half = generator.permutation(measured.count), measured.count // 2
+        one, two = (
+            Measured(len(part), measured.features[part]) for part in (order[:half], order[half:])
+        )
+        scores = score_real(one, two, job.seed, job.metrics)
+        return Real(measured, digest, scores, (one.count, two.count))
+
+
+class DatasetAgainst(Against):
+    """The held-out images of a named data set, at the size of the samples.
+
+    They are measured once, with all metrics, and kept in the cache.
+    """
+
+    def __init__(self, name: str, side: int, data_dir: Path | None, say: Callable[[str], None]):
+        try:
+            options = DatasetOptions.model_validate({"name": name, "image_size": side})
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["loc"] != ("name",):
+                raise UsageError(f"{name}: {first['loc'][0]}: {first['msg']}") from error
+            known = get_args(DatasetOptions.model_fields["name"].annotation)
+            listed = f" ({', '.join(map(str, known))})" if known else ""
+            raise UsageError(
+                f"--against {name}: is neither a folder nor a data set{listed}"
+            ) from error
+        self._dataset: ImageDataset = load_dataset(options, data_dir)
+        for warning in self._dataset.warnings:
+            say(f"warning: {warning}")
+        say(f"data: {self._dataset.name}: {self._dataset.description}")
+        self.sizes = {(side, side)}
+        self.has_train = True
+
+    def train(self) -> Tensor:
+        """(N, 3, H, W) training images; gray ones as the RGB that samples are read as."""
+        return self._dataset.train.expand(-1, 3, -1, -1)
+
+    def measure(self, job: Job, count: int) -> Real:
+        """Read the reference from the cache, or measure it."""
+        if job.extractor is None:
+            raise ValueError("a data set's reference is kept with its features")
+        dataset = self._dataset
+        reference = Reference.load(
+            train=dataset.train,
+            test=dataset.test,
+            data_hash=dataset.content_hash,
+            sample_count=count,
+            reference_count=len(dataset.test),
+            seed=job.seed,
+            extractor=job.extractor,
+            folder=default_cache_dir() / "references",
+            device=job.device,
+        )
+        counts = reference.real_count, reference.measured.count
+        return Real(reference.measured, reference.content_hash, reference.real, counts)

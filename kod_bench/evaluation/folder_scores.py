@@ -1,0 +1,220 @@
+"""Scores of a folder of images, made by any tool, against another folder or a data set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kod_bench
+from kod_bench.errors import UsageError
+from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
+from kod_bench.evaluation.extractors import choose_extractor, make_extractor
+from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.metrics import (
+    METRICS,
+    Measured,
+    Metric,
+    Scores,
+    choose_metrics,
+    marks,
+    score,
+)
+from kod_bench.evaluation.texture import MIN_SIDE
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """Everything that ``kod-bench evaluate`` prints.
+
+    Attributes:
+        generated: the folder that was scored.
+        against: the reference: a folder, or a data set's name.
+        features: the extractor's name; None if no metric needed one.
+        seed: of the metrics' subsets, and of the choice of real images in place of samples.
+        metrics: what was asked for.
+        scores: a value per column.
+        real: the same for real images in place of the samples.
+        sample_count: images in `generated`.
+        reference_count: images of the reference.
+        real_counts: how many real images stood in for samples, against how many; None without.
+        train_count: training images that samples were looked for in; None without.
+        reference_hash: of the reference's pixels.
+        notes: what to bear in mind.
+    """
+
+    generated: str
+    against: str
+    features: str | None
+    seed: int
+    metrics: tuple[Metric, ...]
+    scores: Scores
+    real: Scores
+    sample_count: int
+    reference_count: int
+    real_counts: tuple[int, int] | None
+    train_count: int | None
+    reference_hash: str
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: plain types only."""
+        plain = {k: v for k, v in vars(self).items() if k not in ("metrics", "scores", "real")}
+        plain["metrics"] = {
+            column: {
+                "value": self.scores[column],
+                "real_versus_real": self.real[column],
+                "better": metric.better,
+                "source": metric.source,
+            }
+            for metric in self.metrics
+            for column in metric.columns
+        }
+        return plain | {"version": kod_bench.__version__}
+
+
+def score_folder(
+    generated: Path,
+    against: str,
+    *,
+    train: Path | None = None,
+    data_dir: Path | None = None,
+    features: str = "auto",
+    columns: Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    say: Say = lambda _: None,
+    tick: Tick = lambda *_: None,
+) -> FolderScores:
+    """Score a folder of images.
+
+    Between two folders this is clean-fid's mode ``clean``: same files, same conversion to RGB,
+    same resize where the extractor is `inception` or any other `CleanFidExtractor`; and, with one
+    seed, the same subsets for KID.
+
+    Args:
+        generated: folder of samples.
+        against: folder of reference images, or else the name of a data set, whose held-out images
+            at the samples' size are the reference.
+        train: folder of training images, among which samples are looked for, and which stand in
+            for them in the real-versus-real values. A data set has its own.
+        data_dir: where a named data set's images are; None for its built-in ones.
+        features: an extractor's name; see `make_extractor`.
+        columns: of metrics; none for all.
+        seed: of subsets and choices.
+        batch_size: images read and handed to the extractor at a time.
+        device: where to run the extractor.
+        say: receives remarks.
+        tick: receives progress.
+
+    Raises:
+        UsageError: with one line, for whatever the user can mend.
+    """
+    metrics = choose_metrics(columns) if columns else METRICS
+    samples = ImageFolder(generated)
+    reference = _open(against, train, samples, data_dir, say)
+    possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
+
+    extractor = None
+    if isinstance(reference, DatasetAgainst) or any(m.needs == "features" for m in possible):
+        chosen, remark = choose_extractor(features)
+        if remark:
+            say(remark)
+        extractor = make_extractor(chosen, device)
+    job = Job(possible, extractor, seed, batch_size, device, tick)
+    looks_for_training = any(metric.needs == "nearest" for metric in possible)
+    training = reference.train() if looks_for_training else None
+    measured, content = job.measure(samples, training)
+    real = reference.measure(job, len(samples))
+    if content == real.content_hash:
+        notes.append("the two folders hold the same images: FID is 0, and KID, unbiased, below 0")
+    return FolderScores(
+        generated=str(generated),
+        against=against,
+        features=None if extractor is None else extractor.name,
+        seed=seed,
+        metrics=metrics,
+        scores=_filled(metrics, score(measured, real.measured, seed, possible)),
+        real=_filled(metrics, real.scores),
+        sample_count=measured.count,
+        reference_count=real.measured.count,
+        real_counts=real.counts,
+        train_count=None if training is None else len(training),
+        reference_hash=real.content_hash,
+        notes=tuple(notes + _remarks(metrics, measured, real)),
+    )
+
+
+def _open(
+    against: str, train: Path | None, samples: ImageFolder, data_dir: Path | None, say: Say
+) -> Against:
+    path = Path(against)
+    if path.is_dir():
+        return FolderAgainst(path, train)
+    if path.exists() or len(path.parts) > 1:
+        raise UsageError(f"{against}: {'is not a folder' if path.exists() else 'does not exist'}")
+    if train is not None:
+        raise UsageError(f"--train {train}: a data set ({against}) has training images of its own")
+    (height, width), *others = samples.sizes
+    if others or height != width:
+        raise UsageError(
+            f"{samples.path}: must hold square images of one size to be scored against the data "
+            f"set {against}, and holds {_listed(samples.sizes)}"
+        )
+    return DatasetAgainst(against, height, data_dir, say)
+
+
+def _possible(
+    metrics: Sequence[Metric], samples: ImageFolder, reference: Against, insist: bool
+) -> tuple[list[Metric], list[str]]:
+    """The metrics that these images allow, and why not the others.
+
+    Raises:
+        UsageError: if one is not possible and the user insists.
+    """
+    sizes = samples.sizes | reference.sizes
+    reasons: dict[str, str] = {}
+    if len(sizes) > 1 or min(map(min, sizes)) < MIN_SIDE:
+        reasons["texture"] = reasons["nearest"] = (
+            f"images of one size, at least {MIN_SIDE} pixels, are needed; there are "
+            f"{_listed(sizes)}"
+        )
+    if not reference.has_train:
+        reasons["nearest"] = "training images are needed; name their folder with --train"
+    left_out: dict[str, list[str]] = {}
+    for metric in metrics:
+        if reason := reasons.get(metric.needs):
+            left_out.setdefault(reason, []).extend(metric.columns)
+    notes = [f"no {', '.join(columns)}: {reason}" for reason, columns in left_out.items()]
+    if notes and insist:
+        raise UsageError(f"--metrics: {notes[0]}")
+    return [metric for metric in metrics if metric.needs not in reasons], notes
+
+
+def _remarks(metrics: Sequence[Metric], samples: Measured, real: Real) -> list[str]:
+    columns = {column for metric in metrics for column in metric.columns}
+    remarks = []
+    few = min(samples.count, real.measured.count)
+    if "fid" in columns and (mark := marks(few)) is not None:
+        remarks.append(mark)
+    if real.counts is not None:
+        one, two = real.counts
+        remarks.append(
+            f"real versus real: {one} images against {two}"
+            + ("" if two == real.measured.count else ", the halves of the reference")
+        )
+    return remarks
+
+
+def _filled(metrics: Sequence[Metric], scores: Scores) -> Scores:
+    return {column: scores.get(column) for metric in metrics for column in metric.columns}
+
+
+def _listed(sizes: set[tuple[int, int]]) -> str:
+    shown = [f"{width}x{height}" for height, width in sorted(sizes)]
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return ", ".join(shown[:3]) + more
