@@ -1,0 +1,106 @@
+"""Cost of scoring samples: this package over clean-fid's folder path, same extractor, one run.
+
+    python benchmarks/scoring.py --images 2000 --size 32
+
+Both sides read the same folder of PNG files and give FID and KID; the reference is measured
+beforehand on both (`clean-fid` finds its features in memory, as it does with saved statistics).
+The extractor is EfficientNet-Lite0 at the images' own size, so that clean-fid's resize to 299
+pixels, which this extractor does not want, is not held against it. `all metrics` adds ours,
+memorisation against as many training images included. Sides take turns, each `--rounds` times;
+the least time counts, since whatever else the machine does can only add to it.
+"""
+
+import argparse
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from cleanfid.fid import frechet_distance, get_folder_features, kernel_distance
+from PIL import Image
+from torch import Tensor
+
+from kod_bench.evaluation import METRICS, Measured, make_extractor, score
+from kod_bench.evaluation.against import Job
+from kod_bench.evaluation.features import FeatureExtractor, Features
+from kod_bench.evaluation.folders import ImageFolder
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    shape = (options.images, 3, options.size, options.size)
+    samples, reference, train = (torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(3))
+    extractor = make_extractor("efficientnet-lite0")
+    measured = Measured.of(reference, extractor, train)
+    assert measured.features is not None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for index, image in enumerate(samples.permute(0, 2, 3, 1).numpy()):
+            Image.fromarray(image).save(folder / f"{index:06}.png")
+        sides: dict[str, Callable[[], object]] = {
+            "clean-fid, folder": lambda: clean_fid(folder, extractor, measured.features),
+            "FID and KID, folder": lambda: ours(folder, extractor, measured, ("fid", "kid")),
+            "all metrics, folder": lambda: ours(folder, extractor, measured, (), train),
+            "all metrics, in memory": lambda: score(
+                Measured.of(samples, extractor, train), measured, 0
+            ),
+        }
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(options.rounds):
+            for side, run in sides.items():
+                began = time.perf_counter()
+                run()
+                times[side].append(time.perf_counter() - began)
+    base = min(times["clean-fid, folder"])
+    print(f"{options.images} images of {options.size} px, {torch.get_num_threads()} thread(s)")
+    for side, found in times.items():
+        print(f"{side:<24} {min(found):8.1f} s {min(found) / base:8.3f}")
+
+
+def clean_fid(folder: Path, extractor: FeatureExtractor, reference: Features) -> object:
+    """clean-fid's own path from a folder to both numbers."""
+
+    def network(images: Tensor) -> Tensor:
+        return torch.from_numpy(extractor(images.round().to(torch.uint8)))
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        features = get_folder_features(
+            str(folder),
+            network,
+            num_workers=0,
+            device=torch.device("cpu"),
+            custom_fn_resize=lambda image: image,
+            verbose=False,
+        )
+        moments = [
+            (np.mean(side, axis=0), np.cov(side, rowvar=False)) for side in (features, reference)
+        ]
+        return frechet_distance(*moments[0], *moments[1]), kernel_distance(features, reference)
+
+
+def ours(
+    folder: Path,
+    extractor: FeatureExtractor,
+    reference: Measured,
+    columns: tuple[str, ...],
+    train: Tensor | None = None,
+) -> object:
+    """The path of ``kod-bench evaluate`` from a folder to its numbers."""
+    metrics = [m for m in METRICS if not columns or set(m.columns) & set(columns)]
+    job = Job(metrics, extractor, 0, 64, "cpu", lambda *_: None)
+    samples, _ = job.measure(ImageFolder(folder), train)
+    return score(samples, reference, 0, metrics)
+
+
+if __name__ == "__main__":
+    main()
