@@ -1,5 +1,6 @@
 """Kuramoto orientation diffusion: phases that synchronise while noise scatters them."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion import phase_law
 from kod_bench.diffusion.chain_pool import chain_batches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.circle import (
@@ -42,7 +44,7 @@ from kod_bench.diffusion.terminal import (
 )
 
 Coupling = Literal["global", "local", "none"]
-Target = Literal["path", "one-step"]
+Target = Literal["conditional", "path", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
 
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
@@ -154,7 +156,15 @@ class KuramotoDiffusion(DiffusionProcess):
     in these units the paper's weight 2 D_t on the squared error of the score is 1. With target
     "path" it is the estimate of `path_weight`, from the noise of the whole path: exact too, coupled
     or not, with a variance many times lower. Its scale_t is 1 over its rms at t, measured by `fit`;
-    an unfitted process uses the rms that `path_gains` predicts.
+    an unfitted process uses the rms that `path_gains` predicts. With target "conditional" the part
+    of that estimate which a phase owes to its own path is replaced by its mean given where the
+    phase began, where it is and the fields it has felt on the way, which `phase_law` knows:
+
+        H_t - H_t(alone) - d/dtheta log p(theta_t | theta_0, fields)
+
+    with H_t(alone) the same recursion with the fields held fixed. Nothing random is left but the
+    others' answers. Exact without coupling; with it, up to the phase's own share in its field,
+    1 / (C H W) if global and 1 / (2R + 1)^2 in a box.
 
     The prior "von-mises" is i.i.d. around the reference phase, of the self-consistent concentration
     kappa = (K r + K_ref) / D at t = T. It is the stationary law for these last strengths, in
@@ -189,7 +199,8 @@ class KuramotoDiffusion(DiffusionProcess):
             Gaussian weight.
         phase_margin: share of the half circle that white and black are apart from gray. Phases
             in the gap decode to white or black; at 1 the two are the same phase.
-        target: what the network regresses on: "path", or the papers' "one-step".
+        target: what the network regresses on: "path"; "conditional", with 52 C H W bytes more per
+            chain; or the papers' "one-step".
         memory: steps whose noise the path target uses, about; None for as many as lower its
             variance. 1 is the one-step target.
         loss_weight: of the squared error of the prediction at t: "unit", 1; "likelihood", the
@@ -238,7 +249,7 @@ class KuramotoDiffusion(DiffusionProcess):
         neighbourhood: Neighbourhood = "box",
         neighbourhood_radius: int = 5,
         phase_margin: float = 0.9,
-        target: Target = "path",
+        target: Target = "conditional",
         memory: int | None = None,
         loss_weight: LossWeight = "unit",
         pool_size: int = 1024,
@@ -313,8 +324,9 @@ class KuramotoDiffusion(DiffusionProcess):
                 "choose 'global' or 'local'"
             )
 
+        self.target: Target = target
         memory = 1 if target == "one-step" else memory
-        self._one_step = memory == 1
+        self._one_step = memory == 1 and target != "conditional"
         # For scattered phases the squared cosine of a pull averages 1/2.
         slope_variance = (
             self.coupling_strength.values.square() + self.reference_strength.values.square()
@@ -327,6 +339,8 @@ class KuramotoDiffusion(DiffusionProcess):
 
         # Sums over the steps 1..t, from t = 0 on.
         self._elapsed = _running_sums(noise_variance)
+        self._strongest = self.coupling_strength.values + self.reference_strength.values
+        self._orders = phase_law.expansion(self._strongest, noise_variance.cumsum(0))
         self._coupling_sums = _running_sums(self.coupling_strength.values)
         self._reference_sums = _running_sums(self.reference_strength.values)
 
@@ -367,7 +381,7 @@ class KuramotoDiffusion(DiffusionProcess):
     def weighted_step(
         self, state: Tensor, weight: Tensor, step: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draw theta_t given theta_{t-1}, and the estimate of -score at theta_t.
+        """Draw theta_t given theta_{t-1}, and the path's estimate of -score at theta_t.
 
         Args:
             state: theta_{t-1}, (B, C, H, W).
@@ -378,6 +392,42 @@ class KuramotoDiffusion(DiffusionProcess):
         Returns:
             theta_t, and H_t of `path_weight`.
         """
+        chains = torch.stack([state, weight], dim=1)
+        after, weight = self._follow(chains, step, generator, conditional=False)
+        return after[:, 0], weight
+
+    def start_chains(self, images: Tensor) -> Tensor:
+        """Chains at t = 0, (B, P, C, H, W), from images: the state first, then what it remembers.
+
+        P is 2, theta and H; with the target "conditional" 15: also H of the phase alone, and the
+        phase's law.
+        """
+        state = self.encode(images)
+        chains = torch.stack([state, torch.zeros_like(state)], dim=1)
+        if self.target != "conditional":
+            return chains
+        law = phase_law.pack(phase_law.start_law(state))
+        return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
+
+    def advance_chains(
+        self, chains: Tensor, step: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """One forward step of chains from `start_chains`.
+
+        Args:
+            chains: at t - 1, (B, P, C, H, W).
+            step: t of each, (B,) int64 in 1..T.
+            generator: source of the noise.
+
+        Returns:
+            The chains at t, and the estimate of -score at theta_t, (B, C, H, W).
+        """
+        return self._follow(chains, step, generator, conditional=self.target == "conditional")
+
+    def _follow(
+        self, chains: Tensor, step: Tensor, generator: torch.Generator, *, conditional: bool
+    ) -> tuple[Tensor, Tensor]:
+        state, weight = chains[:, 0], chains[:, 1]
         std = self.noise_std.at(step, state)
         noise = standard_normal(state, generator)
         flow = self.flow(state, step)
@@ -387,30 +437,49 @@ class KuramotoDiffusion(DiffusionProcess):
         if self._wraps:
             noise = -std * wrapped_normal_score(std * noise, std)
         if self._one_step:
-            return after, noise / std
+            weight = noise / std
+            return torch.stack([after, weight], dim=1), weight
         gain = self._gain.at(step, state)
-        return after, next_weight(weight, noise, flow.pull_back(noise), gain, std)
+        weight = next_weight(weight, noise, flow.pull_back(noise), gain, std)
+        planes = torch.stack([after, weight], dim=1)
+        if not conditional:
+            return planes, weight
+        alone = next_weight(chains[:, 2], noise, flow.slope() * noise, gain, std)
+        law = phase_law.next_law(
+            phase_law.unpack(chains[:, 3:]), flow.real, flow.imaginary, std, self._orders
+        )
+        planes = torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
+        # While the law is too narrow for its modes, few paths have gone round, and H is as good.
+        averaged = weight - alone - phase_law.conditional_score(law, after)
+        return planes, torch.where(self._resolved.at(step, state) > 0, averaged, weight)
+
+    @functools.cached_property
+    def _resolved(self) -> StepTable:
+        """1 where the phase's law is known well enough, else 0."""
+        resolved = phase_law.resolved_steps(self._strongest, self.noise_std.values)
+        return StepTable(resolved.double())
 
     @torch.no_grad()
     def fit(self, images: ImageSource, generator: torch.Generator) -> None:
-        """Run `calibration_chains` chains from t = 0 to T and measure three things on the way.
+        """Run `calibration_chains` chains from t = 0 to T and measure three things.
 
-        The rms of the path target at every t, for its scale; the law of the end states, for the
+        The rms of the target at every t, for its scale; the law of the end states, for the
         matched prior; and how far they are from the prior, for `terminal_mismatch`.
         """
-        squares = torch.zeros(self.steps, dtype=torch.float64)
-        ends = []
-        for first in range(0, self.calibration_chains, _CHUNK):
+        # The targets' rms is a mean over pixels and needs fewer chains than the law of the ends.
+        chains, squares = self.start_chains(images(min(_CHUNK, self.calibration_chains))), []
+        for t in range(1, self.steps + 1):
+            step = torch.full((len(chains),), t, dtype=torch.int64, device=chains.device)
+            chains, estimate = self.advance_chains(chains, step, generator)
+            squares.append(estimate.square().mean())
+        ends = [mean_vectors(chains[:, 0])]
+        for first in range(_CHUNK, self.calibration_chains, _CHUNK):
             state = self.encode(images(min(_CHUNK, self.calibration_chains - first)))
-            weight, sums = torch.zeros_like(state), []
             for t in range(1, self.steps + 1):
-                step = torch.full((len(state),), t, dtype=torch.int64, device=state.device)
-                state, weight = self.weighted_step(state, weight, step, generator)
-                sums.append(weight.square().sum())
-            squares += torch.stack(sums).cpu().double()
+                state = self.forward_step(state, t, generator)
             ends.append(mean_vectors(state))
         if not self._one_step:
-            rms = (squares / (self.calibration_chains * math.prod(self.shape))).sqrt()
+            rms = torch.stack(squares).cpu().double().sqrt()
             # The score vanishes where noise has covered the circle; there is nothing to magnify.
             self.scale = StepTable(1 / rms.clamp_min(1e-3))
         vectors = torch.cat(ends)
@@ -451,14 +520,12 @@ class KuramotoDiffusion(DiffusionProcess):
         weights = self.loss_weights()
 
         def start(count: int) -> Tensor:
-            state = self.encode(images(count))
-            return torch.stack([state, torch.zeros_like(state)], dim=1)
+            return self.start_chains(images(count))
 
         def advance(chains: Tensor, step: Tensor) -> tuple[Tensor, TrainingBatch]:
-            state, weight = self.weighted_step(chains[:, 0], chains[:, 1], step, generator)
-            scale = self.scale.at(step, state)
-            batch = TrainingBatch(state, step, scale * weight, weights.at(step, state))
-            return torch.stack([state, weight], dim=1), batch
+            chains, estimate = self.advance_chains(chains, step, generator)
+            target = self.scale.at(step, estimate) * estimate
+            return chains, TrainingBatch(chains[:, 0], step, target, weights.at(step, target))
 
         return chain_batches(
             start,

@@ -95,13 +95,17 @@ class PhaseFlow:
         """``Im(field_i e^{-i theta_i})``, in radians per step."""
         return self.imaginary * self.cosine - self.real * self.sine
 
+    def slope(self) -> Tensor:
+        """Diagonal of J with the field held fixed: ``-Re(field_i e^{-i theta_i})``."""
+        return -(self.real * self.cosine + self.imaginary * self.sine)
+
     def pull_back(self, vector: Tensor) -> Tensor:
         """J^T v, with J the Jacobian of the drift and v of the state's shape.
 
         ``-Re(field_i e^{-i theta_i}) v_i + K Re(e^{-i theta_i} w_i)``, where w is the mean field of
         ``v_j e^{i theta_j}``: the second term is how the others feel phase i.
         """
-        slope = -(self.real * self.cosine + self.imaginary * self.sine)
+        slope = self.slope()
         if self.mean_field is None:
             return slope * vector
         real, imaginary = self.mean_field(self.cosine * vector, self.sine * vector)

@@ -410,7 +410,8 @@ def _first_error(
     where = first["loc"]
     if first["type"] == "missing":
         return where, "this key is required"
-    if first["type"] == "value_error":  # a rule of ours about several keys
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        # A rule of ours about several keys of a section.
         return where, first["msg"].removeprefix("Value error, ")
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")

@@ -95,6 +95,10 @@ class ExactOneStep(ExactKuramoto):
     target = "one-step"
 
 
+class ExactConditional(ExactKuramoto):
+    target = "conditional"
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -104,7 +108,7 @@ def exact_process(kind, steps):
     return kind(steps)
 
 
-@pytest.mark.parametrize("kind", [ExactDDPM, ExactKuramoto, ExactOneStep])
+@pytest.mark.parametrize("kind", [ExactDDPM, ExactKuramoto, ExactOneStep, ExactConditional])
 def test_targets_average_to_the_exact_prediction(kind):
     exact = exact_process(kind, 100)
     # The residual must be orthogonal to every function of (x_t, t); try some.

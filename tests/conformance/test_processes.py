@@ -38,6 +38,7 @@ KINDS = {
         "kuramoto",
         {"coupling": "global", "target": "one-step", "loss_weight": "released", **SMALL},
     ),
+    "kuramoto-conditional": ("kuramoto", {"target": "conditional", **SMALL}),
     "kuramoto-strides": (
         "kuramoto",
         {"coupling": "local", "chain_steps": 3, "loss_weight": "likelihood", **SMALL},

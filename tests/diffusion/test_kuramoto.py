@@ -484,10 +484,16 @@ class TestTarget:
         assert gain[29] > 12
         assert gain[99] > 15
 
-    def test_the_pool_has_the_law_of_fresh_chains_in_its_targets(self):
+    @pytest.mark.parametrize("target", ["path", "conditional"])
+    def test_the_pool_has_the_law_of_fresh_chains_in_its_targets(self, target):
         steps, pool = 20, 3000
         process = KuramotoDiffusion(
-            shape=(1, 1, 2), steps=steps, neighbourhood_radius=1, pool_size=pool, coupling="local"
+            shape=(1, 1, 2),
+            steps=steps,
+            neighbourhood_radius=1,
+            pool_size=pool,
+            coupling="local",
+            target=target,
         )
         images, rng = prints((1, 1, 2), 1), generator(2)
         pooled = {t: [] for t in (1, 7, 13, steps)}
@@ -495,12 +501,11 @@ class TestTarget:
         for batch in islice(process.training_batches(images, 100, rng), turns, 2 * turns):
             for t, found in pooled.items():
                 found.append(batch.target[batch.step == t])
-        state = process.encode(images(4000))
-        weight = torch.zeros_like(state)
+        chains = process.start_chains(images(4000))
         for t in range(1, steps + 1):
-            state, weight = process.weighted_step(state, weight, torch.full((4000,), t), rng)
+            chains, estimate = process.advance_chains(chains, torch.full((4000,), t), rng)
             if t in pooled:
-                fresh = (process.scale[t] * weight).flatten(1)
+                fresh = (process.scale[t] * estimate).flatten(1)
                 found = torch.cat(pooled[t]).flatten(1)
                 assert stats.ks_2samp(found[:, 0].numpy(), fresh[:, 0].numpy()).pvalue > 0.005
 
@@ -516,7 +521,7 @@ class TestFit:
         assert ((squares / visits) - 1).abs().max() < 0.06
 
     def test_the_unfitted_scale_is_near(self):
-        process = KuramotoDiffusion(shape=(1, 12, 12), steps=40, coupling="local")
+        process = KuramotoDiffusion(shape=(1, 12, 12), steps=40, coupling="local", target="path")
         unfitted = process.scale.values
         process.fit(prints(process.shape), generator())
         ratio = process.scale.values / unfitted
@@ -730,7 +735,10 @@ class TestParameters:
             ),
             ({"coupling": "none", "coupling_ratio": 0.1}, "but coupling is 'none'"),
             ({"calibration_chains": 1}, "calibration_chains must be at least 2, got 1"),
-            ({"target": "two-step"}, r"target must be one of \('path', 'one-step'\)"),
+            (
+                {"target": "two-step"},
+                r"target must be one of \('conditional', 'path', 'one-step'\)",
+            ),
             ({"memory": 0}, "memory must be at least 1, got 0"),
             ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
             ({"loss_weight": "snr"}, r"loss_weight must be one of \('unit', 'likelihood'"),
