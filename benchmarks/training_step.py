@@ -71,14 +71,18 @@ def measure(
     """Median seconds of a step, and the share spent outside the network, per model and path."""
     batch = options.batch
     shape = (1, options.size, options.size)
-    processes = {
-        "ddpm": make_process("ddpm", shape=shape, steps=steps),
-        "kuramoto global, path": make_process(
-            "kuramoto", shape=shape, steps=steps, coupling="global", pool_size=4 * batch
-        ),
-        "kuramoto local, path": make_process(
-            "kuramoto", shape=shape, steps=steps, coupling="local", pool_size=4 * batch
-        ),
+    processes = {"ddpm": make_process("ddpm", shape=shape, steps=steps)}
+    processes |= {
+        f"kuramoto {coupling}, {target}": make_process(
+            "kuramoto",
+            shape=shape,
+            steps=steps,
+            coupling=coupling,
+            target=target,
+            pool_size=4 * batch,
+        )
+        for coupling in ("global", "local")
+        for target in ("conditional", "path")
     }
     if options.one is not None:
         if options.one not in processes:

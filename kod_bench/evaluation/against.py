@@ -5,14 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
+from kod_bench.data import DATASETS, DatasetOptions, ImageDataset, load_dataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.features import FeatureExtractor
@@ -150,10 +149,8 @@ class DatasetAgainst(Against):
             first = error.errors()[0]
             if first["loc"] != ("name",):
                 raise UsageError(f"{name}: {first['loc'][0]}: {first['msg']}") from error
-            known = get_args(DatasetOptions.model_fields["name"].annotation)
-            listed = f" ({', '.join(map(str, known))})" if known else ""
             raise UsageError(
-                f"--against {name}: is neither a folder nor a data set{listed}"
+                f"--against {name}: is neither a folder nor a data set ({', '.join(DATASETS)})"
             ) from error
         self._dataset: ImageDataset = load_dataset(options, data_dir)
         for warning in self._dataset.warnings:
