@@ -44,15 +44,17 @@ from kod_bench.diffusion.terminal import (
 )
 
 Coupling = Literal["global", "local", "none"]
-Target = Literal["conditional", "path", "one-step"]
+Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
 
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
 _NEVER_WRAPS = 1 / 3
 #: Calibration chains run at once.
 _CHUNK = 128
-#: Unless told otherwise, a chain skips at most this share of its steps between two visits.
-_CHAIN_SHARE = 200
+#: Unless told otherwise a chain is visited so often while it keeps its image ...
+_VISITS = 10
+#: ... or makes so many steps between two visits: they must stay cheap beside the network.
+_MOST_CHAIN_STEPS = 20
 #: K_ref over K as released.
 _REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
 
@@ -209,7 +211,8 @@ class KuramotoDiffusion(DiffusionProcess):
         pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 8 C H W
             bytes each. Rounded up to a multiple of the batch size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
-            stays with its image for T / chain_steps visits; None for one in 200 of T.
+            stays with its image for T / chain_steps visits, which are the less alike; None for
+            T / 10, at most 20.
         calibration_chains: forward chains run through all T steps by `fit`.
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: 0.01 rad as released, but 0.2 rad if 10 of 100 steps are taken.
@@ -249,7 +252,7 @@ class KuramotoDiffusion(DiffusionProcess):
         neighbourhood: Neighbourhood = "box",
         neighbourhood_radius: int = 5,
         phase_margin: float = 0.9,
-        target: Target = "conditional",
+        target: Target = "path",
         memory: int | None = None,
         loss_weight: LossWeight = "unit",
         pool_size: int = 1024,
@@ -273,7 +276,7 @@ class KuramotoDiffusion(DiffusionProcess):
         self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
         self.loss_weight: LossWeight = loss_weight
         self.chain_steps = (
-            max(1, steps // _CHAIN_SHARE)
+            min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
             if chain_steps is None
             else check_count("chain_steps", chain_steps)
         )

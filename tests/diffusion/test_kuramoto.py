@@ -737,7 +737,7 @@ class TestParameters:
             ({"calibration_chains": 1}, "calibration_chains must be at least 2, got 1"),
             (
                 {"target": "two-step"},
-                r"target must be one of \('conditional', 'path', 'one-step'\)",
+                r"target must be one of \('path', 'conditional', 'one-step'\)",
             ),
             ({"memory": 0}, "memory must be at least 1, got 0"),
             ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
