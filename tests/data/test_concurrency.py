@@ -16,14 +16,14 @@ from kod_bench.data import DatasetOptions, cache, load_dataset
 PREPARE = """
 import sys, time
 from pathlib import Path
-from kod_bench.data import DatasetOptions, load_dataset
+from kod_bench.data import DatasetOptions, open_dataset
 
 def slowly(done, units):
     print(done, units, flush=True)
     time.sleep(float(sys.argv[3]) if 0 < done < 10 else 0)
 
 options = DatasetOptions(name="fingerprints", image_size=16)
-dataset = load_dataset(options, Path(sys.argv[1]), Path(sys.argv[2]), on_unit=slowly)
+dataset = open_dataset(options, Path(sys.argv[1]), Path(sys.argv[2]), on_unit=slowly)
 print(dataset.content_hash, dataset.cached)
 """
 OPTIONS = DatasetOptions(name="fingerprints", image_size=16)
