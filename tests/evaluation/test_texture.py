@@ -145,7 +145,9 @@ def test_real_before_blurred_before_noise_on_real_sets(name: str) -> None:
 
 def test_real_before_blurred_before_noise_on_a_synthetic_print() -> None:
     ((_, page),) = synthetic_fingerprints.draw_prints(seed=0, finger=0, impressions=1)
-    found = distances_of_real_blurred_noise(torch.from_numpy(patch_view(page, 32, 0.5))[:, None])
+    found = distances_of_real_blurred_noise(
+        torch.from_numpy(patch_view(page, 32, 0.5, "print"))[:, None]
+    )
     assert_ranked(found, {"coherence", "frequency"})
     # Clean prints have nearly all gray levels in equal shares, as noise has: to the order
     # parameter, which knows nothing else, a blur is worse.
