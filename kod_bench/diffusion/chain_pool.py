@@ -12,8 +12,12 @@ from kod_bench.diffusion.process import TrainingBatch
 Start = Callable[[int], Tensor]
 
 #: `advance(chains, step)` makes step t (B,) int64 of each chain: from x_{t-1} to x_t. Returns the
-#: chains after it and a batch that describes them. Must not modify its arguments.
-Advance = Callable[[Tensor, Tensor], tuple[Tensor, TrainingBatch]]
+#: chains after it. Must not modify its arguments.
+Advance = Callable[[Tensor, Tensor], Tensor]
+
+#: `visit(chains, step)` poses the regression problem at the chains' t (B,) int64. Its receiver may
+#: write into the batch, which must share no memory with the chains.
+Visit = Callable[[Tensor, Tensor], TrainingBatch]
 
 
 def staggered_ages(steps: int, batch_size: int, offset: float) -> Tensor:
@@ -34,6 +38,7 @@ def staggered_ages(steps: int, batch_size: int, offset: float) -> Tensor:
 def chain_batches(
     start: Start,
     advance: Advance,
+    visit: Visit,
     *,
     steps: int,
     batch_size: int,
@@ -56,7 +61,8 @@ def chain_batches(
 
     Args:
         start: makes new chains.
-        advance: makes one forward step and the regression problem at its end.
+        advance: makes one forward step.
+        visit: makes a batch of chains that have arrived.
         steps: T.
         batch_size: samples per batch.
         pool_size: chains, rounded up to a multiple of the batch size.
@@ -70,12 +76,13 @@ def chain_batches(
     check_count("pool_size", pool_size)
     check_count("chain_steps", chain_steps)
     # Checks above run at the call; what follows runs at the first next().
-    return _turns(start, advance, steps, batch_size, pool_size, generator, chain_steps)
+    return _turns(start, advance, visit, steps, batch_size, pool_size, generator, chain_steps)
 
 
 def _turns(
     start: Start,
     advance: Advance,
+    visit: Visit,
     steps: int,
     batch_size: int,
     pool_size: int,
@@ -101,11 +108,10 @@ def _turns(
                     current = current.index_copy(0, finished.to(device), fresh)
                     age[finished] = 0
                 age += 1
-                # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
-                current, batch = advance(current, age.clone().to(device))
-            # The batch may be (a view of) the chains, and its receiver may write into it.
-            chains[index] = current.clone()
-            yield batch
+                current = advance(current, age.to(device))
+            chains[index] = current
+            # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
+            yield visit(current, age.clone().to(device))
 
 
 def _run_to_ages(chains: Tensor, ages: Tensor, advance: Advance, device: torch.device) -> Tensor:
@@ -113,6 +119,5 @@ def _run_to_ages(chains: Tensor, ages: Tensor, advance: Advance, device: torch.d
     for step in range(1, int(ages[-1]) + 1):
         first = int(torch.searchsorted(ages, step))
         tail = torch.full((len(ages) - first,), step, dtype=torch.int64, device=device)
-        after, _ = advance(chains[first:], tail)
-        chains = torch.cat([chains[:first], after])
+        chains = torch.cat([chains[:first], advance(chains[first:], tail)])
     return chains

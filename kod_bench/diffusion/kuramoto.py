@@ -342,8 +342,6 @@ class KuramotoDiffusion(DiffusionProcess):
 
         # Sums over the steps 1..t, from t = 0 on.
         self._elapsed = _running_sums(noise_variance)
-        self._strongest = self.coupling_strength.values + self.reference_strength.values
-        self._orders = phase_law.expansion(self._strongest, noise_variance.cumsum(0))
         self._coupling_sums = _running_sums(self.coupling_strength.values)
         self._reference_sums = _running_sums(self.reference_strength.values)
 
@@ -396,8 +394,8 @@ class KuramotoDiffusion(DiffusionProcess):
             theta_t, and H_t of `path_weight`.
         """
         chains = torch.stack([state, weight], dim=1)
-        after, weight = self._follow(chains, step, generator, conditional=False)
-        return after[:, 0], weight
+        after = self._follow(chains, step, generator, conditional=False)
+        return after[:, 0], after[:, 1]
 
     def start_chains(self, images: Tensor) -> Tensor:
         """Chains at t = 0, (B, P, C, H, W), from images: the state first, then what it remembers.
@@ -412,9 +410,7 @@ class KuramotoDiffusion(DiffusionProcess):
         law = phase_law.pack(phase_law.start_law(state))
         return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
 
-    def advance_chains(
-        self, chains: Tensor, step: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def advance_chains(self, chains: Tensor, step: Tensor, generator: torch.Generator) -> Tensor:
         """One forward step of chains from `start_chains`.
 
         Args:
@@ -423,13 +419,31 @@ class KuramotoDiffusion(DiffusionProcess):
             generator: source of the noise.
 
         Returns:
-            The chains at t, and the estimate of -score at theta_t, (B, C, H, W).
+            The chains at t.
         """
         return self._follow(chains, step, generator, conditional=self.target == "conditional")
 
+    def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
+        """The target's estimate of -score at the state of each chain.
+
+        Args:
+            chains: at t >= 1, (B, P, C, H, W).
+            step: t of each, (B,) int64.
+
+        Returns:
+            (B, C, H, W), per radian.
+        """
+        weight = chains[:, 1]
+        if self.target != "conditional":
+            return weight
+        law = phase_law.unpack(chains[:, 3:])
+        averaged = weight - chains[:, 2] - phase_law.conditional_score(law, chains[:, 0])
+        # While the law is too narrow for its modes, few paths have gone round, and H is as good.
+        return torch.where(self._resolved.at(step, weight) > 0, averaged, weight)
+
     def _follow(
         self, chains: Tensor, step: Tensor, generator: torch.Generator, *, conditional: bool
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         state, weight = chains[:, 0], chains[:, 1]
         std = self.noise_std.at(step, state)
         noise = standard_normal(state, generator)
@@ -440,26 +454,30 @@ class KuramotoDiffusion(DiffusionProcess):
         if self._wraps:
             noise = -std * wrapped_normal_score(std * noise, std)
         if self._one_step:
-            weight = noise / std
-            return torch.stack([after, weight], dim=1), weight
+            return torch.stack([after, noise / std], dim=1)
         gain = self._gain.at(step, state)
         weight = next_weight(weight, noise, flow.pull_back(noise), gain, std)
         planes = torch.stack([after, weight], dim=1)
         if not conditional:
-            return planes, weight
+            return planes
         alone = next_weight(chains[:, 2], noise, flow.slope() * noise, gain, std)
         law = phase_law.next_law(
             phase_law.unpack(chains[:, 3:]), flow.real, flow.imaginary, std, self._orders
         )
-        planes = torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
-        # While the law is too narrow for its modes, few paths have gone round, and H is as good.
-        averaged = weight - alone - phase_law.conditional_score(law, after)
-        return planes, torch.where(self._resolved.at(step, state) > 0, averaged, weight)
+        return torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
+
+    @property
+    def _strongest_field(self) -> Tensor:
+        return self.coupling_strength.values + self.reference_strength.values
+
+    @functools.cached_property
+    def _orders(self) -> tuple[int, int]:
+        return phase_law.expansion(self._strongest_field, self.noise_std.values.square().cumsum(0))
 
     @functools.cached_property
     def _resolved(self) -> StepTable:
         """1 where the phase's law is known well enough, else 0."""
-        resolved = phase_law.resolved_steps(self._strongest, self.noise_std.values)
+        resolved = phase_law.resolved_steps(self._strongest_field, self.noise_std.values)
         return StepTable(resolved.double())
 
     @torch.no_grad()
@@ -473,8 +491,8 @@ class KuramotoDiffusion(DiffusionProcess):
         chains, squares = self.start_chains(images(min(_CHUNK, self.calibration_chains))), []
         for t in range(1, self.steps + 1):
             step = torch.full((len(chains),), t, dtype=torch.int64, device=chains.device)
-            chains, estimate = self.advance_chains(chains, step, generator)
-            squares.append(estimate.square().mean())
+            chains = self.advance_chains(chains, step, generator)
+            squares.append(self.estimate(chains, step).square().mean())
         ends = [mean_vectors(chains[:, 0])]
         for first in range(_CHUNK, self.calibration_chains, _CHUNK):
             state = self.encode(images(min(_CHUNK, self.calibration_chains - first)))
@@ -525,14 +543,18 @@ class KuramotoDiffusion(DiffusionProcess):
         def start(count: int) -> Tensor:
             return self.start_chains(images(count))
 
-        def advance(chains: Tensor, step: Tensor) -> tuple[Tensor, TrainingBatch]:
-            chains, estimate = self.advance_chains(chains, step, generator)
+        def advance(chains: Tensor, step: Tensor) -> Tensor:
+            return self.advance_chains(chains, step, generator)
+
+        def visit(chains: Tensor, step: Tensor) -> TrainingBatch:
+            estimate = self.estimate(chains, step)
             target = self.scale.at(step, estimate) * estimate
-            return chains, TrainingBatch(chains[:, 0], step, target, weights.at(step, target))
+            return TrainingBatch(chains[:, 0].clone(), step, target, weights.at(step, target))
 
         return chain_batches(
             start,
             advance,
+            visit,
             steps=self.steps,
             batch_size=batch_size,
             pool_size=self.pool_size,

@@ -27,12 +27,17 @@ class Recorder:
         self.advanced += len(chains)
         after = chains + torch.tensor([0.0, 1.0])
         assert torch.equal(after[:, 1].long(), step)
-        return after, TrainingBatch(after, step, after, torch.ones(len(step), 1))
+        return after
+
+    def visit(self, chains, step):
+        state = chains.clone()
+        return TrainingBatch(state, step, state, torch.ones(len(step), 1))
 
     def batches(self, steps, batch_size, pool_size, seed=0, chain_steps=1):
         return chain_batches(
             self.start,
             self.advance,
+            self.visit,
             steps=steps,
             batch_size=batch_size,
             pool_size=pool_size,

@@ -81,8 +81,8 @@ def run(process, images, rng):
     chains = process.start_chains(images)
     for t in range(1, process.steps + 1):
         step = torch.full((len(chains),), t)
-        chains, estimate = process.advance_chains(chains, step, rng)
-    return chains[:, 0], chains[:, 1], estimate
+        chains = process.advance_chains(chains, step, rng)
+    return chains[:, 0], chains[:, 1], process.estimate(chains, step)
 
 
 @pytest.mark.parametrize("coupling", ["local", "global", "none"])
