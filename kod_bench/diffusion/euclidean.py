@@ -17,7 +17,7 @@ from kod_bench.diffusion.process import (
 )
 
 Schedule = Literal["linear", "cosine"]
-Variance = Literal["posterior", "forward"]
+Variance = Literal["posterior", "analytic", "forward"]
 
 #: beta at the first and last of 1000 steps (arXiv 2006.11239, section 4).
 _PUBLISHED_RANGE = (1e-4, 0.02)
@@ -60,7 +60,9 @@ class DDPM(DiffusionProcess):
     alpha = abar_t / abar_u and beta = 1 - alpha those of the whole jump:
 
         mean = [sqrt(abar_u) beta x_0 + sqrt(alpha) (1 - abar_u) x_t] / (1 - abar_t)
-        variance = beta (1 - abar_u) / (1 - abar_t)
+        variance = beta (1 - abar_u) / (1 - abar_t) [+ beta^2 / (alpha (1 - abar_t)) (1 - <eps^2>)]
+
+    where the bracket is what an unknown x_0 adds (`variance`).
 
     The sampler "ddim" (arXiv 2010.02502, eq. 12, eta = 0) adds no noise:
 
@@ -75,8 +77,10 @@ class DDPM(DiffusionProcess):
         schedule: "linear", `linear_betas`; or "cosine", `cosine_betas`.
         beta_range: beta at the first and last step, each in (0, 1), linear between, instead of
             the linear schedule's own.
-        variance: of an ancestral step: the "posterior" above, exact if x_0 is known; or "forward",
-            beta itself, exact if x_0 is standard normal (arXiv 2006.11239, section 3.2).
+        variance: of an ancestral step: "posterior", exact if x_0 is known; "forward", beta itself,
+            exact if x_0 is standard normal (arXiv 2006.11239, section 3.2); or "analytic", between
+            them, the one that is best on average (arXiv 2201.06503, theorem 1), where <eps^2> is
+            the mean square of the prediction over the batch and its pixels.
 
     Attributes:
         noise_std: sqrt(1 - abar_t), the noise in x_t. These two are `StepTable`s.
@@ -187,5 +191,24 @@ class DDPM(DiffusionProcess):
         kept = now / before
         share = (1 - before) / (1 - now)
         mean = math.sqrt(before) * (1 - kept) / (1 - now) * image + math.sqrt(kept) * share * state
-        variance = (1 - kept) * (share if self.variance == "posterior" else 1.0)
-        return mean + math.sqrt(variance) * standard_normal(state, generator)
+        std = self._reverse_std(prediction, kept, share)
+        return mean + std * standard_normal(state, generator)
+
+    def _reverse_std(self, prediction: Tensor, kept: float, share: float) -> float | Tensor:
+        """Standard deviation of the noise of an ancestral step, see `variance`.
+
+        Args:
+            prediction: eps.
+            kept: alpha of the jump.
+            share: (1 - abar_u) / (1 - abar_t).
+        """
+        forward = 1 - kept
+        posterior = forward * share
+        if self.variance == "posterior":
+            return math.sqrt(posterior)
+        if self.variance == "forward":
+            return math.sqrt(forward)
+        # beta^2 / (alpha (1 - abar_t)): alpha share is 1 - beta / (1 - abar_t).
+        unknown = forward * (1 - kept * share) / kept
+        analytic = posterior + unknown * (1 - prediction.float().square().mean())
+        return analytic.clamp(posterior, forward).sqrt()

@@ -46,15 +46,16 @@ from kod_bench.diffusion.terminal import (
 Coupling = Literal["global", "local", "none"]
 Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
+Variance = Literal["analytic", "posterior", "forward"]
 
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
 _NEVER_WRAPS = 1 / 3
 #: Calibration chains run at once.
 _CHUNK = 128
 #: Unless told otherwise a chain is visited so often while it keeps its image ...
-_VISITS = 10
+_VISITS = 3
 #: ... or makes so many steps between two visits: they must stay cheap beside the network.
-_MOST_CHAIN_STEPS = 20
+_MOST_CHAIN_STEPS = 30
 #: K_ref over K as released.
 _REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
 
@@ -143,7 +144,9 @@ class KuramotoDiffusion(DiffusionProcess):
 
         theta_{t-1} = wrap(theta_t - d_t(theta_t) + s_t^2 score_t(theta_t) + s_t eps)
 
-    A jump to an earlier step u sums the drift's strengths and s^2 over u+1..t. The sampler
+    A jump to an earlier step u sums the drift's strengths and s^2 over u+1..t, and its noise is
+    narrower than what the forward steps have added (`variance`): a part of where theta_u was is
+    known from the score. The sampler
     "probability-flow" adds no noise: the ordinary differential equation with the same marginals
     has half the score (arXiv 2011.13456, eq. 13). With sigma_t^2 = s_1^2 + ... + s_t^2, half of
     d(sigma^2) is sigma d(sigma), and a step evenly long in sigma
@@ -212,10 +215,20 @@ class KuramotoDiffusion(DiffusionProcess):
             bytes each. Rounded up to a multiple of the batch size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
             stays with its image for T / chain_steps visits, which are the less alike; None for
-            T / 10, at most 20.
+            T / 3, at most 30.
         calibration_chains: forward chains run through all T steps by `fit`.
+        variance: of the noise of an ancestral step from t to u, where sigma^2 = sigma_t^2 -
+            sigma_u^2: "forward", sigma^2, as in the paper, exact for infinitely short steps;
+            "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is known, as
+            for DDPM; or "analytic", between them, the one that is best on average without drift,
+
+                sigma^2 (1 - sigma^2 <score^2>)
+
+            with the mean square of the predicted score over the batch and its pixels (arXiv
+            2201.06503, theorem 1, for noise that is only added).
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
-            image: 0.01 rad as released, but 0.2 rad if 10 of 100 steps are taken.
+            image: of variance "forward" 0.01 rad as released, but 0.2 rad if 10 of 100 steps are
+            taken.
 
     Attributes:
         noise_std: s_t. These four are `StepTable`s.
@@ -258,6 +271,7 @@ class KuramotoDiffusion(DiffusionProcess):
         pool_size: int = 1024,
         chain_steps: int | None = None,
         calibration_chains: int = 512,
+        variance: Variance = "analytic",
         final_noise: bool = False,
     ) -> None:
         super().__init__(shape, steps)
@@ -280,6 +294,8 @@ class KuramotoDiffusion(DiffusionProcess):
             if chain_steps is None
             else check_count("chain_steps", chain_steps)
         )
+        check_choice("variance", variance, Variance)
+        self.variance: Variance = variance
         self.final_noise = final_noise
         self._mean_field: MeanField | None = None
         if coupling == "global":
@@ -605,11 +621,23 @@ class KuramotoDiffusion(DiffusionProcess):
             gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
             return wrap(state - flow.drift() - gain * minus_score)
         back = -flow.drift() - (now - before) * minus_score
-        last = to == 0 and not self.final_noise
-        return self._move(state, back, 0.0 if last else math.sqrt(now - before), generator)
+        if to == 0 and not self.final_noise:
+            return wrap(state + back)
+        return self._move(state, back, self._reverse_std(minus_score, now, before), generator)
+
+    def _reverse_std(self, score: Tensor, now: float, before: float) -> float | Tensor:
+        """Standard deviation of the noise of an ancestral step, see `variance`."""
+        forward = now - before
+        posterior = forward * before / now
+        if self.variance == "posterior":
+            return math.sqrt(posterior)
+        if self.variance == "forward":
+            return math.sqrt(forward)
+        analytic = forward * (1 - forward * score.square().mean())
+        return analytic.clamp(posterior, forward).sqrt()
 
     @staticmethod
-    def _move(state: Tensor, shift: Tensor, std: float, generator: torch.Generator) -> Tensor:
-        if std == 0:
-            return wrap(state + shift)
+    def _move(
+        state: Tensor, shift: Tensor, std: float | Tensor, generator: torch.Generator
+    ) -> Tensor:
         return wrap(state + shift + std * standard_normal(state, generator))

@@ -110,6 +110,31 @@ def test_gaussian_data_come_back_with_the_spread_that_the_steps_allow(steps, shr
     assert math.sqrt(expected_variance) / std == pytest.approx(shrinkage, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("variance", "spread", "exact"),
+    [
+        ("posterior", 0.0, True),
+        ("analytic", 0.0, True),
+        ("forward", 0.0, False),
+        ("posterior", 0.2, False),
+        ("analytic", 0.2, True),
+        ("forward", 0.2, False),
+    ],
+)
+def test_few_steps_keep_the_spread_of_normal_data(variance, spread, exact):
+    # x_t is normal with variance abar_t spread^2 + 1 - abar_t; the clamp of x_0 is far away.
+    process, rng = DDPM(shape=(1, 100, 100), steps=50, variance=variance), generator(3)
+
+    def width(t):
+        return math.hypot(process.signal[t] * spread, process.noise_std[t])
+
+    state = width(20) * torch.randn(10, 1, 100, 100, generator=rng, dtype=torch.float64)
+    for t, u in ((20, 14), (14, 8), (8, 3)):
+        eps = process.noise_std[t] * state / width(t) ** 2
+        state = process.reverse_step(state, t, u, eps, rng)
+    assert (state.std().item() == pytest.approx(width(3), rel=0.03)) is exact
+
+
 def test_the_last_step_returns_the_clamped_image():
     process = DDPM(shape=(1, 1, 2), steps=10)
     state = torch.tensor([[[[0.2, 50.0]]]])

@@ -402,7 +402,9 @@ class TestDynamics:
     def test_last_noise_is_optional(self):
         theta, quiet = phases(2, 1, 3, 3).float(), torch.zeros(2, 1, 3, 3)
         for final_noise in (True, False):
-            process = KuramotoDiffusion(shape=(1, 3, 3), steps=5, final_noise=final_noise)
+            process = KuramotoDiffusion(
+                shape=(1, 3, 3), steps=5, variance="forward", final_noise=final_noise
+            )
             runs = [process.reverse_step(theta, 1, 0, quiet, generator(s)) for s in (1, 2)]
             assert torch.equal(*runs) is not final_noise
             runs = [process.reverse_step(theta, 2, 1, quiet, generator(s)) for s in (1, 2)]
@@ -632,6 +634,7 @@ class TestJumps:
             steps=20,
             coupling=coupling,
             neighbourhood_radius=1,
+            variance="forward",
             final_noise=True,
         )
 
@@ -662,6 +665,37 @@ class TestJumps:
         found = process.reverse_step(*arguments, "probability-flow")
         expected = theta - drifts + sigma[0] * (sigma[0] - sigma[1]) * score
         assert wrap(found - expected).abs().max() < 1e-12
+
+    @pytest.mark.parametrize(
+        ("variance", "spread", "exact"),
+        [
+            ("posterior", 0.0, True),
+            ("analytic", 0.0, True),
+            ("forward", 0.0, False),
+            ("posterior", 0.1, False),
+            ("analytic", 0.1, True),
+            ("forward", 0.1, False),
+        ],
+    )
+    def test_few_steps_keep_the_spread_of_normal_phases(self, variance, spread, exact):
+        # Far from the cut and without drift theta_t is normal with variance spread^2 + sigma_t^2.
+        process = KuramotoDiffusion(
+            shape=(1, 100, 100),
+            steps=20,
+            coupling="none",
+            reference_strength=0,
+            noise_range=(0.001, 0.02),
+            variance=variance,
+        )
+        elapsed = [0.0, *process.noise_std.values.square().cumsum(0).tolist()]
+        rng = generator(3)
+        state = torch.randn(10, 1, 100, 100, generator=rng, dtype=torch.float64)
+        state *= math.sqrt(spread**2 + elapsed[20])
+        for t, u in ((20, 14), (14, 8), (8, 3)):
+            minus_score = state / (spread**2 + elapsed[t])
+            state = process.reverse_step(state, t, u, process.scale[t] * minus_score, rng)
+        right = math.sqrt(spread**2 + elapsed[3])
+        assert (state.std().item() == pytest.approx(right, rel=0.03)) is exact
 
     def test_probability_flow_finds_a_point_in_one_step(self):
         # Without drift the score of a point is known, and the step is exact however long.
