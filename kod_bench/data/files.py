@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -53,8 +54,8 @@ def is_image_name(path: PurePosixPath) -> bool:
     Names that start with a dot are left out (macOS leaves a `._x.tif` beside each `x.tif` on
     foreign disks, and a folder `__MACOSX` of them in archives).
     """
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.name.lower().endswith(IMAGE_SUFFIXES) and not hidden
+    is_hidden = any(map(_is_hidden, path.parts))
+    return path.name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden
 
 
 def find_images(root: Path, title: str) -> tuple[list[str], list[str]]:
@@ -84,20 +85,11 @@ def find_images(root: Path, title: str) -> tuple[list[str], list[str]]:
 
     unreadable: list[str] = []
     names: list[str] = []
-    visited: set[tuple[int, int]] = set()
 
     def note(error: OSError) -> None:
         unreadable.append(_relative(Path(error.filename), root))
 
-    for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and name != "__MACOSX"
-        )
+    for folder, files in walk_once(root, note):
         names.extend(
             _relative(Path(folder, name), root)
             for name in files
@@ -108,6 +100,27 @@ def find_images(root: Path, title: str) -> tuple[list[str], list[str]]:
             f"{title} holds no image; looked for {', '.join(IMAGE_SUFFIXES)} there and below"
         )
     return sorted(names), sorted(unreadable)
+
+
+def walk_once(root: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `root` down with the names of its files, as `os.walk`.
+
+    Links to folders are followed, each folder once, so that a loop of links ends. Hidden folders,
+    and those of `is_image_name`, are left out.
+    """
+    visited: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, onerror=onerror, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:
+            subfolders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
+        yield folder, files
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _relative(path: Path, root: Path) -> str:

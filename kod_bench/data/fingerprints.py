@@ -3,13 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from kod_bench.data import synthetic_fingerprints
 from kod_bench.data.options import DatasetOptions
-from kod_bench.data.spec import DatasetSpec, Source, SourceImage
+from kod_bench.data.spec import DatasetSpec, SourceImage, unless_folder
 
 # FVC: FINGER_IMPRESSION, numbered anew in each of a competition's four databases.
 _FVC = re.compile(r"(\d+)_\d+")
@@ -90,11 +90,6 @@ class SyntheticSource:
             yield SourceImage(name, np.stack([gray] * 3, axis=-1) if rgb else gray)
 
 
-def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source | None:
-    del cache_dir
-    return SyntheticSource(options) if folder is None else None
-
-
 SPEC = DatasetSpec(
     subject="print",
     group_noun="fingers",
@@ -103,5 +98,5 @@ SPEC = DatasetSpec(
     layout="FVC's FINGER_IMPRESSION names, SOCOFing's names, or any folder of prints",
     licence="SOCOFing and FVC: for research, not redistributed, people's own; synthetic: free",
     without_folder=lambda _: "built in: synthetic prints",
-    open_special=_open,
+    open_special=unless_folder(SyntheticSource),
 )

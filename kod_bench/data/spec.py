@@ -88,3 +88,14 @@ class DatasetSpec:
     group_keys: Callable[[Sequence[str], Sequence[str]], list[str]] = each_its_own
     divides: bool = True
     needs_division: bool = False
+
+
+def unless_folder(
+    make: Callable[[DatasetOptions], Source],
+) -> Callable[[DatasetOptions, Path | None, Path], Source | None]:
+    """An `open_special` of a data set that is built in, and whose folders are like any other."""
+
+    def open_special(options: DatasetOptions, folder: Path | None, _: Path) -> Source | None:
+        return make(options) if folder is None else None
+
+    return open_special

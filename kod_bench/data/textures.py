@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from kod_bench.data import photographs
-from kod_bench.data.options import DatasetOptions
 from kod_bench.data.photographs import PhotographSource
-from kod_bench.data.spec import DatasetSpec, Source
+from kod_bench.data.spec import DatasetSpec, unless_folder
 
 PHOTOGRAPHS = ("brick", "grass", "gravel")
 
@@ -39,11 +38,6 @@ def texture_keys(names: Sequence[str], digests: Sequence[str]) -> list[str]:
     return keys
 
 
-def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source | None:
-    del cache_dir
-    return PhotographSource(options, PHOTOGRAPHS) if folder is None else None
-
-
 SPEC = DatasetSpec(
     subject="texture",
     group_noun="textures",
@@ -52,5 +46,5 @@ SPEC = DatasetSpec(
     layout="any folder of images, such as USC-SIPI's volume of textures",
     licence=f"Brodatz and USC-SIPI: for research, not redistributed; {photographs.LICENCE}",
     without_folder=lambda _: f"built in: scikit-image's {', '.join(PHOTOGRAPHS)}",
-    open_special=_open,
+    open_special=unless_folder(lambda options: PhotographSource(options, PHOTOGRAPHS)),
 )

@@ -110,11 +110,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming the samplers there are.
         """
-        if sampler is None:
-            return self.samplers[0]
-        if sampler not in self.samplers:
-            raise ValueError(f"no sampler {sampler!r}; choose from {', '.join(self.samplers)}")
-        return sampler
+        return _named("sampler", sampler, self.samplers)
 
     def check_prior(self, prior: str | None) -> str:
         """Return the prior's name, the default one for None.
@@ -122,11 +118,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming the priors there are.
         """
-        if prior is None:
-            return self.priors[0]
-        if prior not in self.priors:
-            raise ValueError(f"no prior {prior!r}; choose from {', '.join(self.priors)}")
-        return prior
+        return _named("prior", prior, self.priors)
 
     def step_subset(self, evaluations: int) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
@@ -223,6 +215,14 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: if there is no such step or sampler.
         """
+
+
+def _named(kind: str, name: str | None, known: tuple[str, ...]) -> str:
+    if name is None:
+        return known[0]
+    if name not in known:
+        raise ValueError(f"no {kind} {name!r}; choose from {', '.join(known)}")
+    return name
 
 
 @torch.no_grad()

@@ -7,11 +7,10 @@ from kod_bench.evaluation.inception import CleanFidExtractor
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
-from kod_bench.evaluation.metrics import FID_COUNT, METRICS, Measured, Scores, marks, score
+from kod_bench.evaluation.metrics import METRICS, Measured, Scores, marks, score
 from kod_bench.evaluation.reference import Reference
 
 __all__ = [
-    "FID_COUNT",
     "METRICS",
     "CleanFidExtractor",
     "ExtractorError",

@@ -1,7 +1,6 @@
 """Folders of images from any tool, read as clean-fid reads them."""
 
 import copy
-import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from kod_bench.data.files import walk_once
 from kod_bench.errors import UsageError
 
 #: clean-fid's, in any case of letters; it leaves out .BMP beside .bmp, which nobody means.
@@ -111,25 +111,17 @@ class ImageFolder:
 def _find(root: Path) -> list[Path]:
     if not root.is_dir():
         raise UsageError(f"{root}: {'is not a folder' if root.exists() else 'does not exist'}")
-    found: list[str] = []
-    visited: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
         raise UsageError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found.extend(
-            os.path.join(folder, name)
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        )
-    return [Path(path) for path in sorted(found)]
+    found = (
+        Path(folder, name)
+        for folder, names in walk_once(root, refuse)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    )
+    return sorted(found, key=str)
 
 
 def _size(path: Path) -> tuple[int, int]:

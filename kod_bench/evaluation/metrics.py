@@ -21,9 +21,7 @@ from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, memorised_share
 from kod_bench.evaluation.texture import TextureStatistics
-
-#: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
-FID_COUNT = 2048
+from kod_bench.results import FID_COUNT
 
 #: A value by the column that it stands in; None where it is not defined, or counts forbid it.
 Scores = Mapping[str, float | None]

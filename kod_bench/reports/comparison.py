@@ -7,10 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from kod_bench.reports.statistics import MIN_SEEDS, Estimate, estimate
-from kod_bench.results.row import COMPARISON_COLUMNS, FORWARD_START, Row
-
-#: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
-FID_COUNT = 2048
+from kod_bench.results.row import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START, Row
 
 
 @dataclass(frozen=True)

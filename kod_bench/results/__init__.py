@@ -1,6 +1,6 @@
 """Results: the row schema and the Parquet store of a sweep."""
 
-from kod_bench.results.row import FORWARD_START, TERMINAL_COLUMNS, Row
+from kod_bench.results.row import FID_COUNT, FORWARD_START, TERMINAL_COLUMNS, Row
 from kod_bench.results.store import (
     REAL_FILE,
     ReadRows,
@@ -12,6 +12,7 @@ from kod_bench.results.store import (
 )
 
 __all__ = [
+    "FID_COUNT",
     "FORWARD_START",
     "REAL_FILE",
     "TERMINAL_COLUMNS",

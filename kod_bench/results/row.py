@@ -106,6 +106,9 @@ class Row:
 #: quality is left to gain by a better prior, not a generative model's score.
 FORWARD_START = "forward"
 
+#: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
+FID_COUNT = 2048
+
 #: What a process on phases has measured of its end; see `DiffusionProcess.diagnostics`.
 TERMINAL_COLUMNS = tuple(
     field.name for field in fields(Row) if field.name.startswith(("terminal_", "prior_"))
