@@ -1,6 +1,5 @@
 """Terrain: the ground seen from above, in classes, as in GTOS."""
 
-
 from kod_bench.data import photographs
 from kod_bench.data.photographs import PhotographSource
 from kod_bench.data.spec import DatasetSpec, unless_folder

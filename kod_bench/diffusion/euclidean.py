@@ -13,11 +13,11 @@ from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
     TrainingBatch,
+    Variance,
     standard_normal,
 )
 
 Schedule = Literal["linear", "cosine"]
-Variance = Literal["posterior", "analytic", "forward"]
 
 #: beta at the first and last of 1000 steps (arXiv 2006.11239, section 4).
 _PUBLISHED_RANGE = (1e-4, 0.02)

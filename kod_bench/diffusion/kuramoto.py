@@ -34,6 +34,7 @@ from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
     TrainingBatch,
+    Variance,
     standard_normal,
 )
 from kod_bench.diffusion.terminal import (
@@ -46,7 +47,6 @@ from kod_bench.diffusion.terminal import (
 Coupling = Literal["global", "local", "none"]
 Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
-Variance = Literal["analytic", "posterior", "forward"]
 
 #: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
 _NEVER_WRAPS = 1 / 3
@@ -218,9 +218,9 @@ class KuramotoDiffusion(DiffusionProcess):
             T / 3, at most 30.
         calibration_chains: forward chains run through all T steps by `fit`.
         variance: of the noise of an ancestral step from t to u, where sigma^2 = sigma_t^2 -
-            sigma_u^2: "forward", sigma^2, as in the paper, exact for infinitely short steps;
-            "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is known, as
-            for DDPM; or "analytic", between them, the one that is best on average without drift,
+            sigma_u^2: "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is
+            known, as for DDPM; "forward", sigma^2, as in the paper, exact for infinitely short
+            steps; or "analytic", between them, the one that is best on average without drift,
 
                 sigma^2 (1 - sigma^2 <score^2>)
 
@@ -228,7 +228,7 @@ class KuramotoDiffusion(DiffusionProcess):
             2201.06503, theorem 1, for noise that is only added).
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: of variance "forward" 0.01 rad as released, but 0.2 rad if 10 of 100 steps are
-            taken.
+            taken. Not for the variance "posterior", which is zero there.
 
     Attributes:
         noise_std: s_t. These four are `StepTable`s.
@@ -271,7 +271,7 @@ class KuramotoDiffusion(DiffusionProcess):
         pool_size: int = 1024,
         chain_steps: int | None = None,
         calibration_chains: int = 512,
-        variance: Variance = "analytic",
+        variance: Variance = "posterior",
         final_noise: bool = False,
     ) -> None:
         super().__init__(shape, steps)
@@ -296,6 +296,11 @@ class KuramotoDiffusion(DiffusionProcess):
         )
         check_choice("variance", variance, Variance)
         self.variance: Variance = variance
+        if final_noise and variance == "posterior":
+            raise ValueError(
+                "final_noise is true but variance is 'posterior', which leaves none at the end; "
+                "choose 'forward' or 'analytic'"
+            )
         self.final_noise = final_noise
         self._mean_field: MeanField | None = None
         if coupling == "global":

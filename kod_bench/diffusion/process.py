@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ ImageSource = Callable[[int], Tensor]
 
 #: `predict(state, step)` is the network: (B, C, H, W) state and (B,) int64 step -> (B, C, H, W).
 Predictor = Callable[[Tensor, Tensor], Tensor]
+
+#: Of the noise of an ancestral step back: as if x_0 were known; the best on average; or what the
+#: forward steps have added.
+Variance = Literal["posterior", "analytic", "forward"]
 
 #: `on_step(step, state)` sees the state that a reverse step has reached, and its t: T-1, ..., 0
 #: if none is skipped.

@@ -65,6 +65,7 @@ class ExactKuramoto:
             steps=steps,
             coupling="none",
             target=self.target,
+            variance="analytic",  # best where the score is exact
             pool_size=4000,
         )
         grid = torch.arange(self.nodes, dtype=torch.float64) * self.cell - math.pi
@@ -196,7 +197,12 @@ class TinyNetwork(torch.nn.Module):
 def trained_distance(target, iterations=1500):
     """Total variation between data and the samples of a network trained on them."""
     process = KuramotoDiffusion(
-        shape=(1, 1, 1), steps=100, coupling="none", target=target, calibration_chains=2048
+        shape=(1, 1, 1),
+        steps=100,
+        coupling="none",
+        target=target,
+        variance="analytic",
+        calibration_chains=2048,
     )
     process.fit(two_peaks(generator(1)), generator(2))
     with torch.random.fork_rng(devices=[]):

@@ -252,7 +252,7 @@ def test_diffusers_takes_the_same_steps(schedule):
     ("change", "message"),
     [
         ({"schedule": "square"}, r"schedule must be one of \('linear', 'cosine'\), got 'square'"),
-        ({"variance": "none"}, r"variance must be one of \('posterior', 'forward'\)"),
+        ({"variance": "none"}, r"variance must be one of \('posterior', 'analytic', 'forward'\)"),
         ({"schedule": "cosine", "beta_range": (0.1, 0.2)}, "but schedule is 'cosine'"),
     ],
 )

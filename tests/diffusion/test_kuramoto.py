@@ -777,6 +777,8 @@ class TestParameters:
             ({"memory": 0}, "memory must be at least 1, got 0"),
             ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
             ({"loss_weight": "snr"}, r"loss_weight must be one of \('unit', 'likelihood'"),
+            ({"final_noise": True}, "final_noise is true but variance is 'posterior'"),
+            ({"variance": "larger"}, "variance must be one of"),
             ({"chain_steps": 0}, "chain_steps must be at least 1, got 0"),
         ],
     )
