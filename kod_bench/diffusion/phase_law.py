@@ -117,13 +117,12 @@ def next_law(
     reach, terms = orders
     number = law.shape[1]
     modes = _modes(law.real[:, 0], number)
-    across, along = _plane(imaginary, modes), _plane(real, modes)
+    field = torch.complex(_plane(real, modes), _plane(imaginary, modes))
     half = modes / 2
-    argument = -(half.square() * (along.square() + across.square()))
-    field = torch.complex(along, across)
+    argument = -half.square() * (field.real.square() + field.imag.square())
 
     # n = -reach..modes + reach; what is not kept counts as zero.
-    nothing = torch.zeros_like(law[:, :1]).expand(-1, reach, -1, -1, -1)
+    nothing = law.new_zeros(()).expand(len(law), reach, *law.shape[2:])
     mirrored = torch.cat([nothing, law.flip(1).conj()], dim=1)[:, -reach:]
     reached = torch.cat([mirrored, torch.ones_like(law[:, :1]), law, nothing], dim=1)
 
@@ -131,15 +130,17 @@ def next_law(
         first = reach + 1 + offset
         return reached[:, first : first + number]
 
+    # In place: these planes are many, and memory is what this costs.
     total = _bessel_series(argument, 0, terms) * law
     power = torch.ones_like(field)
     for j in range(1, reach + 1):
         power = power * field
-        weight = half**j * _bessel_series(argument, j, terms)
+        weight = half**j * _bessel_series(argument, j, terms) * power
         # J_{-j} = (-1)^j J_j: the sign is on the term of +j alone.
-        total = total + weight * ((-1) ** j * power * near(j) + power.conj() * near(-j))
+        total.addcmul_(weight, near(j), value=(-1) ** j)
+        total.addcmul_(weight.conj_physical_(), near(-j))
     variance = _plane(std, modes).square()
-    return torch.exp(-modes.square() * variance / 2) * total
+    return total.mul_(torch.exp(-modes.square() * variance / 2))
 
 
 def conditional_score(law: Tensor, state: Tensor) -> Tensor:
