@@ -1,0 +1,128 @@
+"""The sections of a search space, and what each key allows."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from kod_bench.data import DatasetOptions
+from kod_bench.evaluation import check_extractor
+from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet, UseFast
+
+Count = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+
+
+class Section(BaseModel):
+    """A mapping of a search space: unknown keys are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: What `UNet` takes beside what the data and the process decide, with its defaults.
+UNET_SIZES = {
+    name: parameter.default
+    for name, parameter in inspect.signature(UNet).parameters.items()
+    if parameter.default is not inspect.Parameter.empty
+}
+
+
+class NetworkOptions(Section):
+    """The network; see `kod_bench.networks.make_network`. Models may change it key by key.
+
+    Resolved, the sizes are numbers for the architecture `unet` and None for the others; the
+    variant, which None leaves to the default, is None for processes that are not on phases.
+    """
+
+    architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
+    variant: Literal[tuple(VARIANTS)] | None = None  # type: ignore[valid-type]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    blocks: Count | None = None
+    attention: tuple[Count, ...] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _released_networks_have_their_sizes(self) -> Self:
+        given = [name for name in UNET_SIZES if getattr(self, name) is not None]
+        if self.architecture != "unet" and given:
+            raise ValueError(
+                f"architecture {self.architecture} has fixed sizes; leave out {', '.join(given)}"
+            )
+        return self
+
+    def resolved(self, *, periodic: bool) -> "NetworkOptions":
+        """With every default filled in, for a process on phases or another."""
+        filled = self.arguments()
+        if self.architecture == "unet":
+            filled = UNET_SIZES | filled
+        filled["variant"] = (self.variant or next(iter(VARIANTS))) if periodic else None
+        return NetworkOptions(**filled)
+
+    def arguments(self) -> dict[str, Any]:
+        """As arguments of `kod_bench.networks.make_network`."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def changed(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """A model's own keys over these; if they change the architecture, sizes stay behind."""
+        inherited = self.arguments()
+        if own.get("architecture", self.architecture) != self.architecture:
+            inherited = {k: v for k, v in inherited.items() if k not in UNET_SIZES}
+        return inherited | {k: v for k, v in own.items() if v is not None}
+
+
+class TrainingSection(Section):
+    """The optimiser; see `kod_bench.training.TrainingOptions`."""
+
+    iterations: Count
+    batch_size: Count = 128
+    learning_rate: PositiveFloat = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[int, Field(ge=0)] = 100
+    gradient_clip: PositiveFloat = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    checkpoint_every: Count = 1000
+    log_every: Count = 50
+    fast: UseFast = "auto"
+
+
+class EvaluationOptions(Section):
+    """How a trained model is scored."""
+
+    features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
+    samples: Annotated[int, Field(ge=2)] = 2048
+    references: Annotated[int, Field(ge=2)] = 2048
+    batch_size: Count = 128
+
+
+class ResourceOptions(Section):
+    """What one trial occupies. More than one worker means DDP under Ray Train."""
+
+    workers_per_trial: Count = 1
+    cpus_per_worker: Count = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+
+
+class StudyOptions(Section):
+    """Everything but the models: one profile of a search space, resolved."""
+
+    name: Name
+    description: str = ""
+    dataset: DatasetOptions
+    network: NetworkOptions = NetworkOptions()
+    training: TrainingSection
+    evaluation: EvaluationOptions = EvaluationOptions()
+    resources: ResourceOptions = ResourceOptions()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> Self:
+        batch, workers = self.training.batch_size, self.resources.workers_per_trial
+        if batch % workers:
+            raise ValueError(
+                f"training.batch_size {batch} cannot be shared by resources.workers_per_trial "
+                f"{workers}; it must be a multiple"
+            )
+        return self
