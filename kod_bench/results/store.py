@@ -79,8 +79,11 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> Path:
 
 def read_trial(folder: Path) -> list[Row] | None:
     """Read a trial's rows; None if there are none, or none that can be read."""
+    path = folder / ROW_FILE
+    if not path.is_file():
+        return None  # most trials of a large plan: far quicker than being told by Parquet
     try:
-        records = pq.read_table(folder / ROW_FILE, schema=SCHEMA).to_pylist()
+        records = pq.read_table(path, schema=SCHEMA).to_pylist()
     except (OSError, pa.ArrowException):
         return None
     return [Row(**record) for record in records] or None

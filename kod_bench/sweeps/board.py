@@ -136,12 +136,16 @@ class Board:
 
     def _visible(self, views: list[TrialView]) -> list[TrialView]:
         """As many trials as the terminal has lines for: active ones before others."""
-        room = max(3, self.console.height - 4)
-        if len(views) <= room:
-            return views
-        order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
-        chosen = sorted(views, key=lambda v: order.get(v.state, 2))[:room]
-        return [view for view in views if view in chosen]
+        return most_active(views, max(3, self.console.height - 4))
+
+
+def most_active(views: list[TrialView], room: int) -> list[TrialView]:
+    """At most `room` trials, in the order of the plan: active ones before others."""
+    if len(views) <= room:
+        return views
+    order = {"running": 0, "failed": 1, "interrupted": 2, "waiting": 3, "done": 4}
+    places = sorted(range(len(views)), key=lambda place: order.get(views[place].state, 3))[:room]
+    return [views[place] for place in sorted(places)]
 
 
 def duration(seconds: float) -> str:

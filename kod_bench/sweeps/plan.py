@@ -1,22 +1,26 @@
-"""The plan: a sweep's trials, frozen in ``sweep.yaml`` before the first one starts.
+"""The plan: a sweep's trials, frozen before the first one starts.
 
 A sweep's folder::
 
-    sweep.yaml              what will run, resolved, and where it came from
+    sweep.yaml              the search space, resolved, and where it came from; written last
+    trials.jsonl            the trials, see `trials_file`; sweep.yaml has its hash
     trials/<trial>/         checkpoints, history, log, sample grid; row.parquet last
     cache/                  reference features shared by the trials
     report/                 tables and pictures over the rows
 """
 
+import functools
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 import kod_bench
 from kod_bench.atomic import atomic_write
@@ -30,9 +34,12 @@ from kod_bench.sweeps.space import (
     SearchSpace,
     TrainingSection,
 )
+from kod_bench.sweeps.trials_file import DamagedError, decode_trial, decode_trials, encode_trials
 from kod_bench.sweeps.yaml_file import load_yaml
 
-FORMAT = 1
+#: 1 had all trials in full in sweep.yaml.
+FORMATS = (1, 2)
+TRIALS_FILE = "trials.jsonl"
 SWEEP_FILE = "sweep.yaml"
 LOCK_FILE = "lock"
 
@@ -64,17 +71,22 @@ class Trial:
     seed: int
     code: str  # version and hash of the code that planned it
 
-    @property
+    @functools.cached_property
     def config(self) -> str:
         """The resolved configuration as canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.values, sort_keys=True)
 
     @property
+    def values(self) -> dict[str, Any]:
+        """The fields by name. Shared with other trials: not to be modified."""
+        return {name: getattr(self, name) for name in _TRIAL_FIELDS}
+
+    @functools.cached_property
     def config_hash(self) -> str:
         """Identity: equal configurations have equal hashes, on every machine."""
         return hashlib.sha256(self.config.encode()).hexdigest()[:12]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Readable and unique: names the trial's folder."""
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
@@ -104,6 +116,9 @@ class Trial:
     def evaluation_options(self) -> EvaluationOptions:
         """The scoring options."""
         return EvaluationOptions.model_validate_json(json.dumps(self.evaluation), strict=True)
+
+
+_TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
 
 
 @dataclass(frozen=True)
@@ -142,23 +157,31 @@ def current_code() -> str:
     return f"{kod_bench.__version__}+{code_hash()}"
 
 
-def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
+def make_trials(
+    space: SearchSpace, data_hash: str | Mapping[DatasetOptions, str]
+) -> tuple[Trial, ...]:
     """Expand a search space into trials, one seed of every model before the next seed.
 
     An interrupted sweep then has complete comparisons at fewer seeds rather than fewer models.
+
+    Args:
+        space: resolved.
+        data_hash: of the images; of each data set, where the space has several.
     """
     options = space.options
+    code = current_code()
+    plain = functools.cache(_plain_options)  # large spaces repeat their sections
     trials = [
         Trial(
             model=variant.label,
             process=variant.process,
             steps=variant.steps,
             parameters=variant.parameters,
-            dataset=options.dataset.model_dump(mode="json"),
-            data_hash=data_hash,
-            network=variant.network.model_dump(mode="json"),
-            training=options.training.model_dump(mode="json"),
-            evaluation=options.evaluation.model_dump(mode="json"),
+            dataset=plain(variant.dataset),
+            data_hash=data_hash if isinstance(data_hash, str) else data_hash[variant.dataset],
+            network=plain(variant.network),
+            training=plain(variant.training),
+            evaluation=plain(options.evaluation),
             sampling=[
                 asdict(Scoring(prior, sampler, evaluations))
                 for prior in variant.priors
@@ -167,12 +190,16 @@ def make_trials(space: SearchSpace, data_hash: str) -> tuple[Trial, ...]:
             ],
             workers=options.resources.workers_per_trial,
             seed=seed,
-            code=current_code(),
+            code=code,
         )
         for seed in options.seeds
         for variant in space.variants
     ]
     return tuple({trial.config_hash: trial for trial in trials}.values())
+
+
+def _plain_options(options: BaseModel) -> dict[str, Any]:
+    return options.model_dump(mode="json")
 
 
 def check_writable(results_dir: Path) -> None:
@@ -213,8 +240,9 @@ def create_sweep(
     """
     now = datetime.now(UTC)
     parent = results_dir / space.options.name
+    encoded = encode_trials([(trial.id, trial.values) for trial in trials])
     document = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "space": space.options.name,
         "source": space.source,
         "profile": space.profile,
@@ -222,11 +250,19 @@ def create_sweep(
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
         "resources": space.options.resources.model_dump(mode="json"),
         "provenance": asdict(provenance),
-        "trials": [asdict(trial) for trial in trials],
+        "set": space.changes,
+        "resolved": space.document,
+        "trials": {
+            "file": TRIALS_FILE,
+            "count": len(trials),
+            "sha256": hashlib.sha256(encoded).hexdigest(),
+        },
     }
     try:
         folder = _new_folder(parent, now.strftime("%Y%m%d-%H%M%S"))
         (folder / "trials").mkdir()
+        with atomic_write(folder / TRIALS_FILE) as file:
+            file.write(encoded)
         text = yaml.safe_dump(_plain(document), sort_keys=False, width=100)
         with atomic_write(folder / SWEEP_FILE) as file:
             file.write(text.encode())
@@ -239,14 +275,62 @@ def open_sweep(folder: Path) -> Sweep:
     """Read a sweep's plan.
 
     Raises:
-        UsageError: if the folder holds no sweep, or one of another format.
+        UsageError: if the folder holds no sweep, a damaged one, or one of another format.
     """
+    return _open(folder, _all_trials)
+
+
+def open_planned(folder: Path, trial: str) -> tuple[Sweep, Trial]:
+    """Read one trial of a plan, without the time and the memory that thousands would take.
+
+    Args:
+        folder: of the sweep.
+        trial: its id.
+
+    Returns:
+        The sweep, of which only this trial is read, and the trial.
+
+    Raises:
+        UsageError: as from `open_sweep`, or if there is no such trial.
+    """
+
+    def read(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
+        if document["format"] == 1:
+            return tuple(each for each in _all_trials(folder, document) if each.id == trial)
+        values = decode_trial((folder / TRIALS_FILE).read_bytes(), trial)
+        found = [] if values is None else [Trial(**values)]
+        if any(each.id != trial for each in found):
+            raise DamagedError(f"{TRIALS_FILE}: trial {trial} is not what its name says")
+        return tuple(found)
+
+    sweep = _open(folder, read)
+    if not sweep.trials:
+        raise UsageError(f"{folder}: has no trial {trial}")
+    return sweep, sweep.trials[0]
+
+
+def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
+    said = document["trials"]
+    if document["format"] == 1:
+        return tuple(Trial(**trial) for trial in said)
+    content = (folder / TRIALS_FILE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != said["sha256"]:
+        raise DamagedError(f"{TRIALS_FILE} is not the one that was written with it")
+    return tuple(Trial(**values) for values in decode_trials(content))
+
+
+def _open(
+    folder: Path, read_trials: Callable[[Path, Mapping[str, Any]], tuple[Trial, ...]]
+) -> Sweep:
     path = folder / SWEEP_FILE
     if not path.is_file():
         raise UsageError(f"{folder}: is not a sweep (it has no {SWEEP_FILE})")
     document = load_yaml(path)
-    if document.get("format") != FORMAT:
-        raise UsageError(f"{path}: format {document.get('format')!r}; this version reads {FORMAT}")
+    if document.get("format") not in FORMATS:
+        raise UsageError(
+            f"{path}: format {document.get('format')!r}; this version reads "
+            f"{' and '.join(map(str, FORMATS))}"
+        )
     try:
         data_dir = document["data_dir"]
         return Sweep(
@@ -257,9 +341,9 @@ def open_sweep(folder: Path) -> Sweep:
             resources=ResourceOptions.model_validate_json(
                 json.dumps(document["resources"]), strict=True
             ),
-            trials=tuple(Trial(**trial) for trial in document["trials"]),
+            trials=read_trials(folder, document),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
 
 
@@ -294,4 +378,4 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 def _plain(value: Any) -> Any:
     """Tuples as lists, so that the YAML holds plain types only."""
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value, default=str))

@@ -19,7 +19,7 @@ from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.failures import ERROR_FILE, one_line, read_error, root_message
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_sweep
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_planned
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
@@ -239,7 +239,7 @@ def _run_on_ray(config: dict[str, str]) -> None:
     """The Tune trainable: finds its trial in the plan and runs it."""
     from ray import tune
 
-    sweep, trial = _planned(config)
+    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
 
     def report(status: Status) -> None:
@@ -270,7 +270,7 @@ def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
-    sweep, trial = _planned(config)
+    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return score_trained(sweep, trial, lambda _: None)
 
@@ -314,7 +314,7 @@ def _worker(config: dict[str, str]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    sweep, trial = _planned(config)
+    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
 
     def report(status: Status) -> None:
@@ -326,8 +326,3 @@ def _worker(config: dict[str, str]) -> None:
     lock = sweep.trial_folder(trial) / "training.lock"
     with exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext():
         train_worker(sweep, trial, report, get_device())
-
-
-def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
-    sweep = open_sweep(Path(config["sweep"]))
-    return sweep, next(trial for trial in sweep.trials if trial.id == config["id"])

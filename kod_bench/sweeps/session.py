@@ -1,12 +1,13 @@
 """From a search space's name to a sweep on disk that is ready to run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from kod_bench.data import load_dataset
+from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import choose_extractor, marks
@@ -18,6 +19,89 @@ from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A sweep that could start, and of which nothing is on disk.
+
+    Attributes:
+        space: resolved, the feature extractor chosen.
+        datasets: opened, for each of the options in its variants.
+        trials: what would run.
+    """
+
+    space: SearchSpace
+    datasets: dict[DatasetOptions, ImageDataset]
+    trials: tuple[Trial, ...]
+
+
+def open_space(
+    name: str,
+    *,
+    profile: str,
+    seeds: Sequence[int] | None,
+    changes: Sequence[str],
+    address: str | None,
+    say: Callable[[str], None],
+) -> SearchSpace:
+    """Find a search space and validate it; say which file and which profile were taken.
+
+    Args:
+        name: of a search space, or a path to one.
+        profile: one of the space's profiles, or "auto".
+        seeds: in place of the space's own.
+        changes: ``path=value`` pairs over the profile.
+        address: of a running cluster, None for this machine.
+        say: receives lines about what is being done.
+
+    Raises:
+        UsageError: with one line, if it is not found or not valid.
+    """
+    path = find_space(name)
+    if seeds is not None:
+        changes = [*changes, f"seeds={list(seeds)}"]
+    has_gpus = profile == "auto" and _has_gpus(address)
+    space = load_space(path, profile, has_gpus=has_gpus, changes=changes)
+    say(f"search space {path}, profile {space.profile}")
+    return space
+
+
+def plan_sweep(space: SearchSpace, *, data_dir: Path | None, say: Callable[[str], None]) -> Planned:
+    """Validate everything that can be known before Ray starts.
+
+    Args:
+        space: resolved.
+        data_dir: folder of images; None for the built-in generator.
+        say: receives lines about what is being done.
+
+    Raises:
+        UsageError: with one line, if any of it cannot work.
+        kod_bench.data.DataError: likewise, for the images.
+    """
+    features, remark = choose_extractor(space.options.evaluation.features)
+    if remark:
+        say(remark)
+    # Frozen in the plan: all trials, and those of a resume, use the same one.
+    space = _with_features(space, features)
+    options = space.options
+    datasets = {}
+    for wanted in dict.fromkeys(variant.dataset for variant in space.variants):
+        dataset = datasets[wanted] = load_dataset(wanted, data_dir, progress=_sparing(say))
+        for warning in dataset.warnings:
+            say(f"warning: {warning}")
+        say(f"data: {dataset.name}: {dataset.description}")
+        for what, count, have in (
+            ("samples", options.evaluation.samples, len(dataset.train)),
+            ("references", options.evaluation.references, len(dataset.test)),
+        ):
+            if have < count:
+                say(f"warning: evaluation.{what} is {count}, but there are only {have} real images")
+    if (mark := marks(options.evaluation.samples)) is not None:
+        say(f"warning: {mark}; every row says so")
+    check_networks(space, {each: data.train.shape[1] for each, data in datasets.items()})
+    hashes = {each: dataset.content_hash for each, dataset in datasets.items()}
+    return Planned(space, datasets, make_trials(space, hashes))
+
+
 def prepare_sweep(
     name: str,
     *,
@@ -27,64 +111,55 @@ def prepare_sweep(
     seeds: Sequence[int] | None,
     address: str | None,
     say: Callable[[str], None],
+    changes: Sequence[str] = (),
 ) -> Sweep:
     """Validate everything that can be known before Ray starts, then write the plan.
 
     Args:
-        name: of a search space, or a path to one.
-        profile: one of the space's profiles, or "auto".
-        data_dir: folder of images; None for the built-in generator.
+        name: see `open_space`, as for the others not named here.
+        profile: as there.
+        data_dir: see `plan_sweep`.
         results_dir: where sweeps are kept.
-        seeds: in place of the space's own.
-        address: of a running cluster, None for this machine.
-        say: receives lines about what is being done.
+        seeds: as there.
+        address: as there.
+        say: as there.
+        changes: as there.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
         kod_bench.data.DataError: likewise, for the images.
     """
-    path = find_space(name)
-    space = load_space(path, profile, has_gpus=profile == "auto" and _has_gpus(address))
-    say(f"search space {path}, profile {space.profile}")
-    if seeds is not None:
-        space = space.model_copy(
-            update={"options": space.options.model_copy(update={"seeds": tuple(seeds)})}
-        )
-    options = space.options
+    space = open_space(
+        name, profile=profile, seeds=seeds, changes=changes, address=address, say=say
+    )
     if address is None:
-        check_local_resources(options.resources)
+        check_local_resources(space.options.resources)
     check_writable(results_dir)
-    features, remark = choose_extractor(options.evaluation.features)
-    if remark:
-        say(remark)
-    # Frozen in the plan: all trials, and those of a resume, use the same one.
-    space = _with_features(space, features)
-    options = space.options
-    dataset = load_dataset(options.dataset, data_dir, progress=_sparing(say))
-    for warning in dataset.warnings:
-        say(f"warning: {warning}")
-    say(f"data: {dataset.name}: {dataset.description}")
-    for what, wanted, have in (
-        ("samples", options.evaluation.samples, len(dataset.train)),
-        ("references", options.evaluation.references, len(dataset.test)),
-    ):
-        if have < wanted:
-            say(f"warning: evaluation.{what} is {wanted}, but there are only {have} real images")
-    if (mark := marks(options.evaluation.samples)) is not None:
-        say(f"warning: {mark}; every row says so")
-    trials = make_trials(space, dataset.content_hash)
-    _check_networks(path, trials, dataset.train.shape[1])
+    planned = plan_sweep(space, data_dir=data_dir, say=say)
     sweep = create_sweep(
-        space,
-        trials,
+        planned.space,
+        planned.trials,
         results_dir=results_dir,
         data_dir=data_dir,
         provenance=provenance.collect(),
     )
-    write_grid(sweep.folder / REAL_FILE, dataset.test[:GRID_IMAGES])
-    each = f"{options.training.iterations} iterations of {options.training.batch_size} images"
-    say(f"sweep {sweep.folder}: {len(trials)} trials, {each} each")
+    # Of several data sets, the first; each has its own table.
+    first = next(iter(planned.datasets.values()))
+    write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])
+    say(f"sweep {sweep.folder}: {len(planned.trials)} trials, {_work(space)} each")
     return sweep
+
+
+def _work(space: SearchSpace) -> str:
+    """How much training one trial is: the same for all, or from the least to the most."""
+    iterations = [variant.training.iterations for variant in space.variants]
+    batches = [variant.training.batch_size for variant in space.variants]
+    return f"{_span(iterations)} iterations of {_span(batches)} images"
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _with_features(space: SearchSpace, features: str) -> SearchSpace:
@@ -110,38 +185,47 @@ def _has_gpus(address: str | None) -> bool:
     return torch.cuda.is_available() if address is None else cluster_has_gpus(address)
 
 
-def _check_networks(path: Path, trials: Sequence[Trial], channels: int) -> None:
+def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -> None:
     """Build every distinct network without memory; refuse sizes that do not fit together.
 
     Models with the same options are compared at equal size: beyond one percent, the table would
     compare networks. Where a model's own network section asks for another size, that is meant, and
     the report says so.
+
+    Args:
+        space: resolved.
+        channels: C of the images, for each of the options in its variants.
+
+    Raises:
+        UsageError: naming the model, or the sizes.
     """
-    counts: dict[str, dict[tuple[str, bool], int]] = {}
-    for trial in trials:
-        options = trial.network_options
-        periodic = PROCESSES[trial.process].periodic
-        size = options.model_copy(update={"variant": None}).model_dump_json()
-        equals = counts.setdefault(size, {})
-        key = (str(options.variant), periodic)
+    # By what models share (sizes and image), then by what makes two networks different.
+    counts: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
+    for variant in space.variants:
+        options = variant.network
+        periodic = PROCESSES[variant.process].periodic
+        image = (channels[variant.dataset], variant.dataset.image_size)
+        sizes = tuple(v for name, v in options if name != "variant")
+        equals = counts.setdefault((*sizes, *image), {})
+        key = (options.variant, periodic)
         if key in equals:
             continue
         try:
             with torch.device("meta"):
                 network = make_network(
                     periodic=periodic,
-                    channels=channels,
-                    image_size=trial.dataset_options.image_size,
-                    steps=trial.steps,
+                    channels=image[0],
+                    image_size=image[1],
+                    steps=variant.steps,
                     **options.arguments(),
                 )
         except ValueError as error:
-            raise UsageError(f"{path}: network of {trial.model}: {error}") from error
+            raise UsageError(f"{space.source}: network of {variant.label}: {error}") from error
         equals[key] = parameter_count(network)
     for equals in counts.values():
         small, large = min(equals.values()), max(equals.values())
         if large > 1.01 * small:
             raise UsageError(
-                f"{path}: network: the compared models differ in size by more than 1 % "
+                f"{space.source}: network: the compared models differ in size by more than 1 % "
                 f"({small} to {large} parameters); widen the network"
             )

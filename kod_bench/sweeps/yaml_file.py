@@ -41,17 +41,32 @@ def load_yaml(path: Path) -> dict[str, Any]:
         UsageError: if the file cannot be read, is not YAML, or holds something else.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not a UTF-8 text file") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UsageError(f"{path}{where}: is not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
         raise UsageError(f"{path}: must hold a mapping of keys to values")
     return document
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read a YAML value.
+
+    Args:
+        text: of the value.
+        where: names it in messages.
+
+    Raises:
+        UsageError: if it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UsageError(f"{where}{place}: is not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error

@@ -123,7 +123,11 @@ def test_a_damaged_plan_is_one_line(
 def test_the_plan_is_plain_yaml_that_people_can_read(space: SearchSpace, tmp_path: Path) -> None:
     sweep = create(space, tmp_path)
     document = yaml.safe_load((sweep.folder / "sweep.yaml").read_text())
-    assert document["trials"] == json.loads(json.dumps([asdict(t) for t in sweep.trials]))
+    assert document["resolved"]["models"]["ddpm"] == {"process": "ddpm", "steps": {"grid": [4, 8]}}
+    assert document["trials"]["count"] == len(sweep.trials) == 3
+    first, *lines = (sweep.folder / "trials.jsonl").read_text().splitlines()
+    trials = [json.loads(first)["common"] | json.loads(line)["own"] for line in lines]
+    assert trials == json.loads(json.dumps([asdict(t) for t in sweep.trials]))
     assert document["provenance"]["version"]
 
 

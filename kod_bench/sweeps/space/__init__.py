@@ -2,7 +2,6 @@
 
 from kod_bench.sweeps.space.files import find_space
 from kod_bench.sweeps.space.load import SearchSpace, load_space
-from kod_bench.sweeps.space.models import ModelVariant, parameters_model
 from kod_bench.sweeps.space.options import (
     EvaluationOptions,
     NetworkOptions,
@@ -10,6 +9,7 @@ from kod_bench.sweeps.space.options import (
     StudyOptions,
     TrainingSection,
 )
+from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
 __all__ = [
     "EvaluationOptions",

@@ -1,43 +1,64 @@
 """From a search space's YAML to everything that it says, validated."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from kod_bench.errors import UsageError
-from kod_bench.sweeps.space.messages import contains, dotted, first_error
-from kod_bench.sweeps.space.models import ModelVariant, model_variants
+from kod_bench.sweeps.space.axes import is_axis, parse_axis
+from kod_bench.sweeps.space.document import Document, parse_changes
+from kod_bench.sweeps.space.messages import first_error, unknown_key
+from kod_bench.sweeps.space.model import SECTIONS, Model, leaves
 from kod_bench.sweeps.space.options import Section, StudyOptions
+from kod_bench.sweeps.space.strategies import STRATEGIES
+from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.yaml_file import load_yaml
+
+#: What a file may say beside `StudyOptions`.
+_LAYERS = ("models", "profiles")
 
 
 class SearchSpace(Section):
-    """A resolved search space: options of one profile, and every model at every grid point."""
+    """A resolved search space: options of one profile, and every model at every point.
+
+    Attributes:
+        options: what is not a model's; a key that varies is at the first of its values.
+        variants: every point of every model, in the order of the file.
+        profile: the profile taken.
+        source: the file.
+        document: what the file, the profile and the changes say together; a space by itself.
+        changes: what the command line has changed.
+    """
 
     options: StudyOptions
     variants: tuple[ModelVariant, ...]
     profile: str
     source: str
+    document: dict[str, Any]
+    changes: dict[str, Any]
 
 
-def load_space(path: Path, profile: str, has_gpus: bool = False) -> SearchSpace:
+def load_space(
+    path: Path, profile: str, has_gpus: bool = False, changes: Sequence[str] = ()
+) -> SearchSpace:
     """Read and validate a search space, with one of its profiles laid over it.
 
     The profile "auto" is `cluster` where there are GPUs and else `laptop`, or the file's only
     one. Every profile is validated, not only the chosen one: a space with a mistake in the profile
     that runs next week is refused today.
 
+    Args:
+        path: of the YAML.
+        profile: "auto" or the name of one.
+        has_gpus: decides what "auto" is.
+        changes: ``path=value`` pairs, laid over the profile.
+
     Raises:
         UsageError: with the file, the key's path and what is allowed.
     """
-    document = load_yaml(path)
-    profiles = document.pop("profiles", {"default": {}})
-    models = document.pop("models", None)
-    if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
-        raise UsageError(f"{path}: profiles: must map names to sections of the search space")
+    base, profiles = read_profiles(path)
     if profile == "auto":
         preferred = "cluster" if has_gpus else "laptop"
         profile = next(iter(profiles)) if len(profiles) == 1 else preferred
@@ -45,43 +66,123 @@ def load_space(path: Path, profile: str, has_gpus: bool = False) -> SearchSpace:
         raise UsageError(
             f"{path}: no profile {profile!r}; the file has: {', '.join(map(str, profiles))}"
         )
-    options = {
-        name: _validate_options(path, document, f"profiles.{name}", overrides)
+    changed = parse_changes(changes, Document.of("", base, profile, profiles[profile], {}).merged)
+    spaces = {
+        name: resolve_space(
+            Document.of(str(path), base, name, overrides, changed if name == profile else {})
+        )
         for name, overrides in profiles.items()
     }
-    # The network of a model is a profile's with the model's own keys over it.
-    variants = {
-        name: tuple(model_variants(path, models, each.network)) for name, each in options.items()
-    }
+    return spaces[profile]
+
+
+def read_profiles(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What a file says for all profiles, and each profile's own; a file without has "default".
+
+    Raises:
+        UsageError: if the file cannot be read, or its profiles are no sections.
+    """
+    document = load_yaml(path)
+    profiles = document.pop("profiles", {"default": {}})
+    if (
+        not isinstance(profiles, dict)
+        or not profiles
+        or not all(isinstance(p, dict) for p in profiles.values())
+    ):
+        raise UsageError(f"{path}: profiles: must map names to sections of the search space")
+    return document, profiles
+
+
+def resolve_space(document: Document) -> SearchSpace:
+    """Validate one profile of a space, and expand it.
+
+    Raises:
+        UsageError: with the file, the key's path and what is allowed.
+    """
+    options = _options(document)
+    models = _models(document)
+    _check_shared_parameters(document, models)
+    variants: list[ModelVariant] = []
+    for model in models:
+        points = list(STRATEGIES[options.search.strategy](model, options.search))
+        model.check_draws(options.resources)
+        variants += [model.resolve(point, options.resources) for point in points]
+    _check_labels(document, variants)
     return SearchSpace(
-        options=options[profile],
-        variants=variants[profile],
-        profile=profile,
-        source=str(path),
+        options=options,
+        variants=tuple(variants),
+        profile=document.profile,
+        source=document.source,
+        document=document.merged,
+        changes=dict(document.changes),
     )
 
 
-def _validate_options(
-    path: Path, document: Mapping[str, Any], prefix: str, overrides: Mapping[str, Any]
-) -> StudyOptions:
-    merged = _merge(document, overrides)
+def _options(document: Document) -> StudyOptions:
+    common = {key: value for key, value in document.merged.items() if key != "models"}
+    first = _at_first_values(document, common)
     try:
-        # JSON in strict mode: no "50" for 50, no true for 1, but a list where a tuple is meant.
-        return StudyOptions.model_validate_json(json.dumps(merged, default=str), strict=True)
+        return validated(StudyOptions, first)
     except ValidationError as error:
-        where, message = first_error(error, StudyOptions)
-        if not where:
-            raise UsageError(f"{path}: {prefix}: {message}") from error
-        if contains(overrides, where):
-            where = (prefix, *where)
-        raise UsageError(f"{path}: {dotted(where)}: {message}") from error
+        where, message = first_error(error, StudyOptions, _LAYERS)
+        place = document.where(where) if where else document.name
+        raise UsageError(f"{place}: {message}") from error
 
 
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+def _at_first_values(document: Document, common: Mapping[str, Any]) -> dict[str, Any]:
+    """The common sections with one value in place of each axis."""
+    first = {key: value for key, value in common.items() if key != "parameters"}
+    if (parameters := common.get("parameters")) is not None:
+        first["parameters"] = {} if isinstance(parameters, dict) else parameters
+    for key, options in SECTIONS.items():
+        if not isinstance(section := common.get(key), dict):
+            continue
+        for path, value in leaves(section, options, (key,)).items():
+            if is_axis(value):
+                axis = parse_axis(document.where(path), value)
+                first = _with(first, path, axis.extremes[0])
+    for path in _axes_in(first):
+        raise UsageError(
+            f"{document.where(path)}: cannot vary; only {', '.join(SECTIONS)}, parameters and "
+            "models have axes"
         )
-    return merged
+    return first
+
+
+def _with(node: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    key, *rest = path
+    return {**node, key: _with(node[key], rest, value) if rest else value}
+
+
+def _axes_in(node: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+    if is_axis(node):
+        yield path
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _axes_in(value, (*path, str(key)))
+
+
+def _models(document: Document) -> list[Model]:
+    models = document.merged.get("models")
+    if not isinstance(models, dict) or not models:
+        raise UsageError(f"{document.where(('models',))}: must name at least one model")
+    return [Model(str(name), document) for name in models]
+
+
+def _check_shared_parameters(document: Document, models: Sequence[Model]) -> None:
+    """Parameters for all models need only be those of some."""
+    known = list(dict.fromkeys(k for m in models for k in parameters_model(m.process).model_fields))
+    for key in document.merged.get("parameters", {}):
+        if key not in known:
+            where = document.where(("parameters", str(key)))
+            raise UsageError(f"{where}: {unknown_key(str(key), known)}")
+
+
+def _check_labels(document: Document, variants: Sequence[ModelVariant]) -> None:
+    """Reports tell models apart by their labels and numbers of steps."""
+    seen: set[tuple[str, int]] = set()
+    for variant in variants:
+        if (key := (variant.label, variant.steps)) in seen:
+            where = document.where(("models", variant.model))
+            raise UsageError(f"{where}: another model is also called {variant.label!r}; rename it")
+        seen.add(key)

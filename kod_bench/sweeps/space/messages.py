@@ -1,7 +1,7 @@
 """Validation errors as one line: the key's path, what is wrong, what is allowed."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -19,9 +19,15 @@ def contains(document: Mapping[str, Any], where: tuple[str | int, ...]) -> bool:
 
 
 def first_error(
-    error: ValidationError, model: type[BaseModel]
+    error: ValidationError, model: type[BaseModel], also: Sequence[str] = ()
 ) -> tuple[tuple[str | int, ...], str]:
-    """The path and the message of what is wrong, of one thing if of many."""
+    """The path and the message of what is wrong, of one thing if of many.
+
+    Args:
+        error: of the validation.
+        model: that was validated.
+        also: keys allowed beside its own.
+    """
     # A misspelt key before the key that it leaves missing.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     where = first["loc"]
@@ -36,10 +42,16 @@ def first_error(
     section: Any = model
     for key in where[:-1]:
         section = section.model_fields[key].annotation
-    allowed = list(section.model_fields)
-    close = difflib.get_close_matches(str(where[-1]), allowed, n=1)
+    return where, unknown_key(str(where[-1]), [*section.model_fields, *also])
+
+
+def unknown_key(key: str, allowed: Sequence[str]) -> str:
+    """The message for a key that is not among those allowed; these may be dotted paths."""
+    tails = [name for name in allowed if name.rpartition(".")[2] == key]
+    close = tails or difflib.get_close_matches(key, allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return where, f"unknown key; {hint}allowed: {', '.join(allowed)}"
+    listed = [name for name in allowed if "." not in name]
+    return f"unknown key; {hint}allowed: {', '.join(listed)}"
 
 
 def dotted(where: tuple[str | int, ...]) -> str:

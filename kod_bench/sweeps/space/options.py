@@ -1,7 +1,6 @@
 """The sections of a search space, and what each key allows."""
 
 import inspect
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -65,13 +64,6 @@ class NetworkOptions(Section):
         """As arguments of `kod_bench.networks.make_network`."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def changed(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """A model's own keys over these; if they change the architecture, sizes stay behind."""
-        inherited = self.arguments()
-        if own.get("architecture", self.architecture) != self.architecture:
-            inherited = {k: v for k, v in inherited.items() if k not in UNET_SIZES}
-        return inherited | {k: v for k, v in own.items() if v is not None}
-
 
 class TrainingSection(Section):
     """The optimiser; see `kod_bench.training.TrainingOptions`."""
@@ -105,24 +97,65 @@ class ResourceOptions(Section):
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
 
 
+def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
+    """Refuse a batch that the workers of a trial cannot share evenly.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    batch, workers = training.batch_size, resources.workers_per_trial
+    if batch % workers:
+        raise ValueError(
+            f"training.batch_size {batch} cannot be shared by resources.workers_per_trial "
+            f"{workers}; it must be a multiple"
+        )
+
+
+class SearchOptions(Section):
+    """Which configurations become trials; see `kod_bench.sweeps.space.strategies`.
+
+    Attributes:
+        strategy: "grid" takes every point of the grids; "random" draws what else varies, too.
+        trials: how many configurations "random" draws at every grid point of every model that
+            draws something.
+        seed: of the draws.
+    """
+
+    strategy: Literal["grid", "random"] = "grid"
+    trials: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _trials_are_for_drawing(self) -> Self:
+        if self.strategy == "random" and self.trials is None:
+            raise ValueError(
+                "strategy random needs trials: how many configurations it draws at every grid point"
+            )
+        if self.strategy == "grid" and self.trials is not None:
+            raise ValueError(
+                "trials is for strategy random; grid takes every point once, leave it out"
+            )
+        return self
+
+
 class StudyOptions(Section):
-    """Everything but the models: one profile of a search space, resolved."""
+    """Everything but the models: one profile of a search space, resolved.
+
+    Where a key varies, it is here at the first of its values.
+    """
 
     name: Name
     description: str = ""
     dataset: DatasetOptions
     network: NetworkOptions = NetworkOptions()
     training: TrainingSection
+    parameters: dict[str, Any] = {}
+    search: SearchOptions = SearchOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     resources: ResourceOptions = ResourceOptions()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> Self:
-        batch, workers = self.training.batch_size, self.resources.workers_per_trial
-        if batch % workers:
-            raise ValueError(
-                f"training.batch_size {batch} cannot be shared by resources.workers_per_trial "
-                f"{workers}; it must be a multiple"
-            )
+        check_shares(self.training, self.resources)
         return self

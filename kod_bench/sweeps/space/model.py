@@ -1,0 +1,421 @@
+"""A model of a search space: its keys, which of them vary, and the points that they span."""
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from kod_bench.data import DatasetOptions
+from kod_bench.diffusion import PROCESSES
+from kod_bench.errors import UsageError
+from kod_bench.sweeps.space.axes import Axis, Condition, Path, is_axis, parse_axis
+from kod_bench.sweeps.space.document import Document
+from kod_bench.sweeps.space.messages import dotted, first_error, unknown_key
+from kod_bench.sweeps.space.options import (
+    UNET_SIZES,
+    NetworkOptions,
+    ResourceOptions,
+    TrainingSection,
+    check_shares,
+)
+from kod_bench.sweeps.space.variants import (
+    ModelVariant,
+    check_parameters,
+    parameters_model,
+    validated,
+)
+
+#: Sections that a space has for all models, and a model for itself.
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetOptions,
+    "network": NetworkOptions,
+    "training": TrainingSection,
+}
+
+#: A value for each key that varies and exists there.
+Point = dict[Path, Any]
+#: Chooses a value for a key that is drawn.
+Place = Callable[[Path, Axis], Any]
+
+_PROCESS: Path = ("process",)
+_STEPS: Path = ("steps",)
+_ARCHITECTURE: Path = ("network", "architecture")
+_VARIANT: Path = ("network", "variant")
+
+
+class Model:
+    """One model: what the space says for all, with its own section over it.
+
+    Args:
+        name: in the search space.
+        document: the space.
+
+    Attributes:
+        name: as given.
+        process: a key of `PROCESSES`.
+        axes: what varies, or exists under a condition, in the order of labels.
+
+    Raises:
+        UsageError: if the section has an unknown key, or an axis that is none.
+    """
+
+    def __init__(self, name: str, document: Document) -> None:
+        self.name = name
+        self._document = document
+        section = document.merged["models"][name]
+        here = document.where(("models", name))
+        if not isinstance(section, dict):
+            raise UsageError(f"{here}: must be a mapping with the key 'process'")
+        process: Any = section.get("process")
+        if process not in PROCESSES:
+            raise UsageError(
+                f"{document.where(('models', name, 'process'))}: {process!r} is not a "
+                f"process; known: {', '.join(PROCESSES)}"
+            )
+        self.process: str = process
+        for key in SECTIONS:
+            if not isinstance(section.get(key, {}), dict):
+                raise UsageError(f"{here}.{key}: must be a mapping")
+        self._fields = _fields(self.process)
+        own = self._own(section)
+        self._own_paths = set(own)
+        values = self._shared(own) | own
+        # In labels, and from slow to fast in a grid: the process, then the sections.
+        ordered = sorted(values.items(), key=lambda item: len(item[0]) > 1)
+        self.axes: dict[Path, Axis] = {}
+        self._constants: dict[Path, Any] = {}
+        for path, value in ordered:
+            if isinstance(value, Mapping) and (is_axis(value) or path in self._fields):
+                self.axes[path] = parse_axis(self.where(path), value)
+            else:
+                self._constants[path] = value
+        for path, axis in self.axes.items():
+            for condition in axis.when:
+                self._check_condition(path, condition)
+        self._order = self._dependencies_first()
+        self._drawn = self._after_drawing()
+
+    def where(self, path: tuple[str | int, ...]) -> str:
+        """How messages name a key of this model: the file, the layer, the path."""
+        shared = path if path and path[0] in SECTIONS else ("parameters", *path)
+        return self._document.where(("models", self.name, *path), shared)
+
+    @property
+    def sampled(self) -> dict[Path, Axis]:
+        """The axes that are drawn from."""
+        return {path: axis for path, axis in self.axes.items() if axis.is_sampled}
+
+    def grid(self) -> Iterator[Point]:
+        """Every point of the grids, without what is drawn."""
+        return self._grid({}, [path for path in self._order if path not in self._drawn])
+
+    def complete(self, point: Point, place: Place) -> Point:
+        """A grid point with a value for everything that is drawn, and exists there.
+
+        Args:
+            point: from `grid`.
+            place: chooses; called for one key after another, conditions before what they decide.
+        """
+        full = dict(point)
+        for path in self._order:
+            axis = self.axes[path]
+            if path in self._drawn and self._exists(axis, full):
+                full[path] = place(path, axis) if axis.is_sampled else axis.values[0]
+        return full
+
+    def resolve(self, point: Point, resources: ResourceOptions) -> ModelVariant:
+        """Everything about one point, validated.
+
+        Args:
+            point: complete.
+            resources: of a trial, which must suit the point.
+
+        Raises:
+            UsageError: with the file, the key's path and what is allowed.
+        """
+        values = self._constants | point
+        network = self._options("network", self._network(values))
+        training = self._options("training", _below(values, "training"))
+        dataset = self._options("dataset", _below(values, "dataset"))
+        parameters = {path[0]: value for path, value in values.items() if len(path) == 1}
+        whole = self.where(())
+        try:
+            checked = check_parameters(self.process, parameters)
+            check_shares(training, resources)
+        except ValidationError as error:
+            location, message = self._unknown_or_wrong(error)
+            raise UsageError(f"{self.where(location)}: {message}") from error
+        except ValueError as error:
+            raise UsageError(f"{whole}: {error}") from error
+        varied = {path: point[path] for path in self._varied if path in point}
+        return ModelVariant(
+            model=self.name,
+            label=" ".join([self.name, *_labels(varied)]),
+            point={dotted(path): value for path, value in varied.items()},
+            process=self.process,
+            steps=checked.steps,
+            parameters=checked.values,
+            priors=checked.priors,
+            samplers=checked.samplers,
+            network_evaluations=checked.network_evaluations,
+            dataset=dataset,
+            network=network.resolved(periodic=PROCESSES[self.process].periodic),
+            training=training,
+        )
+
+    def check_draws(self, resources: ResourceOptions) -> None:
+        """Refuse a range or a choice that holds a value which is not allowed, drawn or not.
+
+        Raises:
+            UsageError: as from `resolve`.
+        """
+        grid = list(self.grid())
+        for path, axis in self.sampled.items():
+            for value, start in itertools.product(axis.extremes, grid):
+                forced = self._conditions_of(path) | {path: value}
+                point = self.complete(start, lambda p, a: forced.get(p, a.at(0.0)))  # noqa: B023
+                if path in point:
+                    self.resolve(point, resources)
+                    break
+
+    # What the space says of this model.
+
+    def _own(self, section: Mapping[str, Any]) -> dict[Path, Any]:
+        own: dict[Path, Any] = {
+            (str(key),): value
+            for key, value in section.items()
+            if key not in SECTIONS and key != "process"
+        }
+        for key, options in SECTIONS.items():
+            own |= leaves(section.get(key, {}), options, (key,))
+        variant = own.get(_VARIANT)
+        if variant is not None and not PROCESSES[self.process].periodic:
+            raise UsageError(
+                f"{self.where(_VARIANT)}: is for processes on phases; {self.process} is none, "
+                "leave the key out"
+            )
+        # The only sections with defaults of their own: null means the common value.
+        return {k: v for k, v in own.items() if k[0] != "network" or v is not None}
+
+    def _shared(self, own: Mapping[Path, Any]) -> dict[Path, Any]:
+        merged = self._document.merged
+        shared: dict[Path, Any] = {
+            (key,): value
+            for key, value in merged.get("parameters", {}).items()
+            if (key,) in self._fields
+        }
+        for key, options in SECTIONS.items():
+            shared |= leaves(merged.get(key, {}), options, (key,))
+        if not PROCESSES[self.process].periodic:
+            shared.pop(_VARIANT, None)
+        common = shared.get(_ARCHITECTURE, "unet")
+        if not is_axis(chosen := own.get(_ARCHITECTURE, common)) and chosen != common:
+            shared = {path: value for path, value in shared.items() if not _is_size(path)}
+        return shared
+
+    def _network(self, values: Mapping[Path, Any]) -> dict[str, Any]:
+        """The network's keys; those of the common architecture stay with it."""
+        network = _below(values, "network")
+        common = self._document.merged.get("network", {}).get("architecture", "unet")
+        if _ARCHITECTURE in self._own_paths and values.get(_ARCHITECTURE, common) != common:
+            return {
+                key: value
+                for key, value in network.items()
+                if key not in UNET_SIZES or ("network", key) in self._own_paths
+            }
+        return network
+
+    def _options(self, section: str, values: Mapping[str, Any]) -> Any:
+        options = SECTIONS[section]
+        try:
+            return validated(options, values)
+        except ValidationError as error:
+            location, message = first_error(error, options)
+            raise UsageError(f"{self.where((section, *location))}: {message}") from error
+
+    def _unknown_or_wrong(self, error: ValidationError) -> tuple[tuple[str | int, ...], str]:
+        sections = [f"{name}.{key}" for name, each in SECTIONS.items() for key in each.model_fields]
+        also = ["process", *SECTIONS, *sections]
+        return first_error(error, parameters_model(self.process), also)
+
+    # What varies.
+
+    @functools.cached_property
+    def _varied(self) -> tuple[Path, ...]:
+        return tuple(path for path, axis in self.axes.items() if axis.kind != "value")
+
+    def _grid(self, point: Point, paths: list[Path]) -> Iterator[Point]:
+        if not paths:
+            yield point
+            return
+        path, *rest = paths
+        axis = self.axes[path]
+        if not self._exists(axis, point):
+            yield from self._grid(point, rest)
+            return
+        for value in axis.values:
+            yield from self._grid(point | {path: value}, rest)
+
+    def _exists(self, axis: Axis, point: Point) -> bool:
+        return all(self._value(c.path, point) in c.values for c in axis.when)
+
+    def _value(self, path: Path, point: Point) -> Any:
+        """The value that a key has at a point, by its default where nothing is said."""
+        if path == _PROCESS:
+            return self.process
+        if path in point:
+            return point[path]
+        if path not in self.axes and path in self._constants:
+            return self._constants[path]
+        if path not in self._fields:
+            return None
+        if path[0] == "network":
+            periodic = PROCESSES[self.process].periodic
+            return getattr(NetworkOptions().resolved(periodic=periodic), path[1])
+        if path[0] == "dataset":
+            name = self._value(("dataset", "name"), point)
+            return _at(DatasetOptions(name=name, image_size=32), path[1:])
+        return self._fields[path].default
+
+    def _conditions_of(self, path: Path) -> Point:
+        """Values under which a key exists, if they are drawn."""
+        needed: Point = {}
+        for condition in self.axes[path].when:
+            if condition.path in self.axes:
+                needed |= self._conditions_of(condition.path)
+                needed[condition.path] = condition.values[0]
+        return needed
+
+    def _check_condition(self, path: Path, condition: Condition) -> None:
+        where = f"{self.where(path)}.when.{dotted(condition.path)}"
+        if condition.path == _PROCESS:
+            known: Any = list(PROCESSES)
+            wrong = [value for value in condition.values if value not in known]
+            if wrong:
+                raise UsageError(f"{where}: {wrong[0]!r} is not a process; known: {known}")
+            return
+        if condition.path not in self._fields:
+            # A key for all models may have a condition that only some of them can meet.
+            if path not in self._own_paths and any(
+                condition.path in _fields(process) for process in PROCESSES
+            ):
+                return
+            names = ["process", *map(dotted, self._fields)]
+            short = [name for name in names if "." not in name] + [f"{s}.KEY" for s in SECTIONS]
+            message = unknown_key(dotted(condition.path), names).partition("allowed: ")[0]
+            raise UsageError(f"{where}: {message}allowed: {', '.join(short)}")
+        kind: Any = self._fields[condition.path].annotation
+        adapter = TypeAdapter[Any](kind)
+        for value in condition.values:
+            try:
+                adapter.validate_json(json.dumps(value, default=str), strict=True)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise UsageError(f"{where}: {value!r} is not allowed: {message}") from error
+        axis = self.axes.get(condition.path)
+        if axis is None:
+            return
+        if axis.kind in ("uniform", "loguniform"):
+            raise UsageError(
+                f"{where}: a condition cannot be on {axis.kind}, only on single values"
+            )
+        for value in condition.values:
+            if not axis.may_be(value):
+                raise UsageError(f"{where}: {value!r} is none of the values that the axis has")
+
+    def _dependencies_first(self) -> tuple[Path, ...]:
+        """All axes, each after those that its conditions look at."""
+        order: list[Path] = []
+        waiting = list(self.axes)
+        while waiting:
+            ready = next(
+                (p for p in waiting if not any(c.path in waiting for c in self.axes[p].when)), None
+            )
+            if ready is None:
+                raise UsageError(f"{self.where(waiting[0])}.when: conditions go round in a circle")
+            order.append(ready)
+            waiting.remove(ready)
+        return tuple(order)
+
+    def _after_drawing(self) -> set[Path]:
+        """Axes that are drawn, or exist under a condition on what is drawn."""
+        drawn: set[Path] = set()
+        for path in self._order:
+            axis = self.axes[path]
+            depends = [c.path for c in axis.when if c.path in drawn]
+            if depends and axis.kind == "grid":
+                raise UsageError(
+                    f"{self.where(path)}: a grid cannot depend on {dotted(depends[0])}, which is "
+                    "drawn; use choice in place of grid"
+                )
+            if depends or axis.is_sampled:
+                drawn.add(path)
+        return drawn
+
+
+def leaves(section: Mapping[Any, Any], options: type[BaseModel], prefix: Path) -> dict[Path, Any]:
+    """The values and axes of a section by path, sections within it opened."""
+    found: dict[Path, Any] = {}
+    for name, value in section.items():
+        path = (*prefix, str(name))
+        below = _section_type(options.model_fields.get(str(name)))
+        if below is not None and isinstance(value, Mapping) and not is_axis(value):
+            found |= leaves(value, below, path)
+        else:
+            found[path] = value
+    return found
+
+
+def _section_type(field: FieldInfo | None) -> type[BaseModel] | None:
+    kind = None if field is None else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+@functools.cache
+def _fields(process: str) -> dict[Path, FieldInfo]:
+    """Every key that a model of this process may have."""
+    found: dict[Path, FieldInfo] = {}
+
+    def add(options: type[BaseModel], prefix: Path) -> None:
+        for name, field in options.model_fields.items():
+            below = _section_type(field)
+            if below is None:
+                found[(*prefix, name)] = field
+            else:
+                add(below, (*prefix, name))
+
+    add(parameters_model(process), ())
+    for key, options in SECTIONS.items():
+        add(options, (key,))
+    return found
+
+
+def _below(values: Mapping[Path, Any], section: str) -> dict[str, Any]:
+    """One section's values, nested again."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        if len(path) > 1 and path[0] == section:
+            node = nested
+            for key in path[1:-1]:
+                node = node.setdefault(key, {})
+            node[path[-1]] = value
+    return nested
+
+
+def _at(section: Any, path: Path) -> Any:
+    for key in path:
+        section = getattr(section, key)
+    return section
+
+
+def _is_size(path: Path) -> bool:
+    return path[0] == "network" and path[-1] in UNET_SIZES
+
+
+def _labels(varied: Mapping[Path, Any]) -> list[str]:
+    # Reports have the number of steps in a column of its own.
+    return [f"{dotted(path)}={value}" for path, value in varied.items() if path != _STEPS]
