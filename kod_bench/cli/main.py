@@ -13,11 +13,14 @@ import typer
 import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
+from kod_bench.cli.options import Changes, SpaceName
+from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
     from kod_bench.sweeps.plan import Sweep
+    from kod_bench.sweeps.space import SearchSpace
 
 app = typer.Typer(
     name="kod-bench",
@@ -28,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app)
+app.add_typer(spaces_app)
 
 SweepName = Annotated[
     str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
@@ -37,6 +41,9 @@ Address = Annotated[
     str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
 ]
 DEFAULT_RESULTS = Path("results")
+
+#: A status has at most so many lines of trials.
+MOST_SHOWN = 100
 
 
 def _version(wanted: bool) -> None:
@@ -58,9 +65,7 @@ def _options(
 
 @app.command()
 def sweep(
-    space: Annotated[
-        str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
-    ],
+    space: SpaceName,
     profile: Annotated[
         str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
     ] = "auto",
@@ -73,18 +78,41 @@ def sweep(
         str | None, typer.Option(help="Training seeds in place of the space's, e.g. 0,1.")
     ] = None,
     address: Address = None,
+    changes: Changes = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the trials and what they would cost; run none.")
+    ] = False,
+    timing: Annotated[
+        bool,
+        typer.Option(help="In a dry run, time a few real steps to estimate the cost."),
+    ] = True,
 ) -> None:
     """Run a search space: train and score every model at every step count and seed."""
     chosen = None if seeds is None else _parse_seeds(seeds)
+    if dry_run and address is not None:
+        raise UsageError("--dry-run looks at this machine; leave out --address")
     from kod_bench.data import default_data_dir
-    from kod_bench.sweeps.session import prepare_sweep
+    from kod_bench.sweeps.session import open_space, prepare_sweep
 
+    folder = data_dir or default_data_dir()
+    if dry_run:
+        found = open_space(
+            space,
+            profile=profile,
+            seeds=chosen,
+            changes=changes or [],
+            address=None,
+            say=typer.echo,
+        )
+        _dry_run(found, folder, timing)
+        return
     prepared = prepare_sweep(
         space,
         profile=profile,
-        data_dir=data_dir or default_data_dir(),
+        data_dir=folder,
         results_dir=results_dir,
         seeds=chosen,
+        changes=changes or [],
         address=address,
         say=typer.echo,
     )
@@ -116,7 +144,7 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     """Show what a sweep has done, is doing and has left."""
     from rich.console import Console
 
-    from kod_bench.sweeps.board import trial_table
+    from kod_bench.sweeps.board import most_active, trial_table
     from kod_bench.sweeps.plan import find_sweep
     from kod_bench.sweeps.status import is_running, trial_views
 
@@ -126,10 +154,15 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     running = is_running(found)
     typer.echo(f"{found.folder}: {'running' if running else 'not running'}; {counts}")
-    Console().print(trial_table(views))
-    for view in views:
-        if view.reason:
-            typer.echo(f"failed {view.trial.id}: {view.reason}")
+    shown = most_active(views, MOST_SHOWN)
+    Console().print(trial_table(shown))
+    if len(shown) < len(views):
+        typer.echo(f"... and {len(views) - len(shown)} more")
+    failed = [view for view in views if view.reason]
+    for view in failed[:MOST_SHOWN]:
+        typer.echo(f"failed {view.trial.id}: {view.reason}")
+    if len(failed) > MOST_SHOWN:
+        typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
     if not running and set(states) != {"done"}:
         typer.echo(f"continue with: kod-bench resume {found.folder}")
 
@@ -174,6 +207,17 @@ def _report(prepared: "Sweep") -> "SweepReport":
 
     title = f"{prepared.space}, profile {prepared.profile}"
     return SweepReport.read(prepared.folder, title, [trial.id for trial in prepared.trials])
+
+
+def _dry_run(space: "SearchSpace", data_dir: Path | None, timing: bool) -> None:
+    from rich.console import Console
+
+    from kod_bench.sweeps.dry_run import dry_run
+
+    table, lines = dry_run(space, data_dir=data_dir, timing=timing, say=typer.echo)
+    Console().print(table)
+    for line in lines:
+        typer.echo(line)
 
 
 def _run(prepared: "Sweep", address: str | None) -> None:

@@ -111,10 +111,10 @@ def check_local_resources(resources: ResourceOptions) -> None:
     Raises:
         UsageError: with the numbers.
     """
-    _check(resources, _local_cpus(), float(torch.cuda.device_count()), "this machine")
+    _check(resources, local_cpus(), float(torch.cuda.device_count()), "this machine")
 
 
-def _local_cpus() -> int:
+def local_cpus() -> int:
     """CPUs that this process may use: fewer than the machine's under taskset or a job scheduler."""
     return len(os.sched_getaffinity(0))
 
@@ -162,7 +162,7 @@ def _ray(address: str | None) -> Iterator[None]:
     if address is None:
         ray.init(
             address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
-            num_cpus=_local_cpus(),
+            num_cpus=local_cpus(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -185,6 +185,11 @@ def _has_gpus(address: str | None) -> bool:
     return torch.cuda.is_available() if address is None else cluster_has_gpus(address)
 
 
+def guessed_channels(space: SearchSpace) -> dict[DatasetOptions, int]:
+    """C of the images by what is asked for, without opening them."""
+    return {v.dataset: 3 if v.dataset.color == "rgb" else 1 for v in space.variants}
+
+
 def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -> None:
     """Build every distinct network without memory; refuse sizes that do not fit together.
 

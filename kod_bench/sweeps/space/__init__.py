@@ -1,25 +1,33 @@
 """Search spaces: what a study varies, read from YAML and validated before anything runs."""
 
-from kod_bench.sweeps.space.files import find_space
-from kod_bench.sweeps.space.load import SearchSpace, load_space
+from kod_bench.sweeps.space.document import Document, merge
+from kod_bench.sweeps.space.files import find_space, known_spaces
+from kod_bench.sweeps.space.load import SearchSpace, load_space, read_profiles, resolve_space
 from kod_bench.sweeps.space.options import (
     EvaluationOptions,
     NetworkOptions,
     ResourceOptions,
+    SearchOptions,
     StudyOptions,
     TrainingSection,
 )
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
 __all__ = [
+    "Document",
     "EvaluationOptions",
     "ModelVariant",
     "NetworkOptions",
     "ResourceOptions",
+    "SearchOptions",
     "SearchSpace",
     "StudyOptions",
     "TrainingSection",
     "find_space",
+    "known_spaces",
     "load_space",
+    "merge",
     "parameters_model",
+    "read_profiles",
+    "resolve_space",
 ]

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from kod_bench.errors import UsageError
 
+#: Looked into before the spaces that come with the package.
+LOCAL_SPACES = Path("search_spaces")
+
 
 def find_space(name: str) -> Path:
     """Find a search space: as a path, in ``./search_spaces/``, then among the shipped ones.
@@ -12,18 +15,28 @@ def find_space(name: str) -> Path:
     Raises:
         UsageError: if there is none; the message lists the known names.
     """
-    if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).is_file():
-            return Path(name)
+    if Path(name).is_file():
+        return Path(name)
+    if Path(name).suffix in (".yaml", ".yml") or "/" in name:
         raise UsageError(f"{name}: no such search space file")
-    shipped = shipped_spaces()
-    for folder in (Path("search_spaces"), shipped):
-        if (path := folder / f"{name}.yaml").is_file():
-            return path
-    known = sorted({p.stem for f in (Path("search_spaces"), shipped) for p in f.glob("*.yaml")})
-    raise UsageError(
-        f"unknown search space {name!r}; known: {', '.join(known) or 'none'}, or a path to a YAML"
-    )
+    known = known_spaces()
+    if name not in known:
+        raise UsageError(
+            f"unknown search space {name!r}; known: {', '.join(known) or 'none'}, "
+            "or a path to a YAML"
+        )
+    return known[name][0]
+
+
+def known_spaces() -> dict[str, list[Path]]:
+    """Every name that `find_space` knows, and its files: the one that is taken, then the hidden."""
+    found: dict[str, list[Path]] = {}
+    for folder in (LOCAL_SPACES, shipped_spaces()):
+        for path in folder.glob("*.yaml"):
+            same = any(path.samefile(other) for other in found.get(path.stem, []))
+            if not same:  # in a checkout, both folders are one
+                found.setdefault(path.stem, []).append(path)
+    return dict(sorted(found.items()))
 
 
 def shipped_spaces() -> Path:

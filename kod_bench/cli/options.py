@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+SpaceName = Annotated[
+    str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a key of the space, e.g. training.iterations=500; may be repeated.",
+    ),
+]
