@@ -8,7 +8,14 @@ import yaml
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance
 from kod_bench.sweeps.locks import LockedError, exclusive_lock, is_locked
-from kod_bench.sweeps.plan import Sweep, create_sweep, find_sweep, make_trials, open_sweep
+from kod_bench.sweeps.plan import (
+    Sweep,
+    create_sweep,
+    find_sweep,
+    make_trials,
+    open_planned,
+    open_sweep,
+)
 from kod_bench.sweeps.space import SearchSpace, load_space
 
 
@@ -129,6 +136,45 @@ def test_the_plan_is_plain_yaml_that_people_can_read(space: SearchSpace, tmp_pat
     trials = [json.loads(first)["common"] | json.loads(line)["own"] for line in lines]
     assert trials == json.loads(json.dumps([asdict(t) for t in sweep.trials]))
     assert document["provenance"]["version"]
+
+
+def test_a_plan_of_the_first_format_is_read(space: SearchSpace, tmp_path: Path) -> None:
+    sweep = create(space, tmp_path)
+    path = sweep.folder / "sweep.yaml"
+    document = yaml.safe_load(path.read_text())
+    document |= {"format": 1, "trials": json.loads(json.dumps([asdict(t) for t in sweep.trials]))}
+    del document["resolved"], document["set"]
+    path.write_text(yaml.safe_dump(document))
+    (sweep.folder / "trials.jsonl").unlink()
+    assert open_sweep(sweep.folder) == sweep
+    assert open_planned(sweep.folder, sweep.trials[1].id)[1] == sweep.trials[1]
+
+
+def test_a_worker_reads_its_own_trial(space: SearchSpace, tmp_path: Path) -> None:
+    sweep = create(with_seeds(space, *range(50)), tmp_path)
+    for trial in (sweep.trials[0], sweep.trials[77], sweep.trials[-1]):
+        alone, found = open_planned(sweep.folder, trial.id)
+        assert found == trial
+        assert replace(alone, trials=sweep.trials) == sweep
+    with pytest.raises(UsageError, match=r"has no trial ddpm-T4$"):
+        open_planned(sweep.folder, "ddpm-T4")
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "words"])
+def test_damaged_trials_are_one_line(space: SearchSpace, tmp_path: Path, damage: str) -> None:
+    sweep = create(space, tmp_path)
+    path = sweep.folder / "trials.jsonl"
+    text = path.read_text()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_text({"cut": text[:-50], "words": "words\n"}.get(damage, text.replace("4", "5")))
+    with pytest.raises(UsageError, match=r"sweep\.yaml: is damaged: .*trials\.jsonl") as caught:
+        open_sweep(sweep.folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        open_planned(sweep.folder, sweep.trials[-1].id)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_lock_excludes_and_is_seen(tmp_path: Path) -> None:

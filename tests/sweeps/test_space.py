@@ -305,8 +305,9 @@ def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> Non
     space = load_space(find_space(name), profile)
     options = space.options
     assert {v.process for v in space.variants} == {"kuramoto", "ddpm"}
-    assert {v.steps for v in space.variants} == {100}
-    assert {v.network_evaluations for v in space.variants} == {(100, 50, 25)}
+    if (name, profile) != ("fingerprints", "cluster"):  # the paper's own protocol
+        assert {v.steps for v in space.variants} == {100}
+        assert {v.network_evaluations for v in space.variants} == {(100, 50, 25)}
     with torch.device("meta"):
         counts = [
             parameter_count(

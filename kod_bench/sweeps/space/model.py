@@ -1,7 +1,6 @@
 """A model of a search space: its keys, which of them vary, and the points that they span."""
 
 import functools
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -175,12 +174,11 @@ class Model:
         """
         grid = list(self.grid())
         for path, axis in self.sampled.items():
-            for value, start in itertools.product(axis.extremes, grid):
+            for value in axis.extremes:
                 forced = self._conditions_of(path) | {path: value}
-                point = self.complete(start, lambda p, a: forced.get(p, a.at(0.0)))  # noqa: B023
-                if path in point:
-                    self.resolve(point, resources)
-                    break
+                points = (self.complete(start, _forcing(forced)) for start in grid)
+                if (where := next((point for point in points if path in point), None)) is not None:
+                    self.resolve(where, resources)
 
     # What the space says of this model.
 
@@ -355,6 +353,10 @@ class Model:
             if depends or axis.is_sampled:
                 drawn.add(path)
         return drawn
+
+
+def _forcing(forced: Mapping[Path, Any]) -> Place:
+    return lambda path, axis: forced.get(path, axis.at(0.0))
 
 
 def leaves(section: Mapping[Any, Any], options: type[BaseModel], prefix: Path) -> dict[Path, Any]:
