@@ -6,7 +6,7 @@ import multiprocessing
 import time
 import types
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from kod_bench.errors import UsageError
 from kod_bench.results import FORWARD_START
+from kod_bench.sweeps.failures import one_line
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.space import ResourceOptions, parameters_model
 from kod_bench.sweeps.timing import ModelTiming, ScoringTiming, time_model, time_scoring
@@ -117,13 +118,13 @@ def estimate(
         starting = time.perf_counter() - began
         futures = [pool.submit(run, trial, data_dir, resources) for run, trial in repeated]
         try:
-            results: list[Any] = [future.result() for future in futures[: len(tasks)]]
-        except BrokenProcessPool as error:
-            raise UsageError(
-                "timing: a process was ended from outside, perhaps for memory; use --no-timing"
-            ) from error
-        for future in futures:
-            future.cancel()
+            results = [
+                _result(future, trial)
+                for future, (_, trial) in zip(futures[: len(tasks)], tasks, strict=True)
+            ]
+        finally:
+            for future in futures:
+                future.cancel()
     timed: dict[Shape, ModelTiming] = dict(
         zip(dict.fromkeys(chosen.values()), results, strict=False)
     )
@@ -144,6 +145,17 @@ def estimate(
         timed=len(timed),
         timing=time.perf_counter() - began,
     )
+
+
+def _result(future: Future[Any], trial: Trial) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise UsageError(
+            f"timing {trial.model}: its process was ended from outside, perhaps for memory"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"timing {trial.model}: {one_line(error)}") from error
 
 
 def trial_seconds(trial: Trial, model: ModelTiming, scoring: ScoringTiming) -> float:

@@ -38,6 +38,8 @@ _CHECKPOINT_EVERY = 8
 #: A CPU's time is proportional to the images long before a batch is as large as evaluation's.
 _CPU_IMAGES = 64
 _MEASURED_IMAGES = 128
+#: A learning rate with which nothing diverges: it has no part in how long a step takes.
+_HARMLESS = 1e-5
 _EVALUATIONS = 2
 
 
@@ -138,6 +140,7 @@ def _changed(options: TrainingOptions, iterations: int, batch_size: int) -> Trai
             "batch_size": batch_size,
             "log_every": 1,
             "checkpoint_every": _CHECKPOINT_EVERY,
+            "learning_rate": min(options.learning_rate, _HARMLESS),
         }
     )
 

@@ -1,5 +1,6 @@
 """``kod-bench spaces`` and dry runs, as their user sees them; no Ray, and no results."""
 
+import json
 import re
 from pathlib import Path
 
@@ -200,6 +201,23 @@ def test_what_set_changed_is_in_the_plan(
     assert list(document["resolved"]["models"]) == ["kuramoto-local"]
     assert document["trials"]["count"] == 1
     assert ": not running; 1 waiting" in ok(run("status"))
+
+
+def test_data_sets_can_vary(
+    run: Run, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kod_bench.sweeps import runner
+
+    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    change = "dataset.image_size={grid: [16, 24]}"
+    out = ok(run("sweep", tiny_space, "--set", change, "--set", "models.kuramoto-local=null"))
+    assert re.findall(r"^data: .* (\d+)x\d+ patches", out, re.M) == ["16", "24"]
+    assert ": 4 trials, 40 iterations of 8 images each" in out
+    (path,) = (tmp_path / "results").glob("tiny/*/trials.jsonl")
+    trials = [json.loads(line)["own"] for line in path.read_text().splitlines()[1:]]
+    pairs = {(trial["dataset"]["image_size"], trial["data_hash"]) for trial in trials}
+    assert sorted(size for size, _ in pairs) == [16, 24]
+    assert len({data_hash for _, data_hash in pairs}) == 2
 
 
 def test_the_status_of_thousands_is_short(

@@ -331,6 +331,8 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["training=1"], r"--set training: 1 is not allowed"),
     (["profiles.default.seeds=[1]"], r"^--set profiles.default.seeds: changes the profile taken"),
     (["models=null"], r"--set models: must name at least one model"),
+    (["models.grid={process: ddpm}"], r"--set models.grid: a model's name must be text, and none"),
+    (["models={1: {process: ddpm}}"], r"models.1: a model's name must be text"),
     (["models.new={process: heat}"], r"--set models.new.process: 'heat' is not a process; known"),
 ]  # fmt: skip
 

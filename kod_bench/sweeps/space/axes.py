@@ -21,7 +21,8 @@ Path = tuple[str, ...]
 
 _LISTS = ("grid", "choice")
 _RANGES = ("uniform", "loguniform", "int")
-_KINDS: tuple[str, ...] = (*_LISTS, *_RANGES, "value")
+#: A mapping with one of these keys is an axis.
+AXIS_KINDS: tuple[str, ...] = (*_LISTS, *_RANGES, "value")
 _SAMPLED = ("choice", *_RANGES)
 _FORMS = (
     "must be a value or {grid: [value, ...]}, {choice: [value, ...]}, {uniform: [low, high]}, "
@@ -109,7 +110,7 @@ class Axis:
 
 def is_axis(value: Any) -> bool:
     """Whether a node of a search space is an axis rather than a section or a value."""
-    return isinstance(value, Mapping) and any(kind in value for kind in _KINDS)
+    return isinstance(value, Mapping) and any(kind in value for kind in AXIS_KINDS)
 
 
 def parse_axis(where: str, node: Mapping[Any, Any]) -> Axis:
@@ -122,7 +123,7 @@ def parse_axis(where: str, node: Mapping[Any, Any]) -> Axis:
     Raises:
         UsageError: with the key's path and what is allowed.
     """
-    kinds = [kind for kind in _KINDS if kind in node]
+    kinds = [kind for kind in AXIS_KINDS if kind in node]
     if not kinds:
         raise UsageError(f"{where}: {_FORMS}")
     if len(kinds) > 1:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kod_bench.errors import UsageError
-from kod_bench.sweeps.space.axes import is_axis, parse_axis
+from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import SECTIONS, Model, leaves
@@ -166,7 +166,13 @@ def _models(document: Document) -> list[Model]:
     models = document.merged.get("models")
     if not isinstance(models, dict) or not models:
         raise UsageError(f"{document.where(('models',))}: must name at least one model")
-    return [Model(str(name), document) for name in models]
+    for name in models:
+        if not isinstance(name, str) or name in AXIS_KINDS:
+            where = document.where(("models", str(name)))
+            raise UsageError(
+                f"{where}: a model's name must be text, and none of {', '.join(AXIS_KINDS)}"
+            )
+    return [Model(name, document) for name in models]
 
 
 def _check_shared_parameters(document: Document, models: Sequence[Model]) -> None:
