@@ -250,6 +250,14 @@ def test_set_lies_over_the_profile_and_is_recorded(tmp_path: Path) -> None:
     assert again.variants == space.variants
 
 
+def test_only_models_that_are_there_can_be_dropped(tmp_path: Path) -> None:
+    text = BASE + PROFILES
+    space = load(tmp_path, "models.new=null", text=text, profile="laptop")
+    assert {v.model for v in space.variants} == {"kuramoto"}
+    with pytest.raises(UsageError, match=r"--set models\.nwe: must be a mapping with the key"):
+        load(tmp_path, "models.nwe=null", text=text, profile="laptop")
+
+
 def test_set_finds_keys_with_dots(tmp_path: Path) -> None:
     text = BASE.replace("ddpm: {", "ddpm.v1: {")
     space = load(tmp_path, "models.ddpm.v1.steps=9", text=text)
@@ -333,6 +341,7 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["models=null"], r"--set models: must name at least one model"),
     (["models.grid={process: ddpm}"], r"--set models.grid: a model's name must be text, and none"),
     (["models={1: {process: ddpm}}"], r"models.1: a model's name must be text"),
+    (["models.new={process: {grid: [ddpm]}}"], r"--set models.new.process: .* is not a process"),
     (["models.new={process: heat}"], r"--set models.new.process: 'heat' is not a process; known"),
 ]  # fmt: skip
 

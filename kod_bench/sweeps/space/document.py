@@ -38,13 +38,15 @@ class Document:
         an upper layer says to be null is dropped.
         """
         merged = merge(merge(base, overrides), changes)
-        below = base.get("models")
-        if isinstance(models := merged.get("models"), dict) and isinstance(below, dict):
-            merged["models"] = {
-                name: section
-                for name, section in models.items()
-                if section is not None or below.get(name) is None
+        if isinstance(models := merged.get("models"), dict):
+            dropped = {
+                name
+                for layer in (base, overrides)
+                if isinstance(below := layer.get("models"), dict)
+                for name, section in below.items()
+                if section is not None and models.get(name) is None
             }
+            merged["models"] = {k: v for k, v in models.items() if k not in dropped}
         layers = (("--set ", changes), (f"profiles.{profile}.", overrides), ("", base))
         return cls(source, profile, merged, layers)
 
@@ -62,6 +64,18 @@ class Document:
                 if contains(layer, keys):
                     return f"{self.source}: {name}{dotted(path)}"
         return f"{self.source}: {dotted(candidates[0])}"
+
+    def touched(self, path: tuple[str, ...], *others: tuple[str, ...]) -> str:
+        """How to name a section that is wrong as a whole: by the uppermost layer with a part in it.
+
+        Args:
+            path: of the section.
+            others: of sections that have a part in it, too.
+        """
+        for name, layer in self.layers:
+            if any(contains(layer, each) for each in (path, *others)):
+                return f"{self.source}: {name}{dotted(path)}"
+        return f"{self.source}: {dotted(path)}"
 
     @property
     def changes(self) -> Node:

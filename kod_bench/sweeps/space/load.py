@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
+from kod_bench.sweeps.space.keys import SECTIONS, leaves
 from kod_bench.sweeps.space.messages import first_error, unknown_key
-from kod_bench.sweeps.space.model import SECTIONS, Model, leaves
+from kod_bench.sweeps.space.model import Model
 from kod_bench.sweeps.space.options import Section, StudyOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated

@@ -1,24 +1,23 @@
 """A model of a search space: its keys, which of them vary, and the points that they span."""
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
-from kod_bench.sweeps.space.axes import Axis, Condition, Path, is_axis, parse_axis
+from kod_bench.sweeps.space.axes import Axis, Path, is_axis, parse_axis
+from kod_bench.sweeps.space.conditions import check_condition
 from kod_bench.sweeps.space.document import Document
-from kod_bench.sweeps.space.messages import dotted, first_error, unknown_key
+from kod_bench.sweeps.space.keys import PROCESS, SECTIONS, below, fields_of, leaves
+from kod_bench.sweeps.space.messages import dotted, first_error
 from kod_bench.sweeps.space.options import (
     UNET_SIZES,
     NetworkOptions,
     ResourceOptions,
-    TrainingSection,
     check_shares,
 )
 from kod_bench.sweeps.space.variants import (
@@ -28,19 +27,11 @@ from kod_bench.sweeps.space.variants import (
     validated,
 )
 
-#: Sections that a space has for all models, and a model for itself.
-SECTIONS: dict[str, type[BaseModel]] = {
-    "dataset": DatasetOptions,
-    "network": NetworkOptions,
-    "training": TrainingSection,
-}
-
 #: A value for each key that varies and exists there.
 Point = dict[Path, Any]
 #: Chooses a value for a key that is drawn.
 Place = Callable[[Path, Axis], Any]
 
-_PROCESS: Path = ("process",)
 _STEPS: Path = ("steps",)
 _ARCHITECTURE: Path = ("network", "architecture")
 _VARIANT: Path = ("network", "variant")
@@ -70,7 +61,7 @@ class Model:
         if not isinstance(section, dict):
             raise UsageError(f"{here}: must be a mapping with the key 'process'")
         process: Any = section.get("process")
-        if process not in PROCESSES:
+        if not isinstance(process, str) or process not in PROCESSES:
             raise UsageError(
                 f"{document.where(('models', name, 'process'))}: {process!r} is not a "
                 f"process; known: {', '.join(PROCESSES)}"
@@ -79,7 +70,7 @@ class Model:
         for key in SECTIONS:
             if not isinstance(section.get(key, {}), dict):
                 raise UsageError(f"{here}.{key}: must be a mapping")
-        self._fields = _fields(self.process)
+        self._fields = fields_of(self.process)
         own = self._own(section)
         self._own_paths = set(own)
         values = self._shared(own) | own
@@ -94,7 +85,13 @@ class Model:
                 self._constants[path] = value
         for path, axis in self.axes.items():
             for condition in axis.when:
-                self._check_condition(path, condition)
+                check_condition(
+                    f"{self.where(path)}.when",
+                    condition,
+                    self._fields,
+                    self.axes.get(condition.path),
+                    shared=path not in self._own_paths,
+                )
         self._order = self._dependencies_first()
         self._drawn = self._after_drawing()
 
@@ -138,10 +135,10 @@ class Model:
         """
         values = self._constants | point
         network = self._options("network", self._network(values))
-        training = self._options("training", _below(values, "training"))
-        dataset = self._options("dataset", _below(values, "dataset"))
+        training = self._options("training", below(values, "training"))
+        dataset = self._options("dataset", below(values, "dataset"))
         parameters = {path[0]: value for path, value in values.items() if len(path) == 1}
-        whole = self.where(())
+        whole = self._document.touched(("models", self.name), ("parameters",))
         try:
             checked = check_parameters(self.process, parameters)
             check_shares(training, resources)
@@ -217,7 +214,7 @@ class Model:
 
     def _network(self, values: Mapping[Path, Any]) -> dict[str, Any]:
         """The network's keys; those of the common architecture stay with it."""
-        network = _below(values, "network")
+        network = below(values, "network")
         common = self._document.merged.get("network", {}).get("architecture", "unet")
         if _ARCHITECTURE in self._own_paths and values.get(_ARCHITECTURE, common) != common:
             return {
@@ -263,7 +260,7 @@ class Model:
 
     def _value(self, path: Path, point: Point) -> Any:
         """The value that a key has at a point, by its default where nothing is said."""
-        if path == _PROCESS:
+        if path == PROCESS:
             return self.process
         if path in point:
             return point[path]
@@ -287,43 +284,6 @@ class Model:
                 needed |= self._conditions_of(condition.path)
                 needed[condition.path] = condition.values[0]
         return needed
-
-    def _check_condition(self, path: Path, condition: Condition) -> None:
-        where = f"{self.where(path)}.when.{dotted(condition.path)}"
-        if condition.path == _PROCESS:
-            known: Any = list(PROCESSES)
-            wrong = [value for value in condition.values if value not in known]
-            if wrong:
-                raise UsageError(f"{where}: {wrong[0]!r} is not a process; known: {known}")
-            return
-        if condition.path not in self._fields:
-            # A key for all models may have a condition that only some of them can meet.
-            if path not in self._own_paths and any(
-                condition.path in _fields(process) for process in PROCESSES
-            ):
-                return
-            names = ["process", *map(dotted, self._fields)]
-            short = [name for name in names if "." not in name] + [f"{s}.KEY" for s in SECTIONS]
-            message = unknown_key(dotted(condition.path), names).partition("allowed: ")[0]
-            raise UsageError(f"{where}: {message}allowed: {', '.join(short)}")
-        kind: Any = self._fields[condition.path].annotation
-        adapter = TypeAdapter[Any](kind)
-        for value in condition.values:
-            try:
-                adapter.validate_json(json.dumps(value, default=str), strict=True)
-            except ValidationError as error:
-                message = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise UsageError(f"{where}: {value!r} is not allowed: {message}") from error
-        axis = self.axes.get(condition.path)
-        if axis is None:
-            return
-        if axis.kind in ("uniform", "loguniform"):
-            raise UsageError(
-                f"{where}: a condition cannot be on {axis.kind}, only on single values"
-            )
-        for value in condition.values:
-            if not axis.may_be(value):
-                raise UsageError(f"{where}: {value!r} is none of the values that the axis has")
 
     def _dependencies_first(self) -> tuple[Path, ...]:
         """All axes, each after those that its conditions look at."""
@@ -357,55 +317,6 @@ class Model:
 
 def _forcing(forced: Mapping[Path, Any]) -> Place:
     return lambda path, axis: forced.get(path, axis.at(0.0))
-
-
-def leaves(section: Mapping[Any, Any], options: type[BaseModel], prefix: Path) -> dict[Path, Any]:
-    """The values and axes of a section by path, sections within it opened."""
-    found: dict[Path, Any] = {}
-    for name, value in section.items():
-        path = (*prefix, str(name))
-        below = _section_type(options.model_fields.get(str(name)))
-        if below is not None and isinstance(value, Mapping) and not is_axis(value):
-            found |= leaves(value, below, path)
-        else:
-            found[path] = value
-    return found
-
-
-def _section_type(field: FieldInfo | None) -> type[BaseModel] | None:
-    kind = None if field is None else field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-@functools.cache
-def _fields(process: str) -> dict[Path, FieldInfo]:
-    """Every key that a model of this process may have."""
-    found: dict[Path, FieldInfo] = {}
-
-    def add(options: type[BaseModel], prefix: Path) -> None:
-        for name, field in options.model_fields.items():
-            below = _section_type(field)
-            if below is None:
-                found[(*prefix, name)] = field
-            else:
-                add(below, (*prefix, name))
-
-    add(parameters_model(process), ())
-    for key, options in SECTIONS.items():
-        add(options, (key,))
-    return found
-
-
-def _below(values: Mapping[Path, Any], section: str) -> dict[str, Any]:
-    """One section's values, nested again."""
-    nested: dict[str, Any] = {}
-    for path, value in values.items():
-        if len(path) > 1 and path[0] == section:
-            node = nested
-            for key in path[1:-1]:
-                node = node.setdefault(key, {})
-            node[path[-1]] = value
-    return nested
 
 
 def _at(section: Any, path: Path) -> Any:
