@@ -101,10 +101,11 @@ def estimate(
     shapes = {shape_of(trial): trial for trial in reversed(trials)}
     datasets = {_dataset(trial): trial for trial in reversed(trials)}
     chosen = representatives(list(shapes), MOST_SHAPES)
-    say(f"timing {len(chosen)} of {len(shapes)} shapes of trial, {at_once} trials at once")
+    timed_shapes = tuple(dict.fromkeys(chosen.values()))
+    say(f"timing {len(timed_shapes)} of {len(shapes)} shapes of trial, {at_once} trials at once")
     processes = min(at_once, _MOST_PROCESSES)
     tasks: list[tuple[Callable[..., Any], Trial]]
-    tasks = [(time_model, shapes[shape]) for shape in dict.fromkeys(chosen.values())]
+    tasks = [(time_model, shapes[shape]) for shape in timed_shapes]
     tasks += [(time_scoring, trial) for trial in datasets.values()]
     # Idle processes would flatter the others: the tasks are repeated until all have one.
     repeated = tasks * math.ceil(processes / len(tasks))
@@ -125,9 +126,7 @@ def estimate(
         finally:
             for future in futures:
                 future.cancel()
-    timed: dict[Shape, ModelTiming] = dict(
-        zip(dict.fromkeys(chosen.values()), results, strict=False)
-    )
+    timed: dict[Shape, ModelTiming] = dict(zip(timed_shapes, results, strict=False))
     scoring: dict[str, ScoringTiming] = dict(zip(datasets, results[len(timed) :], strict=True))
     seconds = tuple(
         trial_seconds(trial, timed[chosen[shape_of(trial)]], scoring[_dataset(trial)])
