@@ -26,6 +26,7 @@ def make_row(**changes: Any) -> Row:
         "iterations": 600,
         "batch_size": 32,
         "workers": 1,
+        "micro_batch_size": 32,
         "images_seen": 19200,
         "loss": 0.1,
         "training_seconds": 60.0,

@@ -1,5 +1,6 @@
 """Kuramoto orientation diffusion: phases that synchronise while noise scatters them."""
 
+import copy
 import functools
 import math
 from collections.abc import Iterator
@@ -211,8 +212,9 @@ class KuramotoDiffusion(DiffusionProcess):
         loss_weight: of the squared error of the prediction at t: "unit", 1; "likelihood", the
             paper's 2 D_t on that of the score (arXiv 2101.09258, its likelihood weighting); or
             "released", (2 D_t)^2 on that of the score. The latter two are scaled to mean 1 over t.
-        pool_size: forward chains kept while training, see `chain_pool.chain_batches`: 8 C H W
-            bytes each. Rounded up to a multiple of the batch size.
+        pool_size: forward chains kept while training, by all workers together, see
+            `chain_pool.chain_batches`: 8 C H W bytes each. Rounded up to a multiple of the batch
+            size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
             stays with its image for T / chain_steps visits, which are the less alike; None for
             T / 3, at most 30.
@@ -554,6 +556,12 @@ class KuramotoDiffusion(DiffusionProcess):
         error = self.scale.values.reciprocal().square() if power else torch.ones(self.steps)
         weights = self.noise_std.values.square() ** power * error
         return StepTable(weights / weights.mean())
+
+    def shard(self, workers: int) -> "KuramotoDiffusion":
+        """With its part of the pool: `pool_size` counts the chains of all workers."""
+        share = copy.copy(self)
+        share.pool_size = -(-self.pool_size // workers)
+        return share
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator

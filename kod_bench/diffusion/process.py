@@ -169,6 +169,14 @@ class DiffusionProcess(ABC):
         """
         return {}
 
+    def shard(self, workers: int) -> "DiffusionProcess":
+        """The process as one of so many workers trains it, all of them together as one would.
+
+        A process that keeps state while training divides it; most need nothing. Which share a
+        worker holds is decided by the generator it passes to `training_batches`, its own.
+        """
+        return self
+
     @abstractmethod
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator

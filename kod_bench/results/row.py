@@ -33,6 +33,7 @@ class Row:
     iterations: int
     batch_size: int  # all workers together
     workers: int
+    micro_batch_size: int | None  # of one worker at a time; halved where memory ran out
     images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
     training_seconds: float  # wall time, compiling and parts before an interruption included

@@ -147,6 +147,7 @@ def _row(
         iterations=trial.training_section.iterations,
         batch_size=trial.training_section.batch_size,
         workers=trial.workers,
+        micro_batch_size=model.micro_batch_size,
         images_seen=model.images_seen,
         loss=model.loss,
         training_seconds=model.seconds,

@@ -1,10 +1,12 @@
 """One trial, from data to row. Knows nothing of Ray: it is handed how to report and to train."""
 
+import gc
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from kod_bench.atomic import LEFTOVERS
 from kod_bench.results import Row, read_trial, write_rows
 from kod_bench.sweeps.failures import write_error
 from kod_bench.sweeps.locks import exclusive_lock
+from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.scoring import score
@@ -21,6 +24,7 @@ from kod_bench.training import (
     CheckpointStore,
     History,
     Progress,
+    TooLittleMemoryError,
     TrainedModel,
     TrainingOptions,
     load_trained,
@@ -79,14 +83,23 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     report(Status("preparing"))
     subject = Subject.load(sweep, trial, device)
-    model = _train(subject, report, device)
+    model = _train_within_memory(subject, report, device)
     return score(subject, model, report, device)
 
 
 def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
-    """Train the trial's model to its last checkpoint, as one of several DDP workers."""
+    """Train the trial's model to its last checkpoint, as one of several DDP workers.
+
+    A worker whose memory runs out ends, and with it the group: those that are started in its place
+    find the smaller micro-batch on record.
+    """
     with _trial_log(sweep.trial_folder(trial)):
-        _train(Subject.load(sweep, trial, device), report, device)
+        subject = Subject.load(sweep, trial, device)
+        try:
+            _train(subject, report, device)
+        except TooLittleMemoryError as error:
+            halve_micro_batch(subject.folder, error.micro_batch_size)
+            raise
 
 
 def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
@@ -106,7 +119,30 @@ def clear_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _train_within_memory(subject: Subject, report: Report, device: torch.device) -> TrainedModel:
+    """Train; if memory runs out, continue once from the last checkpoint with smaller parts."""
+    try:
+        return _train(subject, report, device)
+    except TooLittleMemoryError as error:
+        half = halve_micro_batch(subject.folder, error.micro_batch_size)
+        if half == error.micro_batch_size:
+            raise
+    # Outside the handler: the exception holds the frames, and they the tensors.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        return _train(subject, report, device)
+    except TooLittleMemoryError as error:
+        halve_micro_batch(subject.folder, error.micro_batch_size)
+        raise
+
+
 def _train(subject: Subject, report: Report, device: torch.device) -> TrainedModel:
+    options = TrainingOptions(**subject.trial.training_section.model_dump())
+    if (size := recorded_micro_batch(subject.folder)) is not None:
+        options = replace(options, micro_batch_size=size)
+
     def on_progress(progress: Progress) -> None:
         left = (progress.iterations - progress.iteration) / progress.iterations_per_second
         report(
@@ -127,7 +163,7 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         subject.process,
         subject.network(),
         subject.dataset.train,
-        TrainingOptions(**subject.trial.training_section.model_dump()),
+        options,
         seed=subject.trial.seed,
         device=device,
         checkpoints=subject.checkpoints,

@@ -12,6 +12,7 @@ from kod_bench.training.loop import (
     pick_device,
     train,
 )
+from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
 from kod_bench.training.seeds import derive_seed
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "History",
     "Progress",
     "ShuffledImages",
+    "TooLittleMemoryError",
     "TrainedModel",
     "TrainingOptions",
     "derive_seed",
+    "is_out_of_memory",
     "load_trained",
     "pick_device",
     "train",

@@ -7,6 +7,7 @@ share of the batch from its own random stream, and rank 0 alone writes files and
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 from kod_bench.diffusion import DiffusionProcess
 from kod_bench.networks import UseFast, make_runner, place
 from kod_bench.training.checkpoint import CheckpointStore
+from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
+from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
 from kod_bench.training.seeds import derive_seed
 
 #: Losses are in noise units and start near 1; a hundred times that never comes back.
@@ -45,6 +48,7 @@ class TrainingOptions:
     checkpoint_every: int
     log_every: int
     fast: UseFast = "auto"  # see `kod_bench.networks.runner`
+    micro_batch_size: int | None = None  # samples one worker takes at once; None: all its share
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class TrainedModel:
     resumed_from: int  # iteration at which the last attempt continued, 0 if it was the first
     images_seen: int  # training images drawn, repetitions included, by all workers
     precisions: tuple[str, ...]  # used, in order; more than one if it was continued elsewhere
+    micro_batch_size: int | None  # last used; None: by a version that did not record it
 
 
 def pick_device(*, gpu: bool) -> torch.device:
@@ -117,11 +122,14 @@ def train(
     Raises:
         DivergedError: at the first log interval whose loss is not finite or exceeds `EXPLODED`;
             the state that caused it is never saved.
+        TooLittleMemoryError: if a training step does not fit into memory.
         ValueError: if the workers cannot share the batch evenly.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if options.batch_size % world:
         raise ValueError(f"batch_size {options.batch_size} cannot be shared by {world} workers")
+    share = options.batch_size // world
+    micro_batch_size = min(options.micro_batch_size or share, share)
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what NCCL's collectives on objects use
@@ -150,27 +158,32 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout", rank, start))
         source = ShuffledImages(images, generator("images"), augment)
-        batches = process.training_batches(
-            source, options.batch_size // world, generator("process")
-        )
-        model = DistributedDataParallel(network) if world > 1 else network
+        batches = process.shard(world).training_batches(source, share, generator("process"))
+        model = network
+        without_exchange: Callable[[], AbstractContextManager[None]] = nullcontext
+        if world > 1:
+            model = DistributedDataParallel(network)
+            without_exchange = model.no_sync
         model.train()
         predict = make_runner(model, device, options.fast)
         began = marked = time.monotonic()
         last = start
         total = torch.zeros((), device=device)  # read only when logging: no sync per step
         for iteration in range(start + 1, options.iterations + 1):
-            batch = next(batches)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, iteration / max(1, options.warmup))
-            prediction = predict(batch.state, batch.step)
-            value = (batch.weight * (prediction - batch.target).square()).mean()
             optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            try:
+                total += accumulate_gradients(
+                    predict, next(batches), micro_batch_size, without_exchange
+                )
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise TooLittleMemoryError(micro_batch_size, error) from None
+                raise
             nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
             optimizer.step()
             average.update_parameters(network)
-            total += value.detach()
 
             checkpoint_due = (
                 iteration % options.checkpoint_every == 0 or iteration == options.iterations
@@ -201,6 +214,7 @@ def train(
                             "resumed_from": resumed_from,
                             "images_seen": seen + world * source.drawn,
                             "precisions": list(precisions),
+                            "micro_batch_size": micro_batch_size,
                             "network": network.state_dict(),
                             "average": average.state_dict(),
                             "optimizer": optimizer.state_dict(),
@@ -209,7 +223,11 @@ def train(
         spent += time.monotonic() - began
         seen += world * source.drawn
     average.module.eval()
-    return TrainedModel(average.module, loss, spent, resumed_from, seen, precisions)
+    # A run found complete trained nothing here: what its last part took at once is on record.
+    taken: int | None = micro_batch_size
+    if state is not None and start >= options.iterations:
+        taken = state.get("micro_batch_size")
+    return TrainedModel(average.module, loss, spent, resumed_from, seen, precisions, taken)
 
 
 def load_trained(
@@ -238,6 +256,7 @@ def load_trained(
         state["resumed_from"],
         state["images_seen"],
         _precisions(state),
+        state.get("micro_batch_size"),
     )
 
 

@@ -78,6 +78,7 @@ class TrainingSection(Section):
     checkpoint_every: Count = 1000
     log_every: Count = 50
     fast: UseFast = "auto"
+    micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
 
 
 class EvaluationOptions(Section):
