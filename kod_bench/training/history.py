@@ -5,19 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.atomic import atomic_write
+from kod_bench.training.curves import CurveWriter
+
+#: What is no curve: the axis, and what grows with it.
+_NO_CURVES = ("iteration", "seconds")
 
 
 class History:
-    """Appends records to a JSON Lines file.
+    """Appends records to a JSON Lines file, and their numbers to curves.
 
     Args:
         path: the file; its folder must exist.
         keep_up_to: records of later iterations are dropped first. A run that continues from a
             checkpoint repeats the iterations after it, and must not list them twice.
+        curves: for TensorBoard; None: no curves.
     """
 
-    def __init__(self, path: Path, keep_up_to: int = 0) -> None:
+    def __init__(self, path: Path, keep_up_to: int = 0, curves: CurveWriter | None = None) -> None:
         self._path = path
+        self._curves = curves
         kept = [r for r in read_history(path) if r["iteration"] <= keep_up_to]
         with atomic_write(path) as file:
             file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
@@ -26,6 +32,9 @@ class History:
         """Add one record; it must have the key `iteration`."""
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+        if self._curves is not None:
+            points = {f"train/{name}": v for name, v in record.items() if name not in _NO_CURVES}
+            self._curves.add(record["iteration"], points)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

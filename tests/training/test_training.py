@@ -46,7 +46,11 @@ def run(
 ) -> TrainedModel:
     torch.manual_seed(1)
     folder.mkdir(exist_ok=True)
-    arguments: dict[str, object] = {"seed": 0, "device": torch.device("cpu")} | changes
+    arguments: dict[str, object] = {
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "history": lambda start: History(folder / "history.jsonl", start),
+    } | changes
     return train(
         process or make_process("ddpm", shape=(1, 8, 8), steps=10),
         network
@@ -56,7 +60,6 @@ def run(
         IMAGES,
         options,
         checkpoints=CheckpointStore(folder / "checkpoints"),
-        history=lambda start: History(folder / "history.jsonl", start),
         **arguments,  # type: ignore[arg-type]
     )
 
