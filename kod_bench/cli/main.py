@@ -222,13 +222,20 @@ def _dry_run(space: "SearchSpace", data_dir: Path | None, timing: bool) -> None:
 
 def _run(prepared: "Sweep", address: str | None) -> None:
     from kod_bench.sweeps.board import Board
-    from kod_bench.sweeps.runner import run_sweep
+    from kod_bench.sweeps.runner import how_to_resume, run_sweep
 
     try:
         outcome = run_sweep(prepared, Board(prepared.trials), address)
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; continue with: kod-bench resume {prepared.folder}", err=True)
+        typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
+    if outcome.stopped:
+        typer.echo(
+            f"stopped: {outcome.done} of {len(prepared.trials)} trials are done, those that ran "
+            f"have saved where they were. {how_to_resume(prepared)}",
+            err=True,
+        )
+        raise typer.Exit(130)
     finished = _report(prepared)
     typer.echo("\n" + finished.markdown())
     typer.echo(f"table and pictures: {finished.write()}")

@@ -15,7 +15,13 @@ from kod_bench.results import Row
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.progress import Status
 
-_STYLES = {"done": "green", "failed": "red", "waiting": "dim", "interrupted": "yellow"}
+_STYLES = {
+    "done": "green",
+    "failed": "red",
+    "waiting": "dim",
+    "interrupted": "yellow",
+    "stopped": "yellow",
+}
 
 
 @dataclass
@@ -110,6 +116,17 @@ class Board:
         view = self.views[trial]
         view.state, view.reason, view.status = "failed", reason, None
         self._line(f"failed   {trial}  {reason}")
+
+    def mark_stopped(self, trial: str) -> None:
+        """The trial has saved its state and ended, as the sweep was told to."""
+        view = self.views[trial]
+        view.state, view.status = "stopped", None
+        self._line(f"stopped  {trial}")
+
+    @property
+    def running(self) -> set[str]:
+        """Ids of the trials that have begun and not ended."""
+        return {name for name, view in self.views.items() if view.state == "running"}
 
     def update(self, trial: str, status: Status) -> None:
         """The trial says what it is doing."""

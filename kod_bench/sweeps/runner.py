@@ -5,9 +5,11 @@ checkpoints in the trials' folders; Tune's pickles are never read back.
 """
 
 import contextlib
+import faulthandler
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,17 @@ from kod_bench.sweeps.failures import ERROR_FILE, one_line, read_error, root_mes
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_planned
 from kod_bench.sweeps.progress import Report, Status
+from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.space import ResourceOptions
-from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
+from kod_bench.sweeps.stopping import StopSignals
+from kod_bench.sweeps.trial import (
+    LOG_FILE,
+    run_trial,
+    score_trained,
+    train_and_score,
+    train_worker,
+)
+from kod_bench.training import StoppedError
 
 #: A killed driver's workers live on for some seconds.
 WRITER_PATIENCE_SECONDS = 60.0
@@ -53,6 +64,7 @@ class Outcome:
 
     done: int
     failures: dict[str, str]  # trial id to reason
+    stopped: bool = False  # by a signal: failures are then those of trials that ran
 
 
 def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome:
@@ -71,20 +83,22 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
     """
     try:
         with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
-            _run_pending(sweep, board, address)
+            stopped = _run_pending(sweep, board, address)
     except LockedError as error:
         raise UsageError(f"{sweep.folder}: another process is running this sweep") from error
-    failures = {
-        trial.id: board.views[trial.id].reason
-        or read_error(sweep.trial_folder(trial))
-        or "did not run"
+    missing = {
+        trial.id: board.views[trial.id].reason or read_error(sweep.trial_folder(trial))
         for trial in sweep.trials
         if read_trial(sweep.trial_folder(trial)) is None
     }
-    return Outcome(len(sweep.trials) - len(failures), failures)
+    failures = {
+        name: reason or "did not run" for name, reason in missing.items() if reason or not stopped
+    }
+    return Outcome(len(sweep.trials) - len(missing), failures, stopped)
 
 
-def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
+def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
+    """Run what has no row; True if a signal ended it early."""
     pending = []
     for trial in sweep.trials:
         if (rows := read_trial(sweep.trial_folder(trial))) is not None:
@@ -92,7 +106,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
         else:
             pending.append(trial)
     if not pending:
-        return
+        return False
     if address is None:
         check_local_resources(sweep.resources)
     for trial in pending:
@@ -100,9 +114,27 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> None:
         (sweep.trial_folder(trial) / ERROR_FILE).unlink(missing_ok=True)
     place = "on this machine" if address is None else f"at {address}"
     board.note(f"running {len(pending)} of {len(sweep.trials)} trials with Ray {place}")
-    with _ray(address), board:
+
+    def on_death(name: str) -> None:
+        board.__exit__(None, None, None)
+        board.note(f"error: {name} has ended; finished trials are kept. {how_to_resume(sweep)}")
+        sys.stdout.flush()
+        os._exit(1)  # nothing that waits for Ray would ever return; files need no tidying
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ray(address))
+        signals = stack.enter_context(StopSignals(sweep.folder))
+        if address is None:
+            stack.enter_context(RayWatch(on_death))
+        stack.enter_context(board)
         _check_cluster_resources(sweep.resources)
-        _tune(sweep, pending, board)
+        _tune(sweep, pending, board, signals)
+    return signals.requested
+
+
+def how_to_resume(sweep: Sweep) -> str:
+    """The command that goes on with a sweep, as one says it."""
+    return f"Continue with: kod-bench resume {sweep.folder}"
 
 
 def check_local_resources(resources: ResourceOptions) -> None:
@@ -184,10 +216,12 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _tune(sweep: Sweep, pending: list[Trial], board: Board) -> None:
+def _tune(sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals) -> None:
     from ray import tune
 
-    from kod_bench.sweeps.watcher import Watcher
+    from kod_bench.sweeps.watcher import StopWhenSaved, Watcher
+
+    watcher = Watcher(sweep, board, signals)
 
     resources = sweep.resources
     scratch = sweep.folder / "ray"
@@ -215,7 +249,8 @@ def _tune(sweep: Sweep, pending: list[Trial], board: Board) -> None:
             name="tune",
             storage_path=str(scratch.resolve()),
             verbose=0,
-            callbacks=[Watcher(sweep, board)],
+            callbacks=[watcher],
+            stop=StopWhenSaved(watcher),
         ),
     )
     try:
@@ -245,7 +280,26 @@ def _run_on_ray(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
-    run_trial(sweep, trial, report, train_and_score if trial.workers == 1 else _run_workers)
+    execute = train_and_score if trial.workers == 1 else _run_workers
+    with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
+        run_trial(sweep, trial, report, execute)
+
+
+@contextlib.contextmanager
+def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
+    """Just before the driver ends the trial for its time, write what its threads do to its log."""
+    limit = sweep.resources.time_limit_minutes
+    if limit is None:
+        yield
+        return
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG_FILE).open("a") as log:
+        faulthandler.dump_traceback_later(0.9 * 60 * limit, file=log)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
@@ -324,5 +378,6 @@ def _worker(config: dict[str, str]) -> None:
     # wait where the checkpoint is shared.
     first = ray.train.get_context().get_world_rank() == 0
     lock = sweep.trial_folder(trial) / "training.lock"
-    with exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext():
+    alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
+    with alone, _says_where_it_hangs(sweep, trial):
         train_worker(sweep, trial, report, get_device())

@@ -37,8 +37,9 @@ from kod_bench.results import (
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
+from kod_bench.sweeps.stopping import stop_requested
 from kod_bench.sweeps.subject import Subject
-from kod_bench.training import TrainedModel, derive_seed
+from kod_bench.training import StoppedError, TrainedModel, derive_seed
 
 GRID_IMAGES = 64
 
@@ -205,6 +206,8 @@ def _draw_samples(
         count += 1
         now = time.monotonic()
         if now - reported >= 1.0:
+            if stop_requested(subject.sweep.folder):
+                raise StoppedError("stopped while sampling")
             reported = now
             speed = count / (now - began)
             left = (total - before - count) / speed

@@ -19,11 +19,14 @@ from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.scoring import score
+from kod_bench.sweeps.stopping import stop_check, stop_requested
 from kod_bench.sweeps.subject import CHECKPOINTS, Subject
 from kod_bench.training import (
     CheckpointStore,
+    CurveWriter,
     History,
     Progress,
+    StoppedError,
     TooLittleMemoryError,
     TrainedModel,
     TrainingOptions,
@@ -33,6 +36,7 @@ from kod_bench.training import (
 )
 
 HISTORY_FILE = "history.jsonl"
+CURVES = "tensorboard"
 LOG_FILE = "log.txt"
 
 #: A killed driver leaves its workers alive for some seconds; their trials are waited for.
@@ -57,8 +61,11 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
         The rows, which are in the trial's folder by then.
 
     Raises:
+        StoppedError: if the sweep was told to stop; no failure.
         Exception: whatever went wrong, after ``error.json`` has been written.
     """
+    if stop_requested(sweep.folder):
+        raise StoppedError("not begun")
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS), _trial_log(folder):
@@ -68,14 +75,26 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
             clear_leftovers(folder)
             _log.info("started on %s, process %d", socket.gethostname(), os.getpid())
             rows = execute(sweep, trial, report)
+            _draw_scores(folder, rows)
             write_rows(folder, rows)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
             _log.info("done: %d rows", len(rows))
+        except StoppedError as stopped:
+            _log.info("%s", stopped)
+            raise
         except Exception as error:
             _log.exception("failed")
             write_error(folder, error)
             raise
         return rows
+
+
+def _draw_scores(folder: Path, rows: list[Row]) -> None:
+    """Put the scores beside the curves, as points at the last iteration."""
+    with CurveWriter(folder / CURVES, rows[0].iterations) as curves:
+        for row in rows:
+            way = f"{row.prior}-{row.sampler}-{row.network_evaluations}"
+            curves.add(row.iterations, {f"kid/{way}": row.kid, f"fid/{way}": row.fid})
 
 
 def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
@@ -90,20 +109,29 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
 def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
     """Train the trial's model to its last checkpoint, as one of several DDP workers.
 
-    A worker whose memory runs out ends, and with it the group: those that are started in its place
-    find the smaller micro-batch on record.
+    It returns without complaint if the sweep was told to stop. A worker whose memory runs out ends,
+    and with it the group: those that are started in its place find the smaller micro-batch on
+    record.
     """
     with _trial_log(sweep.trial_folder(trial)):
         subject = Subject.load(sweep, trial, device)
         try:
             _train(subject, report, device)
+        except StoppedError as stopped:
+            _log.info("%s", stopped)
         except TooLittleMemoryError as error:
             halve_micro_batch(subject.folder, error.micro_batch_size)
             raise
 
 
 def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
-    """Score a model whose last checkpoint `train_worker` has written."""
+    """Score a model whose last checkpoint `train_worker` has written.
+
+    Raises:
+        StoppedError: if the sweep was told to stop, which may have kept it from being written.
+    """
+    if stop_requested(sweep.folder):
+        raise StoppedError("stopped before scoring")
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     with _trial_log(sweep.trial_folder(trial)):
         subject = Subject.load(sweep, trial, device)
@@ -157,7 +185,8 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         )
 
     def history(keep_up_to: int) -> History:
-        return History(subject.folder / HISTORY_FILE, keep_up_to)
+        curves = CurveWriter(subject.folder / CURVES, keep_up_to)
+        return History(subject.folder / HISTORY_FILE, keep_up_to, curves)
 
     return train(
         subject.process,
@@ -170,6 +199,7 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         history=history,
         on_progress=on_progress,
         augment=subject.trial.dataset_options.augment,
+        should_stop=stop_check(subject.sweep.folder),
     )
 
 

@@ -1,5 +1,6 @@
 """Carries what Tune learns of its trials to the board."""
 
+import time
 from typing import Any
 
 import ray
@@ -10,6 +11,7 @@ from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.failures import read_error, root_message, write_error
 from kod_bench.sweeps.plan import Sweep
 from kod_bench.sweeps.progress import Status
+from kod_bench.sweeps.stopping import StopSignals
 
 
 class Watcher(tune.Callback):
@@ -20,35 +22,96 @@ class Watcher(tune.Callback):
         board: shows them.
     """
 
-    def __init__(self, sweep: Sweep, board: Board) -> None:
+    def __init__(self, sweep: Sweep, board: Board, signals: StopSignals) -> None:
         self._sweep = sweep
         self._board = board
+        self._signals = signals
+        self._announced = False
+        self._active: set[str] = set()  # ids of trials that have said what they do
+        self._began: dict[str, tuple[float, Any]] = {}  # name to start and Tune trial
+        self._overdue: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that never happens here; a terminal cannot be.
         return {}
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the sweep was told to stop and no trial has anything left to save."""
+        return self._signals.requested and not self._active
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Called several times a second."""
+        if self._signals.requested and not self._announced:
+            self._announced = True
+            self._board.note("stopping: trials save where they are; again to stop at once")
+        limit = self._sweep.resources.time_limit_minutes
+        if limit is None:
+            return
+        now = time.monotonic()
+        for name, (began, trial) in self._began.items():
+            if now - began > 60 * limit and name not in self._overdue:
+                self._overdue.add(name)
+                # Not a request: a process that hangs answers none.
+                ray.kill(trial.temporary_state.ray_actor)
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """The trial has a process."""
+        self._began[trial.config["id"]] = (time.monotonic(), trial)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """The trial reported its status."""
         if "status" in result:
+            self._active.add(trial.config["id"])
             self._board.update(trial.config["id"], Status.from_json(result["status"]))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial returned."""
-        rows = read_trial(self._sweep.trials_folder / trial.config["id"])
+        """The trial returned: done, or stopped."""
+        name = self._ended(trial)
+        rows = read_trial(self._sweep.trials_folder / name)
         if rows is not None:
-            self._board.mark_done(trial.config["id"], rows)
+            self._board.mark_done(name, rows)
+        elif name in self._board.running:
+            self._board.mark_stopped(name)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
-        folder = self._sweep.trials_folder / trial.config["id"]
+        name = self._ended(trial)
+        folder = self._sweep.trials_folder / name
         reason = read_error(folder)  # as the trial itself recorded it, in this attempt
         if reason is None:
             error = trial.get_pickled_error()
-            if error is None or isinstance(error, ray.exceptions.ActorDiedError):
+            if name in self._overdue:
+                limit = self._sweep.resources.time_limit_minutes
+                error = TimeoutError(f"over resources.time_limit_minutes ({limit:g}), ended")
+            elif error is None or isinstance(error, ray.exceptions.ActorDiedError):
                 error = RuntimeError("its process ended without a word: killed, or out of memory")
             reason = root_message(error)
             write_error(folder, error)
-        self._board.mark_failed(trial.config["id"], reason)
+        self._board.mark_failed(name, reason)
+
+    def _ended(self, trial: Any) -> str:
+        name: str = trial.config["id"]
+        self._active.discard(name)
+        self._began.pop(name, None)
+        return name
+
+
+class StopWhenSaved(tune.Stopper):
+    """Ends Tune's run once the watcher says that nothing is left to save."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # see Watcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial ends alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked after every event."""
+        return self._watcher.may_end

@@ -1,11 +1,13 @@
 """Training: the loop, its checkpoints and its history. One process or DDP; never imports ray."""
 
 from kod_bench.training.checkpoint import CheckpointStore
+from kod_bench.training.curves import CurveWriter
 from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
 from kod_bench.training.loop import (
     DivergedError,
     Progress,
+    StoppedError,
     TrainedModel,
     TrainingOptions,
     load_trained,
@@ -17,10 +19,12 @@ from kod_bench.training.seeds import derive_seed
 
 __all__ = [
     "CheckpointStore",
+    "CurveWriter",
     "DivergedError",
     "History",
     "Progress",
     "ShuffledImages",
+    "StoppedError",
     "TooLittleMemoryError",
     "TrainedModel",
     "TrainingOptions",

@@ -34,6 +34,10 @@ class DivergedError(RuntimeError):
     """Training produced a loss that is not finite, or far above that of an untrained network."""
 
 
+class StoppedError(Exception):
+    """Training was asked to stop before its end. Its checkpoint is of the iteration it reached."""
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """What the optimiser does. `batch_size` counts all workers together."""
@@ -93,6 +97,7 @@ def train(
     history: Callable[[int], History],
     on_progress: Callable[[Progress], None] = lambda _: None,
     augment: Sequence[str] = (),
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainedModel:
     """Train `network` for `process`, continuing from the newest checkpoint if there is one.
 
@@ -114,6 +119,7 @@ def train(
         on_progress: called about every `log_every` iterations, by every rank, because Ray Train
             wants the reports of all workers.
         augment: random changes of the images; see `ShuffledImages`.
+        should_stop: asked at every log interval, of every rank; one True stops all of them.
 
     Returns:
         The EMA network, its last mean loss, and the seconds of training (earlier parts of a
@@ -122,6 +128,7 @@ def train(
     Raises:
         DivergedError: at the first log interval whose loss is not finite or exceeds `EXPLODED`;
             the state that caused it is never saved.
+        StoppedError: if it was asked to stop, after a checkpoint has been written.
         TooLittleMemoryError: if a training step does not fit into memory.
         ValueError: if the workers cannot share the batch evenly.
     """
@@ -189,9 +196,11 @@ def train(
                 iteration % options.checkpoint_every == 0 or iteration == options.iterations
             )
             if checkpoint_due or iteration % options.log_every == 0:
+                stop = should_stop() and iteration < options.iterations
                 if world > 1:
-                    dist.all_reduce(total)
-                    total /= world
+                    shared = torch.stack([total, total.new_tensor(float(stop))])
+                    dist.all_reduce(shared)
+                    total, stop = shared[0] / world, bool(shared[1])
                 loss = total.item() / (iteration - last)
                 _check(loss, iteration)
                 now = time.monotonic()
@@ -200,11 +209,19 @@ def train(
                 total.zero_()
                 last, marked = iteration, now
                 if log is not None:
-                    log.append({"iteration": iteration, "loss": loss, "seconds": seconds})
+                    log.append(
+                        {
+                            "iteration": iteration,
+                            "loss": loss,
+                            "seconds": seconds,
+                            "learning_rate": optimizer.param_groups[0]["lr"],
+                            "images_per_second": speed * options.batch_size,
+                        }
+                    )
                 on_progress(Progress(iteration, options.iterations, loss, speed))
                 if predict.precision not in precisions:
                     precisions += (predict.precision,)
-                if checkpoint_due and rank == 0:
+                if (checkpoint_due or stop) and rank == 0:
                     checkpoints.save(
                         iteration,
                         {
@@ -220,6 +237,8 @@ def train(
                             "optimizer": optimizer.state_dict(),
                         },
                     )
+                if stop:
+                    raise StoppedError(f"stopped at iteration {iteration}")
         spent += time.monotonic() - began
         seen += world * source.drawn
     average.module.eval()

@@ -91,11 +91,12 @@ class EvaluationOptions(Section):
 
 
 class ResourceOptions(Section):
-    """What one trial occupies. More than one worker means DDP under Ray Train."""
+    """What one trial occupies, and for how long. More than one worker is DDP under Ray Train."""
 
     workers_per_trial: Count = 1
     cpus_per_worker: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
 
 
 def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
