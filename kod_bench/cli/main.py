@@ -5,6 +5,8 @@ Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,7 @@ from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
+    from kod_bench.sweeps.board import Output
     from kod_bench.sweeps.plan import Sweep
     from kod_bench.sweeps.space import SearchSpace
 
@@ -39,6 +42,12 @@ SweepName = Annotated[
 ResultsDir = Annotated[Path, typer.Option(help="Folder of all sweeps.")]
 Address = Annotated[
     str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print only the summary at the end, and errors.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print events for other programs, one JSON per line.")
 ]
 DEFAULT_RESULTS = Path("results")
 
@@ -86,11 +95,14 @@ def sweep(
         bool,
         typer.Option(help="In a dry run, time a few real steps to estimate the cost."),
     ] = True,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Run a search space: train and score every model at every step count and seed."""
     chosen = None if seeds is None else _parse_seeds(seeds)
     if dry_run and address is not None:
         raise UsageError("--dry-run looks at this machine; leave out --address")
+    output = _output(quiet, json)
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
 
@@ -114,9 +126,9 @@ def sweep(
         seeds=chosen,
         changes=changes or [],
         address=address,
-        say=typer.echo,
+        say=_say(output),
     )
-    _run(prepared, address)
+    _run(prepared, address, output)
 
 
 @app.command()
@@ -124,19 +136,22 @@ def resume(
     sweep: SweepName = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
+    output = _output(quiet, json)
     from kod_bench.sweeps.plan import current_code, find_sweep
 
     found = find_sweep(sweep, results_dir)
-    typer.echo(f"resuming {found.folder}")
+    _say(output)(f"resuming {found.folder}")
     if found.code != current_code():
         typer.echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
             err=True,
         )
-    _run(found, address)
+    _run(found, address, output)
 
 
 @app.command()
@@ -220,26 +235,46 @@ def _dry_run(space: "SearchSpace", data_dir: Path | None, timing: bool) -> None:
         typer.echo(line)
 
 
-def _run(prepared: "Sweep", address: str | None) -> None:
-    from kod_bench.sweeps.board import Board
+def _output(quiet: bool, json: bool) -> "Output":
+    if quiet and json:
+        raise UsageError("--quiet and --json: choose one of them")
+    return "quiet" if quiet else "json" if json else "auto"
+
+
+def _say(output: "Output") -> Callable[[str], None]:
+    """Where lines go that are neither result nor error: JSON readers want only JSON on stdout."""
+    if output == "quiet":
+        return lambda _: None
+    return partial(typer.echo, err=output == "json")
+
+
+def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
+    from kod_bench.sweeps.board import make_board
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
 
+    board = make_board(prepared.trials, output)
+    board.begin(str(prepared.folder))
     try:
-        outcome = run_sweep(prepared, Board(prepared.trials), address)
+        outcome = run_sweep(prepared, board, address)
     except KeyboardInterrupt:
+        board.finished({}, stopped=True, report=None)
         typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
     if outcome.stopped:
+        board.finished(outcome.failures, stopped=True, report=None)
         typer.echo(
             f"stopped: {outcome.done} of {len(prepared.trials)} trials are done, those that ran "
             f"have saved where they were. {how_to_resume(prepared)}",
             err=True,
         )
         raise typer.Exit(130)
-    finished = _report(prepared)
-    typer.echo("\n" + finished.markdown())
-    typer.echo(f"table and pictures: {finished.write()}")
-    typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
+    report = _report(prepared)
+    written = report.write()
+    board.finished(outcome.failures, stopped=False, report=str(written))
+    if output != "json":
+        typer.echo("\n" + report.markdown())
+        typer.echo(f"table and pictures: {written}")
+        typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
     for trial, reason in outcome.failures.items():
         typer.echo(f"failed {trial}: {reason}", err=True)
     if outcome.failures:

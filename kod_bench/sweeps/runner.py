@@ -9,7 +9,6 @@ import faulthandler
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
     pending = []
     for trial in sweep.trials:
         if (rows := read_trial(sweep.trial_folder(trial))) is not None:
-            board.mark_done(trial.id, rows, quiet=True)
+            board.mark_done(trial.id, rows, earlier=True)
         else:
             pending.append(trial)
     if not pending:
@@ -117,8 +116,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
 
     def on_death(name: str) -> None:
         board.__exit__(None, None, None)
-        board.note(f"error: {name} has ended; finished trials are kept. {how_to_resume(sweep)}")
-        sys.stdout.flush()
+        board.error(f"{name} has ended; finished trials are kept. {how_to_resume(sweep)}")
         os._exit(1)  # nothing that waits for Ray would ever return; files need no tidying
 
     with contextlib.ExitStack() as stack:

@@ -1,11 +1,11 @@
 """The state of a sweep, read from its files alone: it need not be running, or be here."""
 
 from kod_bench.results import read_trial
-from kod_bench.sweeps.board import TrialView
 from kod_bench.sweeps.failures import read_error
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Status
+from kod_bench.sweeps.standing import TrialView
 from kod_bench.sweeps.subject import CHECKPOINTS
 from kod_bench.sweeps.trial import HISTORY_FILE
 from kod_bench.training import CheckpointStore
