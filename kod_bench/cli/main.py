@@ -4,10 +4,12 @@ Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -141,6 +143,7 @@ def resume(
 ) -> None:
     """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
     output = _output(quiet, json)
+    from kod_bench.sweeps.frozen import edited_space
     from kod_bench.sweeps.plan import current_code, find_sweep
 
     found = find_sweep(sweep, results_dir)
@@ -149,6 +152,12 @@ def resume(
         typer.echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
+            err=True,
+        )
+    if (edited := edited_space(found.folder)) is not None:
+        typer.echo(
+            f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
+            "is what runs (for the changed one: kod-bench sweep)",
             err=True,
         )
     _run(found, address, output)
@@ -260,6 +269,11 @@ def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
         board.finished({}, stopped=True, report=None)
         typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
+    except UsageError:
+        raise
+    except Exception:
+        typer.echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
+        raise
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
         typer.echo(
@@ -269,11 +283,18 @@ def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
         )
         raise typer.Exit(130)
     report = _report(prepared)
-    written = report.write()
-    board.finished(outcome.failures, stopped=False, report=str(written))
+    written: Path | None = None
+    try:
+        written = report.write()
+    except OSError as error:
+        typer.echo(f"warning: the report is not written ({error})", err=True)
+    board.finished(
+        outcome.failures, stopped=False, report=None if written is None else str(written)
+    )
     if output != "json":
         typer.echo("\n" + report.markdown())
-        typer.echo(f"table and pictures: {written}")
+        if written is not None:
+            typer.echo(f"table and pictures: {written}")
         typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
     for trial, reason in outcome.failures.items():
         typer.echo(f"failed {trial}: {reason}", err=True)
@@ -294,6 +315,14 @@ def _parse_seeds(text: str) -> list[int]:
 
 def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        os._exit(128 + number)  # a worker forked from here, which is told to end
+
+    signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
     try:
         app()
     except KeyboardInterrupt:

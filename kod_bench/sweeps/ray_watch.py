@@ -4,12 +4,10 @@ Ray's own processes can be killed like any other. The driver would then wait for
 for ever; all that is done is on the disk, so it is better to end and say how to go on.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 #: How often they are looked at, in seconds.
 _INTERVAL = 1.0
@@ -18,11 +16,12 @@ _NAMES = {"gcs_server": "Ray's control process (gcs_server)", "raylet": "Ray's r
 
 
 class RayWatch:
-    """Watches the processes of the Ray that this process has started.
+    """Watches the processes of the Ray that this process starts.
+
+    To be started before Ray and stopped before Ray is shut down.
 
     Args:
-        on_death: called once, in another thread, with the name of what has died. What is left of
-            this Ray has been killed by then.
+        on_death: called once, in another thread, with the name of what has died.
     """
 
     def __init__(self, on_death: Callable[[str], None]) -> None:
@@ -30,25 +29,19 @@ class RayWatch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to watch."""
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if value is not None and not isinstance(value, KeyboardInterrupt) and _dead() is not None:
-            time.sleep(2 * _INTERVAL)  # the thread has more to say than this exception
+    def stop(self, *, failed: bool = False) -> None:
+        """End it; if the sweep has failed, after a last look: Ray's death may be the reason."""
+        if failed:
+            time.sleep(2 * _INTERVAL)
         self._over.set()
 
     def _watch(self) -> None:
         while not self._over.wait(_INTERVAL):
             if (name := _dead()) is not None:
-                with contextlib.suppress(Exception):
-                    _node().kill_all_processes(check_alive=False, allow_graceful=False)
                 self._on_death(_NAMES[name])
                 return
 
@@ -63,6 +56,6 @@ def _dead() -> str | None:
 
 
 def _node() -> Any:
-    from ray._private import worker  # Ray says of no other way whether its processes live
+    from ray._private import worker  # Ray tells in no other way whether its processes live
 
     return worker._global_node

@@ -6,9 +6,11 @@ checkpoints in the trials' folders; Tune's pickles are never read back.
 
 import contextlib
 import faulthandler
+import functools
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,9 @@ from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.failures import ERROR_FILE, one_line, read_error, root_message
+from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, open_planned
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.space import ResourceOptions
@@ -78,8 +81,10 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
         How many trials of the whole sweep are done now, and why the others are not.
 
     Raises:
-        UsageError: if another process runs this sweep, or one trial asks for more than there is.
+        UsageError: if another process runs this sweep, its folder cannot be written, or one trial
+            asks for more than there is.
     """
+    check_writable(sweep.folder)
     try:
         with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
             stopped = _run_pending(sweep, board, address)
@@ -120,14 +125,30 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
         os._exit(1)  # nothing that waits for Ray would ever return; files need no tidying
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_ray(address))
-        signals = stack.enter_context(StopSignals(sweep.folder))
         if address is None:
-            stack.enter_context(RayWatch(on_death))
+            stack.enter_context(guardian())
+            watch = RayWatch(on_death)
+            watch.start()
+            stack.callback(watch.stop)
+        stack.enter_context(_ray(address))
+        if address is None:
+            stack.enter_context(_until_shutdown(watch))
+        signals = stack.enter_context(StopSignals(sweep.folder))
         stack.enter_context(board)
         _check_cluster_resources(sweep.resources)
-        _tune(sweep, pending, board, signals)
+        _tune(sweep, pending, board, signals, address)
     return signals.requested
+
+
+@contextlib.contextmanager
+def _until_shutdown(watch: RayWatch) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        watch.stop(failed=True)
+        raise
+    finally:
+        watch.stop()
 
 
 def how_to_resume(sweep: Sweep) -> str:
@@ -214,7 +235,9 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _tune(sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals) -> None:
+def _tune(
+    sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals, address: str | None
+) -> None:
     from ray import tune
 
     from kod_bench.sweeps.watcher import StopWhenSaved, Watcher
@@ -222,8 +245,12 @@ def _tune(sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals
     watcher = Watcher(sweep, board, signals)
 
     resources = sweep.resources
-    scratch = sweep.folder / "ray"
-    shutil.rmtree(scratch, ignore_errors=True)
+    if address is None:
+        # Not on the results' disk: if that is full, trials fail and Tune does not.
+        scratch = Path(tempfile.mkdtemp(prefix="kod-bench-"))
+    else:
+        scratch = sweep.folder.resolve() / "ray"
+        shutil.rmtree(scratch, ignore_errors=True)
     if resources.workers_per_trial == 1:
         request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
         concurrent = None
@@ -237,6 +264,7 @@ def _tune(sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals
         param_space={
             "id": tune.grid_search([trial.id for trial in pending]),
             "sweep": str(sweep.folder.resolve()),
+            "scratch": str(scratch),
         },
         tune_config=tune.TuneConfig(
             max_concurrent_trials=concurrent,
@@ -245,7 +273,7 @@ def _tune(sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(scratch.resolve()),
+            storage_path=str(scratch),
             verbose=0,
             callbacks=[watcher],
             stop=StopWhenSaved(watcher),
@@ -278,7 +306,8 @@ def _run_on_ray(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
-    execute = train_and_score if trial.workers == 1 else _run_workers
+    run_workers = functools.partial(_run_workers, scratch=Path(config["scratch"]))
+    execute = train_and_score if trial.workers == 1 else run_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
         run_trial(sweep, trial, report, execute)
 
@@ -300,7 +329,7 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
+def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: Path) -> list[Row]:
     """Train a trial with several workers; then score it where there is what one worker asks for.
 
     The trial's own process has neither CPU nor GPU of Ray's to work with.
@@ -308,7 +337,7 @@ def _run_workers(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    _train_workers(sweep, trial, report)
+    _train_workers(sweep, trial, report, scratch)
     report(Status("scoring"))
     r = sweep.resources
     score = ray.remote(
@@ -327,7 +356,7 @@ def _score_on_ray(config: dict[str, str]) -> list[Row]:
     return score_trained(sweep, trial, lambda _: None)
 
 
-def _train_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
+def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: Path) -> None:
     """Train a trial with several workers, to its last checkpoint."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -348,7 +377,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=trial.id,
-            storage_path=str(sweep.folder / "ray"),
+            storage_path=str(scratch),
             failure_config=ray.train.FailureConfig(max_failures=1),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
         ),

@@ -13,6 +13,7 @@ from kod_bench.errors import UsageError
 from kod_bench.evaluation import choose_extractor, marks
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
+from kod_bench.sweeps.frozen import keep_space
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
@@ -143,6 +144,7 @@ def prepare_sweep(
         data_dir=data_dir,
         provenance=provenance.collect(),
     )
+    keep_space(sweep.folder, Path(space.source))
     # Of several data sets, the first; each has its own table.
     first = next(iter(planned.datasets.values()))
     write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])

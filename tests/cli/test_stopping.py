@@ -18,13 +18,17 @@ from tests.cli.processes import (
 from tests.conftest import Command
 
 TRIALS = 3
+SIGNALS = [
+    pytest.param(signal.SIGINT, id="ctrl-c"),
+    pytest.param(signal.SIGTERM, id="sigterm", marks=pytest.mark.slow),
+]
 
 
 def training_begun(results: Path) -> bool:
     return any(path.stat().st_size for path in results.glob("tiny/*/trials/*/history.jsonl"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_one_signal_saves_what_is_running(
     kod_bench: Command,
     command: list[str],
@@ -117,3 +121,23 @@ def test_two_signals_stop_at_once(
     assert f"interrupted. Continue with: kod-bench resume {edited}" in err
     assert len(err.strip().splitlines()) == 1
     assert [*edited.glob("trials/*/checkpoints/*.pt")]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_before_the_sweep_begins_ends_it_quietly(
+    command: list[str],
+    tiny_space: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing is prepared yet: the images are drawn one after the other, which takes its time.
+    edit(tiny_space, "fingers: 6, impressions: 2", "fingers: 500, impressions: 8")
+    monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "cache"))
+    with started(command, "sweep", tiny_space, "--results-dir", tmp_path / "results") as sweep:
+        wait_for(lambda: [*(tmp_path / "cache").glob("*")], "the preparation")
+        sweep.send_signal(number)
+        _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Traceback" not in err
+    assert not [*(tmp_path / "results").glob("*/*/sweep.yaml")]

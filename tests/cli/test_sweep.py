@@ -219,6 +219,12 @@ def test_a_diverging_model_says_so(kod_bench: Command, tiny_space: Path, tmp_pat
     error = json.loads(next((tmp_path / "results").glob("tiny/*/trials/*/error.json")).read_text())
     assert error["type"] == "DivergedError"
     assert "Traceback" in error["traceback"]
+    sweep = only_sweep(tmp_path / "results")
+    assert "1 failed" in kod_bench("status", sweep).stdout
+    again = kod_bench("resume", sweep)  # tried again, and not dropped if it fails again
+    assert again.returncode == 1
+    assert "training ddpm-T4-" in again.stdout
+    assert re.search(r"failed ddpm-T4-\S+: loss (is|exploded to) \S+ at iteration", again.stderr)
 
 
 def test_a_trial_of_two_workers(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:

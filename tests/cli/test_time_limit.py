@@ -47,6 +47,7 @@ def without_kuramoto(space: Path) -> None:
     space.write_text(re.sub(r"  kuramoto-local:\n(    .*\n)+", "", space.read_text()))
 
 
+@pytest.mark.slow
 def test_a_stopped_process_is_ended_and_its_neighbour_is_not(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:

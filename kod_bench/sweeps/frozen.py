@@ -1,0 +1,31 @@
+"""The search space as it was when its sweep was planned, kept beside the plan for people.
+
+The plan in ``sweep.yaml`` is what runs. The copy tells whether the space has been edited since, of
+which `kod-bench resume` warns: whoever edited it may expect the edit to count.
+"""
+
+from pathlib import Path
+
+from kod_bench.atomic import atomic_write
+
+SPACE_FILE = "space.yaml"
+_HEADER = b"# as planned, from: "
+
+
+def keep_space(folder: Path, source: Path) -> None:
+    """Copy a search space into its sweep's folder, with a first line that says where it was."""
+    with atomic_write(folder / SPACE_FILE) as file:
+        file.write(_HEADER + str(source.resolve()).encode() + b"\n" + source.read_bytes())
+
+
+def edited_space(folder: Path) -> Path | None:
+    """The search space that a sweep was planned from, if it is another now.
+
+    None if it is unchanged, gone, or not known.
+    """
+    try:
+        header, _, content = (folder / SPACE_FILE).read_bytes().partition(b"\n")
+        source = Path(header.removeprefix(_HEADER).decode())
+        return source if source.read_bytes() != content else None
+    except (OSError, ValueError):
+        return None

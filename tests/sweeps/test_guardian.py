@@ -1,0 +1,56 @@
+"""What a killed driver leaves is ended, and nothing else."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+#: Starts a child that starts a grandchild, under a guardian, and says their ids.
+PROGRAM = """
+import subprocess, sys, time
+from kod_bench.sweeps.guardian import guardian
+
+other = subprocess.Popen(["sleep", "100"])
+with guardian():
+    shell = subprocess.Popen(["sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE)
+    print(other.pid, shell.pid, shell.stdout.readline().decode().strip(), flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[
+            0
+        ] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_it_ends_the_descendants_of_a_killed_driver_alone(killed: bool) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "100" if killed else "4"], stdout=subprocess.PIPE, text=True
+    )
+    assert driver.stdout is not None
+    other, child, grandchild = map(int, driver.stdout.readline().split())
+    try:
+        if killed:
+            time.sleep(3)  # it looks every second
+            os.kill(child, 9)  # whose child is an orphan from now on
+            time.sleep(2)
+            driver.kill()
+        driver.wait(timeout=30)
+        deadline = time.monotonic() + 20
+        while killed and alive(grandchild):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert alive(grandchild) is not killed
+        assert alive(other)
+    finally:
+        for process in (other, child, grandchild):
+            if alive(process):
+                os.kill(process, 9)
