@@ -209,9 +209,10 @@ class Chaos:
 
     def _kill(self, driver: "subprocess.Popen[bytes]", victim: str) -> bool:
         def is_victim(line: str) -> bool:
-            # Idle workers are called ray::IDLE; those at work by what they do.
+            # Processes that compute: a trial's own, and Ray Train's. Others are called ray::IDLE,
+            # or are Ray's agents.
             return {
-                "worker": line.startswith("ray::") and not line.startswith("ray::IDLE"),
+                "worker": line.startswith(("ray::ImplicitFunc", "ray::RayTrainWorker")),
                 "raylet": "/raylet/raylet " in line,
                 "gcs": "/gcs/gcs_server " in line,
                 "driver": False,
