@@ -4,6 +4,7 @@ Ray's own processes can be killed like any other. The driver would then wait for
 for ever; all that is done is on the disk, so it is better to end and say how to go on.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,6 @@ def _dead() -> str | None:
 
 
 def _node() -> Any:
-    from ray._private import worker  # Ray tells in no other way whether its processes live
-
-    return worker._global_node
+    # Ray tells in no other way whether its processes live. Not imported here: the main thread may
+    # be importing it, and two threads in one circle of imports break it.
+    return getattr(sys.modules.get("ray._private.worker"), "_global_node", None)
