@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot tear and that nothing has to unpickle."""
 
+import io
 import logging
 import re
 from pathlib import Path
@@ -34,8 +35,11 @@ class CheckpointStore:
         """Write the state reached after `iteration` iterations, then drop the oldest files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"iteration-{iteration:08d}.pt"
+        # By way of memory: torch's own writer hides why a disk refuses, say that it is full.
+        whole = io.BytesIO()
+        torch.save(state, whole)
         with atomic_write(path) as file:
-            torch.save(state, file)
+            file.write(whole.getbuffer())
         self.prune(self._keep)
         return path
 
