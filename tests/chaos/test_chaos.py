@@ -8,7 +8,7 @@ import pytest
 from benchmarks.chaos import TRIALS, Chaos
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_many_kills(tmp_path: Path, workers: int) -> None:
