@@ -1,6 +1,7 @@
 """Cost of a training step: Kuramoto diffusion over DDPM, same network, batch and images.
 
-Prints ratios from one run, models taking turns so that a drifting machine slows all of them:
+Prints ratios from one run, models taking turns so that a drifting machine slows all of them; on a
+CPU of processor time, which other processes touch least:
 
     python benchmarks/training_step.py --size 32 --width 32 --batch 64 --steps 100 1000
 
@@ -41,6 +42,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--targets", nargs="+", choices=("path", "conditional"), default=["conditional", "path"]
+    )
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=["plain"])
     parser.add_argument("--one", metavar="MODEL", help="measure only this model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -82,7 +86,7 @@ def measure(
             pool_size=4 * batch,
         )
         for coupling in ("global", "local")
-        for target in ("conditional", "path")
+        for target in options.targets
     }
     if options.one is not None:
         if options.one not in processes:
@@ -135,6 +139,7 @@ class Turn:
             chosen = torch.randint(len(pixels), (count,), generator=generator, device=device)
             return pixels[chosen].float() / 127.5 - 1
 
+        self.clock = clock(device)
         self.wait: Callable[[], None] = (
             torch.cuda.synchronize if device.type == "cuda" else lambda: None
         )
@@ -154,17 +159,17 @@ class Turn:
     def __call__(self) -> tuple[float, float]:
         """Seconds of the whole step, and of making its batch."""
         self.wait()
-        began = time.perf_counter()
+        began = self.clock()
         batch = next(self.batches)
         self.wait()
-        made = time.perf_counter()
+        made = self.clock()
         prediction = self.network(batch.state, batch.step)
         loss = (batch.weight * (prediction - batch.target).square()).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.wait()
-        ended = time.perf_counter()
+        ended = self.clock()
         return ended - began, made - began
 
 
@@ -172,12 +177,18 @@ def naive_chain(process: DiffusionProcess, batch: int, steps: int, device: torch
     """Seconds to walk a batch of fresh images to the mean t."""
     generator = torch.Generator(device).manual_seed(0)
     state = process.encode(torch.zeros(batch, *process.shape, device=device))
-    began = time.perf_counter()
+    now = clock(device)
+    began = now()
     for step in range(1, steps // 2 + 1):
         state = process.forward_step(state, step, generator)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return now() - began
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Processor time on a CPU, the wall's elsewhere."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
 
 
 if __name__ == "__main__":
