@@ -46,7 +46,12 @@ def test_cluster_follows_the_published_protocol(name: str, steps: set[int]) -> N
         assert (variant.training.learning_rate, variant.training.batch_size) == (1e-4, 128)
         assert variant.training.ema_decay == 0.995
         if variant.process == "kuramoto":
-            published = {"target": "one-step", "loss_weight": "released", "final_noise": True}
+            published = {
+                "target": "one-step",
+                "loss_weight": "released",
+                "variance": "forward",
+                "final_noise": True,
+            }
             assert variant.parameters | published == variant.parameters
             assert variant.priors[0] == "von-mises"
 
