@@ -307,7 +307,7 @@ def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> Non
     assert {v.process for v in space.variants} == {"kuramoto", "ddpm"}
     if (name, profile) != ("fingerprints", "cluster"):  # the paper's own protocol
         assert {v.steps for v in space.variants} == {100}
-        assert {v.network_evaluations for v in space.variants} == {(100, 50, 25)}
+        assert len({v.network_evaluations for v in space.variants}) == 1
     with torch.device("meta"):
         counts = [
             parameter_count(
