@@ -240,7 +240,7 @@ def _tune(
 ) -> None:
     from ray import tune
 
-    from kod_bench.sweeps.watcher import StopWhenSaved, Watcher
+    from kod_bench.sweeps.watcher import Silence, StopWhenSaved, Watcher
 
     watcher = Watcher(sweep, board, signals)
 
@@ -275,7 +275,7 @@ def _tune(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[watcher],
+            callbacks=[watcher, Silence()],
             stop=StopWhenSaved(watcher),
         ),
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from kod_bench.results import read_trial
 from kod_bench.sweeps.board import Board
@@ -115,3 +116,16 @@ class StopWhenSaved(tune.Stopper):
     def stop_all(self) -> bool:
         """Asked after every event."""
         return self._watcher.may_end
+
+
+class Silence(TrialProgressCallback):
+    """Stands where Tune would put its own, which prints trials that have ended without a report."""
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        """The board says it."""
+
+    def on_trial_error(self, *args: Any, **info: Any) -> None:
+        """The board says it."""
+
+    def on_trial_complete(self, *args: Any, **info: Any) -> None:
+        """The board says it."""

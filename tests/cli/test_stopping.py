@@ -47,6 +47,7 @@ def test_one_signal_saves_what_is_running(
         wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
     folder = only_sweep(results)
     assert "stopping: trials save where they are" in out
+    assert "_run_on_ray" not in out  # Tune's own words
     assert err.splitlines() == [
         "stopped: 0 of 3 trials are done, those that ran have saved where they were. "
         f"Continue with: kod-bench resume {folder}"
