@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kod_bench.errors import UsageError
+from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.data import DatasetOptions, PreparedDataset
@@ -23,8 +24,12 @@ Name = Annotated[
     typer.Argument(metavar="[NAME]", help="fingerprints, textures, terrain, cifar10, folder:PATH."),
 ]
 DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Folder, zip or tar of images; default: $KOD_BENCH_DATA, else built-in."),
+    str | None,
+    typer.Option(
+        metavar="PATH|URI",
+        help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
+        "default: $KOD_BENCH_DATA, else built-in.",
+    ),
 ]
 Space = Annotated[
     str | None,
@@ -49,7 +54,8 @@ def list_datasets(data_dir: DataDir = None) -> None:
     from kod_bench.data import DATASETS, default_data_dir, prepared_count
     from kod_bench.data.cache import default_cache_dir
 
-    folder, cache_dir = data_dir or default_data_dir(), default_cache_dir()
+    folder = parse_location(data_dir) if data_dir else default_data_dir()
+    cache_dir = default_cache_dir()
     for name, spec in DATASETS.items():
         origin = spec.without_folder(cache_dir) if folder is None else f"data folder {folder}"
         _list_entry(name, origin, prepared_count(name), spec.layout, spec.licence)
@@ -219,13 +225,15 @@ def _options(
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
 
 
-def _folder(options: "DatasetOptions", data_dir: Path | None) -> Path | None:
+def _folder(options: "DatasetOptions", data_dir: str | None) -> Location | None:
     from kod_bench.data import default_data_dir
 
-    return data_dir or (None if options.folder else default_data_dir())
+    if data_dir:
+        return parse_location(data_dir)
+    return None if options.folder else default_data_dir()
 
 
-def _open(options: "DatasetOptions", data_dir: Path | None) -> "PreparedDataset":
+def _open(options: "DatasetOptions", data_dir: str | None) -> "PreparedDataset":
     """Open or prepare, with a progress bar on a terminal and a line now and then elsewhere."""
     from time import monotonic
 

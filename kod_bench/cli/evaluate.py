@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.storage import parse_location
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,7 +23,7 @@ def evaluate(
         typer.Option(help="Folder of training images: for memorisation, and real versus real."),
     ] = None,
     data_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
     ] = None,
     features: Annotated[
@@ -63,7 +65,7 @@ def evaluate(
             generated,
             against,
             train=train,
-            data_dir=data_dir or default_data_dir(),
+            data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
             seed=seed,

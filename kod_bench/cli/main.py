@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import Changes, SpaceName
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError
+from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
@@ -41,7 +41,12 @@ app.add_typer(spaces_app)
 SweepName = Annotated[
     str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
 ]
-ResultsDir = Annotated[Path, typer.Option(help="Folder of all sweeps.")]
+ResultsDir = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH|URI", help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix."
+    ),
+]
 Address = Annotated[
     str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
 ]
@@ -51,7 +56,7 @@ Quiet = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print events for other programs, one JSON per line.")
 ]
-DEFAULT_RESULTS = Path("results")
+DEFAULT_RESULTS = "results"
 
 #: A status has at most so many lines of trials.
 MOST_SHOWN = 100
@@ -81,8 +86,12 @@ def sweep(
         str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
     ] = "auto",
     data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images; default: $KOD_BENCH_DATA, else synthetic ones."),
+        str | None,
+        typer.Option(
+            metavar="PATH|URI",
+            help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
+            "default: $KOD_BENCH_DATA, else synthetic ones.",
+        ),
     ] = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,
     seeds: Annotated[
@@ -108,7 +117,7 @@ def sweep(
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
 
-    folder = data_dir or default_data_dir()
+    folder = parse_location(data_dir) if data_dir else default_data_dir()
     if dry_run:
         found = open_space(
             space,
@@ -124,7 +133,7 @@ def sweep(
         space,
         profile=profile,
         data_dir=folder,
-        results_dir=results_dir,
+        results_dir=parse_location(results_dir),
         seeds=chosen,
         changes=changes or [],
         address=address,
@@ -146,8 +155,8 @@ def resume(
     from kod_bench.sweeps.frozen import edited_space
     from kod_bench.sweeps.plan import current_code, find_sweep
 
-    found = find_sweep(sweep, results_dir)
-    _say(output)(f"resuming {found.folder}")
+    found = find_sweep(sweep, parse_location(results_dir))
+    _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
         typer.echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
@@ -170,25 +179,26 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
 
     from kod_bench.sweeps.board import most_active, trial_table
     from kod_bench.sweeps.plan import find_sweep
-    from kod_bench.sweeps.status import is_running, trial_views
+    from kod_bench.sweeps.status import is_running, read_details, trial_views
 
-    found = find_sweep(sweep, results_dir)
+    found = find_sweep(sweep, parse_location(results_dir))
     views = trial_views(found)
     states = [view.state for view in views]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     running = is_running(found)
-    typer.echo(f"{found.folder}: {'running' if running else 'not running'}; {counts}")
+    typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
     shown = most_active(views, MOST_SHOWN)
+    failed = [view for view in views if view.state == "failed"]
+    read_details(found, [*shown, *failed[:MOST_SHOWN]])
     Console().print(trial_table(shown))
     if len(shown) < len(views):
         typer.echo(f"... and {len(views) - len(shown)} more")
-    failed = [view for view in views if view.reason]
     for view in failed[:MOST_SHOWN]:
         typer.echo(f"failed {view.trial.id}: {view.reason}")
     if len(failed) > MOST_SHOWN:
         typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
     if not running and set(states) != {"done"}:
-        typer.echo(f"continue with: kod-bench resume {found.folder}")
+        typer.echo(f"continue with: kod-bench resume {found.shown}")
 
 
 @app.command()
@@ -202,13 +212,16 @@ def report(
     """Compare the models of a sweep: KID and FID per step count, with real versus real."""
     from rich.console import Console
 
+    from kod_bench.sweeps.mirror import fetch_outcomes, put_report
     from kod_bench.sweeps.plan import find_sweep
 
-    found = _report(find_sweep(sweep, results_dir))
+    chosen = find_sweep(sweep, parse_location(results_dir))
+    fetch_outcomes(chosen)
+    found = _report(chosen)
     for path in found.found.unreadable:
         typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
     if not found.tables:
-        raise UsageError(f"{found.folder}: no trial is done yet; see kod-bench status")
+        raise UsageError(f"{chosen.shown}: no trial is done yet; see kod-bench status")
     if markdown:
         typer.echo(found.markdown())
     else:
@@ -217,7 +230,7 @@ def report(
             console.print(table.rich())
             console.print()
     try:
-        written = f"written to {found.write()}"
+        written = f"written to {put_report(chosen, found.write())}"
     except OSError as error:
         written = f"warning: not written ({error})"
     typer.echo(written, err=True)
@@ -228,12 +241,14 @@ app.command()(evaluate)
 
 def _report(prepared: "Sweep") -> "SweepReport":
     from kod_bench.reports import SweepReport
+    from kod_bench.sweeps.mirror import fetch_pictures
 
+    fetch_pictures(prepared)
     title = f"{prepared.space}, profile {prepared.profile}"
     return SweepReport.read(prepared.folder, title, [trial.id for trial in prepared.trials])
 
 
-def _dry_run(space: "SearchSpace", data_dir: Path | None, timing: bool) -> None:
+def _dry_run(space: "SearchSpace", data_dir: Location | None, timing: bool) -> None:
     from rich.console import Console
 
     from kod_bench.sweeps.dry_run import dry_run
@@ -259,10 +274,11 @@ def _say(output: "Output") -> Callable[[str], None]:
 
 def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
     from kod_bench.sweeps.board import make_board
+    from kod_bench.sweeps.mirror import put_report
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
 
     board = make_board(prepared.trials, output)
-    board.begin(str(prepared.folder))
+    board.begin(prepared.shown)
     try:
         outcome = run_sweep(prepared, board, address)
     except KeyboardInterrupt:
@@ -283,23 +299,21 @@ def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
         )
         raise typer.Exit(130)
     report = _report(prepared)
-    written: Path | None = None
+    written: str | None = None
     try:
-        written = report.write()
+        written = put_report(prepared, report.write())
     except OSError as error:
         typer.echo(f"warning: the report is not written ({error})", err=True)
-    board.finished(
-        outcome.failures, stopped=False, report=None if written is None else str(written)
-    )
+    board.finished(outcome.failures, stopped=False, report=written)
     if output != "json":
         typer.echo("\n" + report.markdown())
         if written is not None:
             typer.echo(f"table and pictures: {written}")
-        typer.echo(f"rows, grids, histories, checkpoints: {prepared.trials_folder}")
+        typer.echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
     for trial, reason in outcome.failures.items():
         typer.echo(f"failed {trial}: {reason}", err=True)
     if outcome.failures:
-        typer.echo(f"retry with: kod-bench resume {prepared.folder}", err=True)
+        typer.echo(f"retry with: kod-bench resume {prepared.shown}", err=True)
         raise typer.Exit(1)
 
 

@@ -18,7 +18,9 @@ from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
 from kod_bench.data.registry import find_spec, open_source
+from kod_bench.data.remote import fetch_archive
 from kod_bench.data.spec import Source
+from kod_bench.storage import Location, ObjectFolder, parse_location
 
 if TYPE_CHECKING:  # options are validated, and help is printed, without waiting for torch
     import torch
@@ -74,7 +76,7 @@ class ImageDataset:
 
 def open_dataset(
     options: DatasetOptions,
-    data_dir: Path | None,
+    data_dir: Location | None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     on_unit: OnUnit | None = None,
@@ -87,7 +89,8 @@ def open_dataset(
 
     Args:
         options: Which images, and how to prepare them.
-        data_dir: Folder of real images, searched with its subfolders, or a zip or tar archive.
+        data_dir: Folder of real images, searched with its subfolders, or a zip or tar archive; on
+            an object store, an archive.
         cache_dir: Folder for prepared images; by default $KOD_BENCH_CACHE, else the user's cache.
         progress: Receives one line of text now and then.
         on_unit: Receives how many units of work are done, and of how many, more often.
@@ -100,6 +103,8 @@ def open_dataset(
     """
     report = progress or _ignore
     cache_dir = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
+    if isinstance(data_dir, ObjectFolder):
+        data_dir = fetch_archive(data_dir, cache_dir)
     source = open_source(options, None if data_dir is None else Path(data_dir), cache_dir)
     entry = cache_dir / _cache_key(options, source)
 
@@ -123,7 +128,7 @@ def open_dataset(
 
 def load_dataset(
     options: DatasetOptions,
-    data_dir: Path | None,
+    data_dir: Location | None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     on_unit: OnUnit | None = None,
@@ -146,10 +151,11 @@ def load_dataset(
     )
 
 
-def default_data_dir() -> Path | None:
+def default_data_dir() -> Location | None:
     """The folder of images that the user named in $KOD_BENCH_DATA, if any."""
     named = os.environ.get("KOD_BENCH_DATA")
-    return Path(named).expanduser() if named else None
+    found = parse_location(named) if named else None
+    return found.expanduser() if isinstance(found, Path) else found
 
 
 def prepared_count(name: str) -> int:

@@ -18,6 +18,7 @@ from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.folders import ImageFolder
 from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
 from kod_bench.evaluation.reference import Reference
+from kod_bench.storage import Location
 
 #: Called with what is being measured, how many images of it are done, and how many there are.
 Tick = Callable[[str, int, int], None]
@@ -142,7 +143,7 @@ class DatasetAgainst(Against):
     They are measured once, with all metrics, and kept in the cache.
     """
 
-    def __init__(self, name: str, side: int, data_dir: Path | None, say: Callable[[str], None]):
+    def __init__(self, name: str, side: int, data_dir: Location | None, say: Callable[[str], None]):
         try:
             options = DatasetOptions.model_validate({"name": name, "image_size": side})
         except ValidationError as error:

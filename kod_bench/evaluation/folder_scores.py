@@ -22,6 +22,7 @@ from kod_bench.evaluation.metrics import (
     score,
 )
 from kod_bench.evaluation.texture import MIN_SIDE
+from kod_bench.storage import Location
 
 Say = Callable[[str], None]
 
@@ -81,7 +82,7 @@ def score_folder(
     against: str,
     *,
     train: Path | None = None,
-    data_dir: Path | None = None,
+    data_dir: Location | None = None,
     features: str = "auto",
     columns: Sequence[str] = (),
     seed: int = 0,
@@ -150,7 +151,7 @@ def score_folder(
 
 
 def _open(
-    against: str, train: Path | None, samples: ImageFolder, data_dir: Path | None, say: Say
+    against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
 ) -> Against:
     path = Path(against)
     if path.is_dir():

@@ -3,8 +3,10 @@
 from kod_bench.results.row import FID_COUNT, FORWARD_START, TERMINAL_COLUMNS, Row
 from kod_bench.results.store import (
     REAL_FILE,
+    ROW_FILE,
     ReadRows,
     grid_file,
+    is_picture,
     nearest_file,
     read_rows,
     read_trial,
@@ -15,10 +17,12 @@ __all__ = [
     "FID_COUNT",
     "FORWARD_START",
     "REAL_FILE",
+    "ROW_FILE",
     "TERMINAL_COLUMNS",
     "ReadRows",
     "Row",
     "grid_file",
+    "is_picture",
     "nearest_file",
     "read_rows",
     "read_trial",

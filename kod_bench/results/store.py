@@ -32,6 +32,11 @@ def nearest_file(prior: str, sampler: str, network_evaluations: int) -> str:
     return f"nearest-{prior}-{sampler}-{network_evaluations}.png"
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file of a trial's folder is one of the pictures."""
+    return name.startswith(("samples-", "nearest-")) and name.endswith(".png")
+
+
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),

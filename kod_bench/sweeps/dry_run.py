@@ -1,11 +1,11 @@
 """What a sweep would do, as tables: its trials, what they occupy, what they would cost."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from rich.table import Table
 
+from kod_bench.storage import Location
 from kod_bench.sweeps.board import duration
 from kod_bench.sweeps.estimate import Estimate, estimate, trials_at_once
 from kod_bench.sweeps.runner import local_cpus
@@ -17,7 +17,7 @@ MOST_LINES = 40
 
 
 def dry_run(
-    space: SearchSpace, *, data_dir: Path | None, timing: bool, say: Callable[[str], None]
+    space: SearchSpace, *, data_dir: Location | None, timing: bool, say: Callable[[str], None]
 ) -> tuple[Table, list[str]]:
     """Validate a sweep and work out what it would cost. No results folder is touched.
 

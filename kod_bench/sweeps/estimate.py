@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import torch
 
 from kod_bench.errors import UsageError
 from kod_bench.results import FORWARD_START
+from kod_bench.storage import Location
 from kod_bench.sweeps.failures import one_line
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.space import ResourceOptions, parameters_model
@@ -75,7 +75,7 @@ def estimate(
     trials: Sequence[Trial],
     resources: ResourceOptions,
     *,
-    data_dir: Path | None,
+    data_dir: Location | None,
     cpus: int,
     say: Callable[[str], None],
 ) -> Estimate:

@@ -12,6 +12,7 @@ A sweep's folder::
 import functools
 import hashlib
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -25,8 +26,10 @@ from pydantic import BaseModel
 import kod_bench
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions
+from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.results.provenance import Provenance, code_hash
+from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
 from kod_bench.sweeps.space import (
     EvaluationOptions,
     NetworkOptions,
@@ -123,19 +126,40 @@ _TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep on disk."""
+    """A sweep on disk, or on an object store with a working copy on disk.
+
+    Attributes:
+        folder: of the sweep; of this node's working copy, if the sweep is on an object store.
+        space: its search space's name.
+        profile: of the space.
+        data_dir: where its images are; None for built-in ones.
+        resources: what each trial occupies.
+        trials: the plan.
+        remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.mirror`.
+    """
 
     folder: Path
     space: str
     profile: str
-    data_dir: Path | None
+    data_dir: Location | None
     resources: ResourceOptions
     trials: tuple[Trial, ...]
+    remote: ObjectFolder | None = None
+
+    @property
+    def location(self) -> Location:
+        """Where the sweep is, for a person or for another machine."""
+        return self.folder.resolve() if self.remote is None else self.remote
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name  # the folder may be given as "."
+
+    @property
+    def shown(self) -> str:
+        """Where the sweep is, as its user would name it."""
+        return str(self.folder if self.remote is None else self.remote)
 
     @property
     def code(self) -> str:
@@ -202,12 +226,20 @@ def _plain_options(options: BaseModel) -> dict[str, Any]:
     return options.model_dump(mode="json")
 
 
-def check_writable(results_dir: Path) -> None:
+def check_writable(results_dir: Location) -> None:
     """Refuse a results folder that cannot be written, before minutes are spent on anything else.
 
     Raises:
         UsageError: naming the folder and the reason.
     """
+    if isinstance(results_dir, ObjectFolder):
+        probe = f".kod-bench-{secrets.token_hex(8)}"
+        try:
+            results_dir.write(probe, b"can this be written?\n")
+            results_dir.delete(probe)
+        except OSError as error:
+            raise _unwritable(results_dir, error) from error
+        return
     existing = results_dir.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -218,9 +250,10 @@ def check_writable(results_dir: Path) -> None:
         raise _unwritable(existing, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> UsageError:
+def _unwritable(folder: Location, error: OSError) -> UsageError:
+    reason = error.strerror or " ".join(str(error).split())
     return UsageError(
-        f"{folder}: results cannot be written here ({error.strerror}); "
+        f"{folder}: results cannot be written here ({reason}); "
         "choose another folder with --results-dir"
     )
 
@@ -229,8 +262,8 @@ def create_sweep(
     space: SearchSpace,
     trials: tuple[Trial, ...],
     *,
-    results_dir: Path,
-    data_dir: Path | None,
+    results_dir: Location,
+    data_dir: Location | None,
     provenance: Provenance,
 ) -> Sweep:
     """Make the sweep's folder and write its plan.
@@ -247,7 +280,7 @@ def create_sweep(
         "source": space.source,
         "profile": space.profile,
         "created_at": now.isoformat(timespec="seconds"),
-        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "data_dir": None if data_dir is None else str(_absolute(data_dir)),
         "resources": space.options.resources.model_dump(mode="json"),
         "provenance": asdict(provenance),
         "set": space.changes,
@@ -258,21 +291,35 @@ def create_sweep(
             "sha256": hashlib.sha256(encoded).hexdigest(),
         },
     }
+    text = yaml.safe_dump(_plain(document), sort_keys=False, width=100).encode()
+    stamp = now.strftime("%Y%m%d-%H%M%S")
     try:
-        folder = _new_folder(parent, now.strftime("%Y%m%d-%H%M%S"))
+        if isinstance(parent, ObjectFolder):
+            # Nothing there says that a name is taken by a sweep that starts in the same second.
+            there = parent / f"{stamp}-{secrets.token_hex(2)}"
+            there.write(TRIALS_FILE, encoded)
+            there.write(SWEEP_FILE, text)
+            return open_sweep(there)
+        folder = _new_folder(parent, stamp)
         (folder / "trials").mkdir()
         with atomic_write(folder / TRIALS_FILE) as file:
             file.write(encoded)
-        text = yaml.safe_dump(_plain(document), sort_keys=False, width=100)
         with atomic_write(folder / SWEEP_FILE) as file:
-            file.write(text.encode())
+            file.write(text)
     except OSError as error:
         raise _unwritable(parent, error) from error
     return open_sweep(folder)
 
 
-def open_sweep(folder: Path) -> Sweep:
+def _absolute(location: Location) -> Location:
+    return location if isinstance(location, ObjectFolder) else location.resolve()
+
+
+def open_sweep(folder: Location) -> Sweep:
     """Read a sweep's plan.
+
+    Args:
+        folder: of the sweep. From an object store, the plan is copied into this node's cache.
 
     Raises:
         UsageError: if the folder holds no sweep, a damaged one, or one of another format.
@@ -280,7 +327,7 @@ def open_sweep(folder: Path) -> Sweep:
     return _open(folder, _all_trials)
 
 
-def open_planned(folder: Path, trial: str) -> tuple[Sweep, Trial]:
+def open_planned(folder: Location, trial: str) -> tuple[Sweep, Trial]:
     """Read one trial of a plan, without the time and the memory that thousands would take.
 
     Args:
@@ -319,9 +366,39 @@ def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
     return tuple(Trial(**values) for values in decode_trials(content))
 
 
+def _working_folder(there: ObjectFolder) -> Path:
+    """Where this node keeps its copy of a sweep that is on an object store."""
+    digest = hashlib.sha256(there.uri.encode()).hexdigest()[:16]
+    return default_cache_dir() / "sweeps" / digest / there.name
+
+
+def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
+    try:
+        there.download([SWEEP_FILE], folder)
+        document = load_yaml(folder / SWEEP_FILE)
+        planned = document.get("trials")
+        if not isinstance(planned, Mapping):
+            return  # of the first format, or damaged: what reads it says so
+        path = folder / TRIALS_FILE
+        # Thousands of trials are megabytes, and every trial on this node comes here.
+        have = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        if have != planned.get("sha256"):
+            there.download([TRIALS_FILE], folder)
+    except FileNotFoundError as error:
+        raise UsageError(f"{there}: is not a sweep (it lacks a file of the plan)") from error
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{there}: cannot be read ({reason})") from error
+
+
 def _open(
-    folder: Path, read_trials: Callable[[Path, Mapping[str, Any]], tuple[Trial, ...]]
+    location: Location, read_trials: Callable[[Path, Mapping[str, Any]], tuple[Trial, ...]]
 ) -> Sweep:
+    if isinstance(location, ObjectFolder):
+        folder, remote = _working_folder(location), location
+        _fetch_plan(remote, folder)
+    else:
+        folder, remote = location, None
     path = folder / SWEEP_FILE
     if not path.is_file():
         raise UsageError(f"{folder}: is not a sweep (it has no {SWEEP_FILE})")
@@ -337,31 +414,58 @@ def _open(
             folder=folder,
             space=document["space"],
             profile=document["profile"],
-            data_dir=None if data_dir is None else Path(data_dir),
+            data_dir=None if data_dir is None else parse_location(data_dir),
             resources=ResourceOptions.model_validate_json(
                 json.dumps(document["resources"]), strict=True
             ),
             trials=read_trials(folder, document),
+            remote=remote,
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
 
 
-def find_sweep(name: str | None, results_dir: Path) -> Sweep:
+def find_sweep(name: str | None, results_dir: Location) -> Sweep:
     """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
 
     Raises:
         UsageError: if there is none.
     """
+    if name is not None and is_uri(name):
+        return open_sweep(ObjectFolder(name))
     if name is not None and (Path(name) / SWEEP_FILE).is_file():
         return open_sweep(Path(name))
+    if isinstance(results_dir, ObjectFolder):
+        return _find_remote(name, results_dir)
     found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
     if name is not None:
         found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
     if not found:
-        what = "no sweep" if name is None else f"no sweep {name!r}"
-        raise UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")
+        raise _no_sweep(name, results_dir)
     return open_sweep(found[-1].parent)
+
+
+def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
+    """`find_sweep` on an object store: lists folders, never the trials in them."""
+    try:
+        found = sorted(
+            (sweep, space)
+            for space in results_dir.folders()
+            for sweep in (results_dir / space).folders()
+            if name in (None, sweep, f"{space}/{sweep}", space)
+        )
+        for sweep, space in reversed(found):
+            if (there := results_dir / space / sweep).find(SWEEP_FILE) is not None:
+                return open_sweep(there)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{results_dir}: cannot be listed ({reason})") from error
+    raise _no_sweep(name, results_dir)
+
+
+def _no_sweep(name: str | None, results_dir: Location) -> UsageError:
+    what = "no sweep" if name is None else f"no sweep {name!r}"
+    return UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -19,22 +19,20 @@ import torch
 
 from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
+from kod_bench.storage import Location, parse_location
 from kod_bench.sweeps.board import Board
-from kod_bench.sweeps.failures import ERROR_FILE, one_line, read_error, root_message
+from kod_bench.sweeps.failures import one_line, read_error, root_message
+from kod_bench.sweeps.files import LOG_FILE
 from kod_bench.sweeps.guardian import guardian
+from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.stopping import StopSignals
-from kod_bench.sweeps.trial import (
-    LOG_FILE,
-    run_trial,
-    score_trained,
-    train_and_score,
-    train_worker,
-)
+from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
 from kod_bench.training import StoppedError
 
 #: A killed driver's workers live on for some seconds.
@@ -85,11 +83,17 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
             asks for more than there is.
     """
     check_writable(sweep.folder)
+    if sweep.remote is not None:
+        check_writable(sweep.remote)
     try:
-        with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
+        with _only_driver(sweep, board):
+            fetch_outcomes(sweep)
             stopped = _run_pending(sweep, board, address)
+            fetch_outcomes(sweep)
     except LockedError as error:
-        raise UsageError(f"{sweep.folder}: another process is running this sweep") from error
+        raise UsageError(
+            f"{sweep.shown}: another process is running this sweep ({error})"
+        ) from error
     missing = {
         trial.id: board.views[trial.id].reason or read_error(sweep.trial_folder(trial))
         for trial in sweep.trials
@@ -99,6 +103,17 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
         name: reason or "did not run" for name, reason in missing.items() if reason or not stopped
     }
     return Outcome(len(sweep.trials) - len(missing), failures, stopped)
+
+
+@contextlib.contextmanager
+def _only_driver(sweep: Sweep, board: Board) -> Iterator[None]:
+    """Nobody else runs the sweep meanwhile, here or, if it is on an object store, elsewhere."""
+    with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
+        if sweep.remote is None:
+            yield
+        else:
+            with lease(sweep.remote, board.note):
+                yield
 
 
 def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
@@ -115,7 +130,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
         check_local_resources(sweep.resources)
     for trial in pending:
         # The reason of an earlier failure must not pass for that of the attempt that begins now.
-        (sweep.trial_folder(trial) / ERROR_FILE).unlink(missing_ok=True)
+        forget_error(sweep, trial)
     place = "on this machine" if address is None else f"at {address}"
     board.note(f"running {len(pending)} of {len(sweep.trials)} trials with Ray {place}")
 
@@ -153,7 +168,7 @@ def _until_shutdown(watch: RayWatch) -> Iterator[None]:
 
 def how_to_resume(sweep: Sweep) -> str:
     """The command that goes on with a sweep, as one says it."""
-    return f"Continue with: kod-bench resume {sweep.folder}"
+    return f"Continue with: kod-bench resume {sweep.shown}"
 
 
 def check_local_resources(resources: ResourceOptions) -> None:
@@ -245,12 +260,14 @@ def _tune(
     watcher = Watcher(sweep, board, signals)
 
     resources = sweep.resources
+    scratch: Location
     if address is None:
         # Not on the results' disk: if that is full, trials fail and Tune does not.
         scratch = Path(tempfile.mkdtemp(prefix="kod-bench-"))
     else:
-        scratch = sweep.folder.resolve() / "ray"
-        shutil.rmtree(scratch, ignore_errors=True)
+        # Where all nodes can write.
+        scratch = (sweep.remote or sweep.folder.resolve()) / "ray"
+        _clear(scratch)
     if resources.workers_per_trial == 1:
         request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
         concurrent = None
@@ -263,7 +280,7 @@ def _tune(
         tune.with_resources(_run_on_ray, request),
         param_space={
             "id": tune.grid_search([trial.id for trial in pending]),
-            "sweep": str(sweep.folder.resolve()),
+            "sweep": str(sweep.location),
             "scratch": str(scratch),
         },
         tune_config=tune.TuneConfig(
@@ -282,7 +299,16 @@ def _tune(
     try:
         tuner.fit()
     finally:
+        _clear(scratch)
+
+
+def _clear(scratch: Location) -> None:
+    """Remove Ray's own files: nothing of ours is among them."""
+    if isinstance(scratch, Path):
         shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            scratch.delete_all()
 
 
 def _concurrent_groups(sweep: Sweep) -> int:
@@ -300,14 +326,14 @@ def _run_on_ray(config: dict[str, str]) -> None:
     """The Tune trainable: finds its trial in the plan and runs it."""
     from ray import tune
 
-    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
+    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
 
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
-    run_workers = functools.partial(_run_workers, scratch=Path(config["scratch"]))
-    execute = train_and_score if trial.workers == 1 else run_workers
+    in_workers = functools.partial(_run_workers, scratch=config["scratch"])
+    execute = train_and_score if trial.workers == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
         run_trial(sweep, trial, report, execute)
 
@@ -329,7 +355,7 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: Path) -> list[Row]:
+def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: str) -> list[Row]:
     """Train a trial with several workers; then score it where there is what one worker asks for.
 
     The trial's own process has neither CPU nor GPU of Ray's to work with.
@@ -346,17 +372,17 @@ def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: Path) -
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
     )(_score_on_ray)
-    rows: list[Row] = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.folder)}))
+    rows: list[Row] = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.location)}))
     return rows
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
-    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
+    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return score_trained(sweep, trial, lambda _: None)
 
 
-def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: Path) -> None:
+def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str) -> None:
     """Train a trial with several workers, to its last checkpoint."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -366,7 +392,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: Path) ->
     r = sweep.resources
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"id": trial.id, "sweep": str(sweep.folder)},
+        train_loop_config={"id": trial.id, "sweep": str(sweep.location)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=r.workers_per_trial,
             use_gpu=r.gpus_per_worker > 0,
@@ -377,7 +403,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: Path) ->
         ),
         run_config=ray.train.RunConfig(
             name=trial.id,
-            storage_path=str(scratch),
+            storage_path=scratch,
             failure_config=ray.train.FailureConfig(max_failures=1),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
         ),
@@ -395,7 +421,7 @@ def _worker(config: dict[str, str]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    sweep, trial = open_planned(Path(config["sweep"]), config["id"])
+    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
     torch.set_num_threads(sweep.resources.cpus_per_worker)
 
     def report(status: Status) -> None:
@@ -404,7 +430,9 @@ def _worker(config: dict[str, str]) -> None:
     # Rank 0 writes. One that was orphaned by a killed driver may still be at it; the other ranks
     # wait where the checkpoint is shared.
     first = ray.train.get_context().get_world_rank() == 0
-    lock = sweep.trial_folder(trial) / "training.lock"
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "training.lock"
     alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
     with alone, _says_where_it_hangs(sweep, trial):
         train_worker(sweep, trial, report, get_device())

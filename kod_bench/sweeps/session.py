@@ -13,6 +13,7 @@ from kod_bench.errors import UsageError
 from kod_bench.evaluation import choose_extractor, marks
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
+from kod_bench.storage import Location
 from kod_bench.sweeps.frozen import keep_space
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
@@ -66,7 +67,9 @@ def open_space(
     return space
 
 
-def plan_sweep(space: SearchSpace, *, data_dir: Path | None, say: Callable[[str], None]) -> Planned:
+def plan_sweep(
+    space: SearchSpace, *, data_dir: Location | None, say: Callable[[str], None]
+) -> Planned:
     """Validate everything that can be known before Ray starts.
 
     Args:
@@ -107,8 +110,8 @@ def prepare_sweep(
     name: str,
     *,
     profile: str,
-    data_dir: Path | None,
-    results_dir: Path,
+    data_dir: Location | None,
+    results_dir: Location,
     seeds: Sequence[int] | None,
     address: str | None,
     say: Callable[[str], None],
@@ -148,7 +151,9 @@ def prepare_sweep(
     # Of several data sets, the first; each has its own table.
     first = next(iter(planned.datasets.values()))
     write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])
-    say(f"sweep {sweep.folder}: {len(planned.trials)} trials, {_work(space)} each")
+    if sweep.remote is not None:
+        sweep.remote.upload([REAL_FILE], sweep.folder)
+    say(f"sweep {sweep.shown}: {len(planned.trials)} trials, {_work(space)} each")
     return sweep
 
 

@@ -9,10 +9,9 @@ from torch import nn
 from kod_bench.data import ImageDataset, load_dataset
 from kod_bench.diffusion import DiffusionProcess, make_process
 from kod_bench.networks import make_network
+from kod_bench.sweeps.mirror import MirroredCheckpoints
 from kod_bench.sweeps.plan import Sweep, Trial
 from kod_bench.training import CheckpointStore, ShuffledImages, derive_seed
-
-CHECKPOINTS = "checkpoints"
 
 
 class DataChangedError(RuntimeError):
@@ -60,7 +59,7 @@ class Subject:
     @property
     def checkpoints(self) -> CheckpointStore:
         """Of the trial's training."""
-        return CheckpointStore(self.folder / CHECKPOINTS)
+        return MirroredCheckpoints(self.sweep, self.trial)
 
     def network(self) -> nn.Module:
         """The network with the initial weights of the trial's seed."""

@@ -17,6 +17,7 @@ from kod_bench.evaluation import Measured, make_extractor
 from kod_bench.evaluation import score as score_samples
 from kod_bench.networks import make_runner
 from kod_bench.results import FORWARD_START
+from kod_bench.storage import Location
 from kod_bench.sweeps.plan import Sweep, Trial
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.subject import Subject
@@ -74,7 +75,7 @@ class _EnoughError(Exception):
     """Ends a training that has been watched for long enough."""
 
 
-def time_model(trial: Trial, data_dir: Path | None, resources: ResourceOptions) -> ModelTiming:
+def time_model(trial: Trial, data_dir: Location | None, resources: ResourceOptions) -> ModelTiming:
     """Time a trial's training and sampling. Nothing of it stays.
 
     With several workers, one's share of the batch is timed; what they say to each other is not.
@@ -176,7 +177,9 @@ def _forward(subject: Subject, device: torch.device) -> float:
     return (time.perf_counter() - began) / (len(states) * subject.process.steps)
 
 
-def time_scoring(trial: Trial, data_dir: Path | None, resources: ResourceOptions) -> ScoringTiming:
+def time_scoring(
+    trial: Trial, data_dir: Location | None, resources: ResourceOptions
+) -> ScoringTiming:
     """Time features and metrics, at the trial's counts, on training images."""
     device = pick_device(gpu=resources.gpus_per_worker > 0)
     options = trial.evaluation_options

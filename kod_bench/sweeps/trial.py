@@ -5,22 +5,25 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.results import Row, read_trial, write_rows
 from kod_bench.sweeps.failures import write_error
+from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
+from kod_bench.sweeps.mirror import publish_rows, put_pictures, working_copy
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.scoring import score
 from kod_bench.sweeps.stopping import stop_check, stop_requested
-from kod_bench.sweeps.subject import CHECKPOINTS, Subject
+from kod_bench.sweeps.subject import Subject
 from kod_bench.training import (
     CheckpointStore,
     CurveWriter,
@@ -34,10 +37,6 @@ from kod_bench.training import (
     pick_device,
     train,
 )
-
-HISTORY_FILE = "history.jsonl"
-CURVES = "tensorboard"
-LOG_FILE = "log.txt"
 
 #: A killed driver leaves its workers alive for some seconds; their trials are waited for.
 LOCK_PATIENCE_SECONDS = 60.0
@@ -68,7 +67,11 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
         raise StoppedError("not begun")
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS), _trial_log(folder):
+    with (
+        exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS),
+        working_copy(sweep, trial),
+        _trial_log(folder),
+    ):
         if (done := read_trial(folder)) is not None:
             return done
         try:
@@ -78,6 +81,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
             _draw_scores(folder, rows)
             write_rows(folder, rows)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
+            publish_rows(sweep, trial)
             _log.info("done: %d rows", len(rows))
         except StoppedError as stopped:
             _log.info("%s", stopped)
@@ -113,7 +117,11 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
     and with it the group: those that are started in its place find the smaller micro-batch on
     record.
     """
-    with _trial_log(sweep.trial_folder(trial)):
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Rank 0 alone reads checkpoints and writes files.
+    with working_copy(sweep, trial) if first else nullcontext(), _trial_log(folder):
         subject = Subject.load(sweep, trial, device)
         try:
             _train(subject, report, device)
@@ -133,7 +141,9 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     if stop_requested(sweep.folder):
         raise StoppedError("stopped before scoring")
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
-    with _trial_log(sweep.trial_folder(trial)):
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    with working_copy(sweep, trial), put_pictures(sweep, trial), _trial_log(folder):
         subject = Subject.load(sweep, trial, device)
         iterations = trial.training_section.iterations
         model = load_trained(subject.network(), subject.checkpoints, iterations, device)

@@ -10,6 +10,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from kod_bench.results import read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.failures import read_error, root_message, write_error
+from kod_bench.sweeps.mirror import fetch_outcomes, put_error
 from kod_bench.sweeps.plan import Sweep
 from kod_bench.sweeps.progress import Status
 from kod_bench.sweeps.stopping import StopSignals
@@ -71,6 +72,7 @@ class Watcher(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial returned: done, or stopped."""
         name = self._ended(trial)
+        fetch_outcomes(self._sweep, [name])
         rows = read_trial(self._sweep.trials_folder / name)
         if rows is not None:
             self._board.mark_done(name, rows)
@@ -80,6 +82,7 @@ class Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
         name = self._ended(trial)
+        fetch_outcomes(self._sweep, [name])
         folder = self._sweep.trials_folder / name
         reason = read_error(folder)  # as the trial itself recorded it, in this attempt
         if reason is None:
@@ -91,6 +94,7 @@ class Watcher(tune.Callback):
                 error = RuntimeError("its process ended without a word: killed, or out of memory")
             reason = root_message(error)
             write_error(folder, error)
+            put_error(self._sweep, name)
         self._board.mark_failed(name, reason)
 
     def _ended(self, trial: Any) -> str:

@@ -1,6 +1,6 @@
 """Training: the loop, its checkpoints and its history. One process or DDP; never imports ray."""
 
-from kod_bench.training.checkpoint import CheckpointStore
+from kod_bench.training.checkpoint import CheckpointStore, checkpoint_iteration
 from kod_bench.training.curves import CurveWriter
 from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
@@ -28,6 +28,7 @@ __all__ = [
     "TooLittleMemoryError",
     "TrainedModel",
     "TrainingOptions",
+    "checkpoint_iteration",
     "derive_seed",
     "is_out_of_memory",
     "load_trained",

@@ -71,5 +71,11 @@ class CheckpointStore:
         """Checkpoints, newest first."""
         if not self.folder.is_dir():
             return []
-        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
-        return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+        found = ((checkpoint_iteration(path.name), path) for path in self.folder.iterdir())
+        return sorted(((n, path) for n, path in found if n is not None), reverse=True)
+
+
+def checkpoint_iteration(name: str) -> int | None:
+    """The iteration in the name of a checkpoint's file; None if it is another file."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None

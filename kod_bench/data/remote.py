@@ -1,0 +1,46 @@
+"""Images on an object store: an archive, fetched once per machine into the cache."""
+
+import fcntl
+import hashlib
+from pathlib import Path
+
+from kod_bench.data.archives import ARCHIVE_SUFFIXES
+from kod_bench.data.errors import DataError
+from kod_bench.storage import ObjectFolder
+
+
+def fetch_archive(where: ObjectFolder, cache_dir: Path) -> Path:
+    """The archive as a file of this machine, downloaded if it is not there or has changed.
+
+    What is in it is hashed like any archive, and a trial refuses other images than those of its
+    plan; so here the size and the time that the store tells are enough to know it again.
+
+    Args:
+        where: a zip or tar archive.
+        cache_dir: where prepared images are.
+
+    Raises:
+        DataError: if it is no archive, is not there, or cannot be fetched.
+    """
+    if not where.name.lower().endswith(ARCHIVE_SUFFIXES):
+        raise DataError(
+            f"{where}: images on an object store must be in one archive "
+            f"({', '.join(ARCHIVE_SUFFIXES)}); many small objects would be fetched one by one"
+        )
+    bucket = ObjectFolder(where.uri.removesuffix(f"/{where.name}"))
+    try:
+        stored = bucket.find(where.name)
+        if stored is None:
+            raise DataError(f"{where}: there is no such object")
+        key = f"{where.uri} {stored.size} {stored.modified}"
+        folder = cache_dir / "downloads" / hashlib.sha256(key.encode()).hexdigest()[:24]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / where.name
+        with (folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # trials of one machine start together
+            if not path.is_file():
+                bucket.download([where.name], folder)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where}: cannot be fetched into the cache ({reason})") from error
+    return path

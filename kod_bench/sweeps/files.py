@@ -1,0 +1,6 @@
+"""Names in a trial's folder, beside those of `kod_bench.results`."""
+
+CHECKPOINTS = "checkpoints"
+CURVES = "tensorboard"
+HISTORY_FILE = "history.jsonl"
+LOG_FILE = "log.txt"

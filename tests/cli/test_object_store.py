@@ -1,0 +1,122 @@
+"""Sweeps whose results are on an object store: a real server, real Ray, processes of their own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from kod_bench.storage import ObjectFolder
+from tests.conftest import Command
+from tests.object_store import BUCKET, SECRET, bucket_in_environment, serve_bucket
+
+TWO_TRIALS = "  ddpm: {process: ddpm, steps: {grid: [4, 8]}}\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serve_bucket() as url:
+        yield url
+
+
+@pytest.fixture
+def results(server: str, request: pytest.FixtureRequest) -> Iterator[ObjectFolder]:
+    with bucket_in_environment(server):
+        yield ObjectFolder(f"s3://{BUCKET}/{request.node.name}")
+
+
+@pytest.fixture
+def two_trials(tiny_space: Path) -> Path:
+    head, tail = tiny_space.read_text().split("  kuramoto-local:")
+    tiny_space.write_text(head + TWO_TRIALS + tail[tail.index("profiles:") :])
+    return tiny_space
+
+
+def only_sweep(results: ObjectFolder) -> ObjectFolder:
+    (sweep,) = (results / "tiny").folders()
+    return results / "tiny" / sweep
+
+
+def rows(results: ObjectFolder) -> dict[str, object]:
+    return {n: o.modified for n, o in results.list().items() if n.endswith("/row.parquet")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_sweep_is_finished_from_another_machine(
+    kod_bench: Command,
+    command: list[str],
+    two_trials: Path,
+    results: ObjectFolder,
+    cache_dir: Path,
+    tmp_path: Path,
+) -> None:
+    two_trials.write_text(two_trials.read_text().replace("iterations: 40", "iterations: 300"))
+    driver = subprocess.Popen(
+        [*command, "sweep", str(two_trials), "--results-dir", results.uri],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not any("00000020" <= n[-11:-3] < "00000250" for n in results.list() if ".pt" in n):
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert ": running; " in kod_bench("status", "--results-dir", results.uri).stdout
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    before = rows(results)
+    assert len(before) < 2
+    time.sleep(12)  # workers of a killed driver live on for some seconds
+    shutil.rmtree(cache_dir / "sweeps")  # what another machine does not have
+
+    done = kod_bench("resume", "--results-dir", results.uri)
+    assert done.returncode == 0, done.stderr
+    after = rows(results)
+    assert len(after) == 2
+    assert {name: after[name] for name in before} == before
+    assert "2 of 2 trials" in done.stdout
+    sweep = only_sweep(results)
+    resumed = []
+    for name in after:
+        content = tmp_path / "row.parquet"
+        content.write_bytes(results.read(name))
+        (row,) = pq.read_table(content).to_pylist()
+        resumed.append(row["resumed_from"])
+        trial = name.split("/")[-2]
+        files = {n.removeprefix(f"trials/{trial}/") for n in sweep.list() if trial in n}
+        assert {"history.jsonl", "log.txt", "checkpoints/iteration-00000300.pt"} <= files
+        assert any(file.startswith("samples-") for file in files)
+        history = sweep.read(f"trials/{trial}/history.jsonl").decode().splitlines()
+        assert len(history) == 60
+    assert max(resumed) >= 20
+    assert {"sweep.yaml", "trials.jsonl", "real.png"} <= sweep.list().keys()
+    assert "lease.json" not in sweep.list()
+
+    shutil.rmtree(cache_dir / "sweeps")
+    status = kod_bench("status", "--results-dir", results.uri)
+    assert f"{sweep.uri}: not running; 2 done" in status.stdout
+    report = kod_bench("report", sweep.uri, "--markdown")
+    assert report.returncode == 0, report.stderr
+    assert f"written to {sweep.uri}/report" in report.stderr
+    assert report.stdout.strip() == sweep.read("report/comparison.md").decode().strip()
+    assert sweep.find("report/samples.png") is not None
+    again = kod_bench("resume", "--results-dir", results.uri)
+    assert again.returncode == 0, again.stderr
+    assert rows(results) == after
+
+    # The secret is nowhere: not on the store, not in the copies, not in what was printed.
+    secret = SECRET.encode()
+    assert not any(secret in results.read(name) for name in results.list())
+    for path in cache_dir.rglob("*"):
+        assert not path.is_file() or secret not in path.read_bytes()
+    for run in (done, status, report, again):
+        assert SECRET not in run.stdout + run.stderr
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET

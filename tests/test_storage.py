@@ -1,0 +1,200 @@
+"""Folders on an object store, against a real server."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kod_bench.data import DataError, DatasetOptions, load_dataset
+from kod_bench.errors import UsageError
+from kod_bench.results import provenance, write_rows
+from kod_bench.storage import ObjectFolder, parse_location
+from kod_bench.sweeps import lease as lease_module
+from kod_bench.sweeps import status
+from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
+from kod_bench.sweeps.locks import LockedError
+from kod_bench.sweeps.mirror import fetch_outcomes, fetch_trial, put_working_files
+from kod_bench.sweeps.plan import Sweep, create_sweep, find_sweep, make_trials, open_planned
+from kod_bench.sweeps.space import load_space
+from kod_bench.training import CheckpointStore
+from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
+from tests.rows import make_row
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serve_bucket() as url:
+        yield url
+
+
+@pytest.fixture
+def folder(server: str, request: pytest.FixtureRequest) -> Iterator[ObjectFolder]:
+    with bucket_in_environment(server):
+        yield ObjectFolder(f"s3://{BUCKET}/{request.node.name}")
+
+
+@pytest.fixture
+def sweep(folder: ObjectFolder, tiny_space: Path) -> Sweep:
+    space = load_space(tiny_space, "laptop")
+    trials = make_trials(space, "hash")
+    return create_sweep(
+        space, trials, results_dir=folder, data_dir=None, provenance=provenance.collect()
+    )
+
+
+def elsewhere(sweep: Sweep, tmp_path: Path) -> Sweep:
+    """The same sweep, seen by a machine that has not worked on it."""
+    return replace(sweep, folder=tmp_path / "elsewhere" / sweep.name)
+
+
+def test_objects_are_written_found_listed_and_deleted(folder: ObjectFolder) -> None:
+    assert folder.list() == {}
+    assert folder.find("a/b.txt") is None
+    with pytest.raises(FileNotFoundError):
+        folder.read("a/b.txt")
+    folder.write("a/b.txt", b"one")
+    folder.write("a/b.txt", b"two, longer")
+    assert folder.read("a/b.txt") == b"two, longer"
+    assert (folder / "a").read("b.txt") == b"two, longer"
+    assert {name: stored.size for name, stored in folder.list().items()} == {"a/b.txt": 11}
+    assert folder.folders() == ["a"]
+    folder.delete("a/b.txt")
+    folder.delete("a/b.txt")
+    assert folder.list() == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "part"),
+    [
+        ("s3://AKIA:hunter2@bucket/x", "no credentials"),
+        ("s3://bucket/x?access_key=AKIA&secret_key=hunter2", "no credentials"),
+        ("ftp://host/x", "s3://bucket/prefix"),
+        ("s3:///x", "s3://bucket/prefix"),
+        ("s3://bucket/a/../b", ".."),
+    ],
+)
+def test_a_wrong_address_is_refused_without_repeating_secrets(uri: str, part: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_location(uri)
+    assert part in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_plan_goes_round_by_way_of_the_store(sweep: Sweep, folder: ObjectFolder) -> None:
+    assert sweep.remote is not None
+    found = find_sweep(None, folder)
+    assert found == sweep
+    assert find_sweep(sweep.remote.uri, Path("unused")) == sweep
+    assert find_sweep("tiny", folder).trials == sweep.trials
+    one, trial = open_planned(sweep.remote, sweep.trials[1].id)
+    assert (one.trials, trial) == ((sweep.trials[1],), sweep.trials[1])
+    with pytest.raises(UsageError, match="no sweep 'other'"):
+        find_sweep("other", folder)
+    with pytest.raises(UsageError, match="is not a sweep"):
+        find_sweep(f"{folder.uri}/nothing/here", folder)
+
+
+def test_another_machine_continues_from_the_newest_checkpoint(sweep: Sweep, tmp_path: Path) -> None:
+    trial = sweep.trials[0]
+    here, there = sweep, elsewhere(sweep, tmp_path)
+    store = CheckpointStore(here.trial_folder(trial) / "checkpoints")
+    for iteration in (10, 20, 30):
+        store.save(iteration, {"iteration": iteration})
+        (here.trial_folder(trial) / "history.jsonl").write_text(f'{{"iteration": {iteration}}}\n')
+        put_working_files(here, trial)
+    fetch_trial(there, trial)
+    moved = CheckpointStore(there.trial_folder(trial) / "checkpoints")
+    assert sorted(path.name[-5:] for path in moved.folder.iterdir()) == ["20.pt", "30.pt"]
+    assert moved.load_latest() == {"iteration": 30}
+    assert "30" in (there.trial_folder(trial) / "history.jsonl").read_text()
+
+    # A torn newest checkpoint costs one interval, not the run.
+    assert sweep.remote is not None
+    name = f"trials/{trial.id}/checkpoints/iteration-00000030.pt"
+    sweep.remote.write(name, sweep.remote.read(name)[:50])
+    third = replace(sweep, folder=tmp_path / "third" / sweep.name)
+    fetch_trial(third, trial)
+    again = CheckpointStore(third.trial_folder(trial) / "checkpoints")
+    assert again.load_latest() == {"iteration": 20}
+
+    # One that has gone further is not set back by one that has not.
+    moved.save(40, {"iteration": 40})
+    put_working_files(there, trial)
+    put_working_files(here, trial)
+    assert any(stored.endswith("40.pt") for stored in sweep.remote.list())
+
+
+def test_what_is_done_is_what_the_store_has(sweep: Sweep, tmp_path: Path) -> None:
+    first, second, third = sweep.trials
+    assert sweep.remote is not None
+    # A row that only this machine has was never published.
+    folder = sweep.trial_folder(first)
+    folder.mkdir(parents=True)
+    write_rows(folder, [make_row(trial=first.id)])
+    sweep.remote.write(f"trials/{second.id}/row.parquet", (folder / "row.parquet").read_bytes())
+    sweep.remote.write(f"trials/{third.id}/row.parquet", b"")
+    fetch_outcomes(sweep)
+    assert not (folder / "row.parquet").exists()
+    assert (sweep.trial_folder(second) / "row.parquet").exists()
+    views = status.trial_views(sweep)
+    assert [view.state for view in views] == ["waiting", "done", "interrupted"]
+
+
+def test_one_driver_holds_the_lease(folder: ObjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 4.0)
+    monkeypatch.setattr(lease_module, "SETTLE_SECONDS", 0.2)
+    said: list[str] = []
+    with lease(folder, said.append):
+        assert said == []
+        assert is_held(folder)
+        with pytest.raises(LockedError, match="is being run by"), lease(folder, said.append):
+            pass
+        assert "waiting up to 4 s" in said[0]
+        assert is_held(folder)
+    assert not is_held(folder)
+    assert folder.list() == {}
+    # A holder on another machine who died: the lease runs out.
+    folder.write(LEASE_FILE, b'{"host": "gone", "pid": 1, "boot": "other", "id": "x", "beat": 3}')
+    began = time.monotonic()
+    with lease(folder, said.append):
+        assert time.monotonic() - began >= 4.0
+    # A holder on this machine who died: at once.
+    dead = {"host": "here", "pid": 2**22 + 1, "boot": lease_module._boot(), "id": "y"}
+    folder.write(LEASE_FILE, str(dead).replace("'", '"').encode())
+    said.clear()
+    with lease(folder, said.append):
+        assert said == []
+
+
+def test_images_are_fetched_once_from_an_archive(
+    folder: ObjectFolder, tmp_path: Path, cache_dir: Path
+) -> None:
+    import zipfile
+
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    path = tmp_path / "prints.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(8):
+            picture = tmp_path / f"{number}.png"
+            pixels = generator.integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(picture)
+            archive.write(picture, picture.name)
+    folder.write("prints.zip", path.read_bytes())
+    options = DatasetOptions(name="textures", image_size=16)
+    here = load_dataset(options, path, tmp_path / "cache-here")
+    there = load_dataset(options, folder / "prints.zip", tmp_path / "cache-there")
+    assert there.content_hash == here.content_hash
+    (downloaded,) = (tmp_path / "cache-there" / "downloads").glob("*/prints.zip")
+    stamp = downloaded.stat().st_mtime_ns
+    load_dataset(options, folder / "prints.zip", tmp_path / "cache-there")
+    assert downloaded.stat().st_mtime_ns == stamp
+    with pytest.raises(DataError, match="no such object"):
+        load_dataset(options, folder / "nothing.zip", tmp_path / "cache-there")
+    with pytest.raises(DataError, match="in one archive"):
+        load_dataset(options, folder, tmp_path / "cache-there")
