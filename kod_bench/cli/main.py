@@ -50,6 +50,14 @@ ResultsDir = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
 ]
+WaitForNodes = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="With --address: wait so long for an autoscaling cluster to hold a trial.",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print only the summary at the end, and errors.")
 ]
@@ -98,6 +106,7 @@ def sweep(
         str | None, typer.Option(help="Training seeds in place of the space's, e.g. 0,1.")
     ] = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
     changes: Changes = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the trials and what they would cost; run none.")
@@ -139,7 +148,7 @@ def sweep(
         address=address,
         say=_say(output),
     )
-    _run(prepared, address, output)
+    _run(prepared, address, wait_for_nodes, output)
 
 
 @app.command()
@@ -147,6 +156,7 @@ def resume(
     sweep: SweepName = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -169,7 +179,7 @@ def resume(
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
         )
-    _run(found, address, output)
+    _run(found, address, wait_for_nodes, output)
 
 
 @app.command()
@@ -272,7 +282,7 @@ def _say(output: "Output") -> Callable[[str], None]:
     return partial(typer.echo, err=output == "json")
 
 
-def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
+def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "Output") -> None:
     from kod_bench.sweeps.board import make_board
     from kod_bench.sweeps.mirror import put_report
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
@@ -280,7 +290,7 @@ def _run(prepared: "Sweep", address: str | None, output: "Output") -> None:
     board = make_board(prepared.trials, output)
     board.begin(prepared.shown)
     try:
-        outcome = run_sweep(prepared, board, address)
+        outcome = run_sweep(prepared, board, address, wait_for_nodes)
     except KeyboardInterrupt:
         board.finished({}, stopped=True, report=None)
         typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)

@@ -21,6 +21,7 @@ from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location, parse_location
 from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.capacity import check_capacity, wait_for_capacity
 from kod_bench.sweeps.failures import one_line, read_error, root_message
 from kod_bench.sweeps.files import LOG_FILE
 from kod_bench.sweeps.guardian import guardian
@@ -67,13 +68,16 @@ class Outcome:
     stopped: bool = False  # by a signal: failures are then those of trials that ran
 
 
-def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome:
+def run_sweep(
+    sweep: Sweep, board: Board, address: str | None = None, wait_for_nodes: float = 0.0
+) -> Outcome:
     """Run every trial that has no row yet.
 
     Args:
         sweep: the plan.
         board: shows the progress.
         address: of a running Ray cluster ("auto" finds it); None starts Ray on this machine.
+        wait_for_nodes: seconds to wait for a cluster to grow, if no trial fits on it yet.
 
     Returns:
         How many trials of the whole sweep are done now, and why the others are not.
@@ -88,7 +92,7 @@ def run_sweep(sweep: Sweep, board: Board, address: str | None = None) -> Outcome
     try:
         with _only_driver(sweep, board):
             fetch_outcomes(sweep)
-            stopped = _run_pending(sweep, board, address)
+            stopped = _run_pending(sweep, board, address, wait_for_nodes)
             fetch_outcomes(sweep)
     except LockedError as error:
         raise UsageError(
@@ -116,7 +120,7 @@ def _only_driver(sweep: Sweep, board: Board) -> Iterator[None]:
                 yield
 
 
-def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
+def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes: float) -> bool:
     """Run what has no row; True if a signal ended it early."""
     pending = []
     for trial in sweep.trials:
@@ -148,9 +152,10 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None) -> bool:
         stack.enter_context(_ray(address))
         if address is None:
             stack.enter_context(_until_shutdown(watch))
+        # Before the stop signals: at a Ctrl-C here, there is no trial that could save anything.
+        wait_for_capacity(sweep.resources, wait_for_nodes, board.note)
         signals = stack.enter_context(StopSignals(sweep.folder))
         stack.enter_context(board)
-        _check_cluster_resources(sweep.resources)
         _tune(sweep, pending, board, signals, address)
     return signals.requested
 
@@ -177,7 +182,8 @@ def check_local_resources(resources: ResourceOptions) -> None:
     Raises:
         UsageError: with the numbers.
     """
-    _check(resources, local_cpus(), float(torch.cuda.device_count()), "this machine")
+    here = {"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}
+    check_capacity(resources, [here], "this machine")
 
 
 def local_cpus() -> int:
@@ -197,24 +203,14 @@ def _cluster_resources() -> dict[str, float]:
     return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _check_cluster_resources(resources: ResourceOptions) -> None:
-    have = _cluster_resources()
-    _check(resources, have.get("CPU", 0.0), have.get("GPU", 0.0), "the Ray cluster")
-
-
-def _check(r: ResourceOptions, cpus: float, gpus: float, place: str) -> None:
-    for kind, each, have in (("CPU", r.cpus_per_worker, cpus), ("GPU", r.gpus_per_worker, gpus)):
-        need = r.workers_per_trial * each
-        if need > have:
-            raise UsageError(
-                f"a trial of this sweep asks for {r.workers_per_trial} worker(s) x {each:g} {kind} "
-                f"= {need:g} {kind}; {place} has {have:g}. Choose another --profile, or lower "
-                "resources in the search space"
-            )
-
-
 @contextlib.contextmanager
 def _ray(address: str | None) -> Iterator[None]:
+    if address is not None and address.startswith("ray://"):
+        # Through Ray's client, Tune runs on the cluster and what shows its progress stays behind.
+        raise UsageError(
+            f"--address {address}: a sweep's driver must run on a node of the cluster; submit it: "
+            "ray job submit --address http://127.0.0.1:8265 -- kod-bench sweep NAME --address auto"
+        )
     wanted = dict(_ENVIRONMENT)
     if address is None:
         wanted |= _LOCAL_ENVIRONMENT
