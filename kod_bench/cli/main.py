@@ -157,6 +157,12 @@ def resume(
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
+    extractor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -164,8 +170,10 @@ def resume(
     output = _output(quiet, json)
     from kod_bench.sweeps.frozen import edited_space
     from kod_bench.sweeps.plan import current_code, find_sweep
+    from kod_bench.sweeps.trust import check_trusted
 
     found = find_sweep(sweep, parse_location(results_dir))
+    check_trusted(found, extractor)
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
         typer.echo(

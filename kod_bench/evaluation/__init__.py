@@ -1,6 +1,11 @@
 """Evaluation: images in, numbers out."""
 
-from kod_bench.evaluation.extractors import check_extractor, choose_extractor, make_extractor
+from kod_bench.evaluation.extractors import (
+    check_extractor,
+    choose_extractor,
+    is_users_code,
+    make_extractor,
+)
 from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
 from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.inception import CleanFidExtractor
@@ -24,6 +29,7 @@ __all__ = [
     "density_and_coverage",
     "fid",
     "fid_infinity",
+    "is_users_code",
     "kid",
     "make_extractor",
     "marks",

@@ -59,6 +59,11 @@ def check_extractor(name: str) -> str:
     )
 
 
+def is_users_code(name: str) -> bool:
+    """Whether a name makes the user's own code be imported: not built in, and not installed."""
+    return name not in EXTRACTORS and name != AUTO and name not in _installed()
+
+
 def choose_extractor(name: str) -> tuple[str, str]:
     """Settle on an extractor that will work: replace "auto", fetch weights, import what is named.
 

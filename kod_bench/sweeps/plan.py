@@ -74,6 +74,13 @@ class Trial:
     seed: int
     code: str  # version and hash of the code that planned it
 
+    def __post_init__(self) -> None:
+        # A plan may come from anywhere, and these become the name of a folder.
+        if not isinstance(self.model, str) or type(self.steps) is not int:
+            raise ValueError(f"model {self.model!r}, steps {self.steps!r}: not a name and a number")
+        if type(self.seed) is not int or type(self.workers) is not int:
+            raise ValueError(f"seed {self.seed!r}, workers {self.workers!r}: not numbers")
+
     @functools.cached_property
     def config(self) -> str:
         """The resolved configuration as canonical JSON."""
