@@ -119,6 +119,13 @@ def test_another_machine_continues_from_the_newest_checkpoint(sweep: Sweep, tmp_
     again = CheckpointStore(third.trial_folder(trial) / "checkpoints")
     assert again.load_latest() == {"iteration": 20}
 
+    # A node that is behind sets nothing back: neither the history nor the checkpoints.
+    behind = replace(sweep, folder=tmp_path / "behind" / sweep.name)
+    behind.trial_folder(trial).mkdir(parents=True)
+    (behind.trial_folder(trial) / "history.jsonl").write_text("")
+    put_working_files(behind, trial)
+    assert b"30" in sweep.remote.read(f"trials/{trial.id}/history.jsonl")
+
     # One that has gone further is not set back by one that has not.
     moved.save(40, {"iteration": 40})
     put_working_files(there, trial)

@@ -86,7 +86,11 @@ def fetch_trial(sweep: Sweep, trial: Trial) -> None:
 
 
 def put_working_files(sweep: Sweep, trial: Trial) -> None:
-    """Put a trial's checkpoints, history, log and error on the store; log it if that fails."""
+    """Put a trial's checkpoints, history, log and error on the store; log it if that fails.
+
+    Where the store has a later checkpoint than this node, another node trains, and what it has put
+    there is not set back.
+    """
     if sweep.remote is None:
         return
     folder = sweep.trial_folder(trial)
@@ -94,10 +98,13 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
     checkpoints = {name for name in _files(folder) if _iteration(name) is not None}
     try:
         on_store = there.list()
+        there.upload(_present(folder, [ERROR_FILE]), folder)
+        newest = saved_iteration(checkpoints)
+        if newest < saved_iteration(on_store):
+            return
         # The history first: one that is ahead of the checkpoints is cut back, one behind has gaps.
-        there.upload(_present(folder, (HISTORY_FILE, LOG_FILE, ERROR_FILE)), folder)
+        there.upload(_present(folder, (HISTORY_FILE, LOG_FILE)), folder)
         there.upload(sorted(checkpoints - on_store.keys()), folder)
-        newest = max((_iteration(name) or 0 for name in checkpoints), default=0)
         for name in on_store.keys() - checkpoints:
             # Those that were dropped here; never one that another node has reached meanwhile.
             if (iteration := _iteration(name)) is not None and iteration < newest:

@@ -81,8 +81,8 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
             _draw_scores(folder, rows)
             write_rows(folder, rows)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
-            publish_rows(sweep, trial)
             _log.info("done: %d rows", len(rows))
+            publish_rows(sweep, trial)
         except StoppedError as stopped:
             _log.info("%s", stopped)
             raise

@@ -1,5 +1,6 @@
 """Carries what Tune learns of its trials to the board."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -72,7 +73,7 @@ class Watcher(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial returned: done, or stopped."""
         name = self._ended(trial)
-        fetch_outcomes(self._sweep, [name])
+        self._fetch(name)
         rows = read_trial(self._sweep.trials_folder / name)
         if rows is not None:
             self._board.mark_done(name, rows)
@@ -82,7 +83,7 @@ class Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
         name = self._ended(trial)
-        fetch_outcomes(self._sweep, [name])
+        self._fetch(name)
         folder = self._sweep.trials_folder / name
         reason = read_error(folder)  # as the trial itself recorded it, in this attempt
         if reason is None:
@@ -102,6 +103,11 @@ class Watcher(tune.Callback):
         self._active.discard(name)
         self._began.pop(name, None)
         return name
+
+    def _fetch(self, trial: str) -> None:
+        """An object store that is away must not end the sweep: its outcomes are fetched again."""
+        with contextlib.suppress(OSError):
+            fetch_outcomes(self._sweep, [trial])
 
 
 class StopWhenSaved(tune.Stopper):

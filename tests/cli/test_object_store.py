@@ -55,6 +55,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     results: ObjectFolder,
     cache_dir: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two_trials.write_text(two_trials.read_text().replace("iterations: 40", "iterations: 300"))
     driver = subprocess.Popen(
@@ -75,7 +76,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     before = rows(results)
     assert len(before) < 2
     time.sleep(12)  # workers of a killed driver live on for some seconds
-    shutil.rmtree(cache_dir / "sweeps")  # what another machine does not have
+    monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "elsewhere"))
 
     done = kod_bench("resume", "--results-dir", results.uri)
     assert done.returncode == 0, done.stderr
@@ -100,7 +101,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     assert {"sweep.yaml", "trials.jsonl", "real.png"} <= sweep.list().keys()
     assert "lease.json" not in sweep.list()
 
-    shutil.rmtree(cache_dir / "sweeps")
+    shutil.rmtree(tmp_path / "elsewhere" / "sweeps")
     status = kod_bench("status", "--results-dir", results.uri)
     assert f"{sweep.uri}: not running; 2 done" in status.stdout
     report = kod_bench("report", sweep.uri, "--markdown")
@@ -115,7 +116,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     # The secret is nowhere: not on the store, not in the copies, not in what was printed.
     secret = SECRET.encode()
     assert not any(secret in results.read(name) for name in results.list())
-    for path in cache_dir.rglob("*"):
+    for path in (*cache_dir.rglob("*"), *tmp_path.rglob("*")):
         assert not path.is_file() or secret not in path.read_bytes()
     for run in (done, status, report, again):
         assert SECRET not in run.stdout + run.stderr
