@@ -12,13 +12,21 @@ from kod_bench.errors import UsageError
 from kod_bench.results import provenance, write_rows
 from kod_bench.storage import ObjectFolder, parse_location
 from kod_bench.sweeps import lease as lease_module
-from kod_bench.sweeps import status
+from kod_bench.sweeps import status, stopping
 from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
 from kod_bench.sweeps.locks import LockedError
-from kod_bench.sweeps.mirror import fetch_outcomes, fetch_trial, put_working_files
+from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
+from kod_bench.sweeps.mirror import (
+    fetch_micro_batch,
+    fetch_outcomes,
+    fetch_trial,
+    put_micro_batch,
+    put_working_files,
+)
 from kod_bench.sweeps.plan import Sweep, create_sweep, find_sweep, make_trials, open_planned
 from kod_bench.sweeps.space import load_space
-from kod_bench.training import CheckpointStore
+from kod_bench.sweeps.stopping import stop_check, stop_requested
+from kod_bench.training import CheckpointStore, CurveWriter
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 from tests.rows import make_row
 
@@ -174,6 +182,75 @@ def test_one_driver_holds_the_lease(folder: ObjectFolder, monkeypatch: pytest.Mo
     said.clear()
     with lease(folder, said.append):
         assert said == []
+
+
+def test_a_request_to_stop_reaches_nodes_that_share_no_folder(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(stopping, "_STORE_INTERVAL", 0.1)
+    node = elsewhere(sweep, tmp_path)
+    assert sweep.remote is not None
+    asked = False
+    should_stop = stop_check(node)
+
+    def is_told() -> bool:
+        deadline = time.monotonic() + 20
+        while not should_stop() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return should_stop()
+
+    with lease(sweep.remote, lambda _: None, lambda: asked):
+        assert not stop_requested(node)
+        for _ in range(5):
+            assert not should_stop()
+            time.sleep(0.1)
+        asked = True
+        assert is_told()
+        assert stop_requested(node)
+    # The next driver has not asked for anything, whatever a killed one has left in a folder.
+    node.folder.mkdir(parents=True, exist_ok=True)
+    (node.folder / "stop").touch()
+    with lease(sweep.remote, lambda _: None):
+        assert not stop_requested(node)
+    sweep.remote.write(LEASE_FILE, b"nonsense")
+    assert not stop_requested(node)
+
+
+def test_what_a_trial_learnt_about_memory_and_its_curves_are_on_the_store(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    trial = sweep.trials[0]
+    here, there = sweep, elsewhere(sweep, tmp_path)
+    for each in (here, there):
+        each.trial_folder(trial).mkdir(parents=True)
+    halve_micro_batch(here.trial_folder(trial), 64)
+    put_micro_batch(here, trial)
+    fetch_trial(there, trial)
+    assert recorded_micro_batch(there.trial_folder(trial)) == 32
+    halve_micro_batch(there.trial_folder(trial), 32)
+    put_micro_batch(there, trial)
+    # A node that still has the old one does not bring it back, and is told.
+    put_working_files(here, trial)
+    fetch_micro_batch(here, trial)
+    assert recorded_micro_batch(here.trial_folder(trial)) == 16
+
+    def curves() -> dict[str, int]:
+        assert sweep.remote is not None
+        stored = (sweep.remote / "trials" / trial.id / "tensorboard").list()
+        return {name: each.size for name, each in stored.items()}
+
+    with CurveWriter(here.trial_folder(trial) / "tensorboard", 0) as writer:
+        writer.add(1, {"loss": 1.0})
+        put_working_files(here, trial)
+        (before,) = curves().values()
+        writer.add(2, {"loss": 0.5})
+        put_working_files(here, trial)
+        (after,) = curves().values()
+    assert 0 < before < after
+    with CurveWriter(there.trial_folder(trial) / "tensorboard", 2):
+        put_working_files(there, trial)
+    assert len(curves()) == 2
 
 
 def test_images_are_fetched_once_from_an_archive(

@@ -181,7 +181,7 @@ def resume(
             "its rows say which one made them",
             err=True,
         )
-    if (edited := edited_space(found.folder)) is not None:
+    if (edited := edited_space(found)) is not None:
         typer.echo(
             f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
             "is what runs (for the changed one: kod-bench sweep)",
@@ -261,7 +261,10 @@ def _report(prepared: "Sweep") -> "SweepReport":
     from kod_bench.reports import SweepReport
     from kod_bench.sweeps.mirror import fetch_pictures
 
-    fetch_pictures(prepared)
+    try:
+        fetch_pictures(prepared)
+    except OSError as error:
+        typer.echo(f"warning: not all pictures could be fetched ({error})", err=True)
     title = f"{prepared.space}, profile {prepared.profile}"
     return SweepReport.read(prepared.folder, title, [trial.id for trial in prepared.trials])
 

@@ -7,6 +7,7 @@ which `kod-bench resume` warns: whoever edited it may expect the edit to count.
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
+from kod_bench.sweeps.plan import Sweep
 
 SPACE_FILE = "space.yaml"
 _HEADER = b"# as planned, from: "
@@ -18,14 +19,17 @@ def keep_space(folder: Path, source: Path) -> None:
         file.write(_HEADER + str(source.resolve()).encode() + b"\n" + source.read_bytes())
 
 
-def edited_space(folder: Path) -> Path | None:
+def edited_space(sweep: Sweep) -> Path | None:
     """The search space that a sweep was planned from, if it is another now.
 
-    None if it is unchanged, gone, or not known.
+    None if it is unchanged, gone, on another machine, or not known.
     """
     try:
-        header, _, content = (folder / SPACE_FILE).read_bytes().partition(b"\n")
+        if sweep.remote is not None:
+            sweep.remote.download([SPACE_FILE], sweep.folder, missing_ok=True)
+        header, _, content = (sweep.folder / SPACE_FILE).read_bytes().partition(b"\n")
         source = Path(header.removeprefix(_HEADER).decode())
-        return source if source.read_bytes() != content else None
+        # The sweep may come from anywhere, and name a device whose reading never ends.
+        return source if source.is_file() and source.read_bytes() != content else None
     except (OSError, ValueError):
         return None

@@ -4,7 +4,10 @@ An object store cannot say "write this only if it is not there" through pyarrow.
 object that its holder rewrites every `BEAT_SECONDS`. Who wants it watches it for `LEASE_SECONDS`:
 if it does not change, its holder is gone. No clocks are compared. After taking it, one waits and
 looks again, since of two who take it at once the last one has it; and a holder who finds that it
-was taken stops, as at a first Ctrl-C.
+was taken stops, as at a first Ctrl-C, and if it still runs a beat later, as at a second one.
+
+The lease also carries its holder's request to stop, which trials on other nodes cannot see in a
+file: it ends with the lease, and a holder who has lost it stops nobody else's trials.
 
 What remains possible is that two drivers run for some seconds. That costs time and no result:
 trials are known by the hash of their configuration, and a row that is there is not put again.
@@ -30,17 +33,21 @@ LEASE_FILE = "lease.json"
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 45.0  # several beats: one that is late is no death
 SETTLE_SECONDS = 2.0
+REQUEST_SECONDS = 1.0  # a request to stop does not wait for the next beat
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def lease(folder: ObjectFolder, say: Callable[[str], None]) -> Iterator[None]:
+def lease(
+    folder: ObjectFolder, say: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Hold the lease of a sweep, waiting up to `LEASE_SECONDS` for a holder who may be dead.
 
     Args:
         folder: of the sweep.
         say: is told if there is something to wait for.
+        stopping: asked all the time, in another thread: whether the sweep's trials are to stop.
 
     Raises:
         LockedError: if another driver holds it.
@@ -60,13 +67,13 @@ def lease(folder: ObjectFolder, say: Callable[[str], None]) -> Iterator[None]:
     taken = _read(folder)
     if taken is None or taken.get("id") != me["id"]:
         raise LockedError(f"{folder} was taken by {_holder(taken or {})} at the same moment")
-    stop = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(folder, me, stop), daemon=True)
+    over = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(folder, me, over, stopping), daemon=True)
     keeper.start()
     try:
         yield
     finally:
-        stop.set()
+        over.set()
         keeper.join()
         with contextlib.suppress(OSError):  # it runs out by itself
             if (_read(folder) or {}).get("id") == me["id"]:
@@ -88,6 +95,15 @@ def is_held(folder: ObjectFolder) -> bool:
     return held is not None and not _died_here(held)
 
 
+def stop_asked(folder: ObjectFolder) -> bool:
+    """Whether the holder of a sweep's lease wants its trials to stop.
+
+    Raises:
+        OSError: if the store cannot be reached.
+    """
+    return (_read(folder) or {}).get("stop") is True
+
+
 def _watch(folder: ObjectFolder, held: dict[str, Any]) -> None:
     """Return if the lease does not change for `LEASE_SECONDS`, or is given back."""
     deadline = time.monotonic() + LEASE_SECONDS
@@ -100,18 +116,29 @@ def _watch(folder: ObjectFolder, held: dict[str, Any]) -> None:
             raise LockedError(f"{folder} is being run by {_holder(now)}")
 
 
-def _keep(folder: ObjectFolder, me: dict[str, Any], stop: threading.Event) -> None:
-    """Renew the lease until told to stop; interrupt the program if somebody else has taken it."""
-    beat = 0
-    while not stop.wait(BEAT_SECONDS):
-        beat += 1
+def _keep(
+    folder: ObjectFolder,
+    me: dict[str, Any],
+    over: threading.Event,
+    stopping: Callable[[], bool],
+) -> None:
+    """Renew the lease until it is over; interrupt the program if somebody else has taken it."""
+    beat, said, due = 0, False, time.monotonic() + BEAT_SECONDS
+    while not over.wait(min(REQUEST_SECONDS, BEAT_SECONDS)):
+        asked = stopping()
+        if asked == said and time.monotonic() < due:
+            continue
+        beat, due = beat + 1, time.monotonic() + BEAT_SECONDS
         try:
             held = _read(folder)
             if held is not None and held.get("id") != me["id"]:
                 _log.error("%s was taken over by %s: stopping here", folder, _holder(held))
                 _thread.interrupt_main()
+                if not over.wait(BEAT_SECONDS):  # trials on other nodes were not asked
+                    _thread.interrupt_main()
                 return
-            _write(folder, me, beat)
+            _write(folder, me | {"stop": asked}, beat)
+            said = asked
         except OSError as error:  # the store is away: the next beat may reach it
             _log.warning("the lease of %s could not be renewed: %s", folder, error)
 

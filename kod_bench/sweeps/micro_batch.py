@@ -9,8 +9,7 @@ import logging
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
-
-MEMORY_FILE = "memory.json"
+from kod_bench.sweeps.files import MEMORY_FILE
 
 _log = logging.getLogger(__name__)
 

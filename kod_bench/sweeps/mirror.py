@@ -4,8 +4,9 @@ What is written often (log, history, checkpoints while they grow) needs a file s
 has a folder of its own in its cache, laid out like a sweep on disk, and all other code works there.
 Here is what passes between that folder and the store, and when:
 
-- A trial that starts fetches what an attempt elsewhere has left: checkpoints, history.
-- At each checkpoint, the checkpoint, history and log are put on the store.
+- A trial that starts fetches what an attempt elsewhere has left: checkpoints, history, how much of
+  a batch fits in memory.
+- At each checkpoint, the checkpoint, history, log and curves are put on the store.
 - When it is finished, everything else goes first and ``row.parquet`` last; a row that is there
   already is never put again.
 
@@ -23,7 +24,7 @@ from typing import Any
 from kod_bench.results import REAL_FILE, ROW_FILE, is_picture, read_trial
 from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.failures import ERROR_FILE
-from kod_bench.sweeps.files import CHECKPOINTS, HISTORY_FILE, LOG_FILE
+from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE, MEMORY_FILE
 from kod_bench.sweeps.plan import Sweep, Trial
 from kod_bench.training import CheckpointStore, checkpoint_iteration
 
@@ -82,11 +83,11 @@ def fetch_trial(sweep: Sweep, trial: Trial) -> None:
     ahead = [name for name in found if (_iteration(name) or 0) > reached]
     if ahead:  # the history belongs to the checkpoints
         ahead += [name for name in (HISTORY_FILE, LOG_FILE) if name in found]
-    there.download(ahead, folder)
+    there.download([*ahead, *({MEMORY_FILE} & found.keys())], folder)
 
 
 def put_working_files(sweep: Sweep, trial: Trial) -> None:
-    """Put a trial's checkpoints, history, log and error on the store; log it if that fails.
+    """Put a trial's checkpoints, history, log, curves and error on the store; log it if that fails.
 
     Where the store has a later checkpoint than this node, another node trains, and what it has put
     there is not set back.
@@ -99,6 +100,7 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
     try:
         on_store = there.list()
         there.upload(_present(folder, [ERROR_FILE]), folder)
+        there.upload(_grown_curves(folder, on_store), folder)
         newest = saved_iteration(checkpoints)
         if newest < saved_iteration(on_store):
             return
@@ -150,11 +152,32 @@ def _upload_pictures(folder: Path, there: ObjectFolder) -> None:
 
 def put_error(sweep: Sweep, trial: str) -> None:
     """Put the error that was recorded for a trial on the store, if it can be reached."""
+    _put(sweep, trial, ERROR_FILE)
+
+
+def put_micro_batch(sweep: Sweep, trial: Trial) -> None:
+    """Put on the store what a trial has learnt about memory, if it can be reached.
+
+    Only who has learnt it does: another node's copy may be an older one.
+    """
+    _put(sweep, trial.id, MEMORY_FILE)
+
+
+def fetch_micro_batch(sweep: Sweep, trial: Trial) -> None:
+    """Fetch what any worker of a trial has learnt about memory.
+
+    Raises:
+        OSError: if the store cannot be reached.
+    """
+    fetch_named(sweep, [f"{trial.id}/{MEMORY_FILE}"])
+
+
+def _put(sweep: Sweep, trial: str, file: str) -> None:
     if sweep.remote is not None:
         try:
-            (sweep.remote / "trials" / trial).upload([ERROR_FILE], sweep.trials_folder / trial)
+            (sweep.remote / "trials" / trial).upload([file], sweep.trials_folder / trial)
         except OSError as error:
-            _log.warning("the error of %s could not be put on the store: %s", trial, _words(error))
+            _log.warning("%s of %s could not be put on the store: %s", file, trial, _words(error))
 
 
 def forget_error(sweep: Sweep, trial: Trial) -> None:
@@ -272,6 +295,17 @@ def _files(folder: Path) -> list[str]:
     for below in (folder, folder / CHECKPOINTS):
         if below.is_dir():
             found += [p.relative_to(folder).as_posix() for p in below.iterdir() if p.is_file()]
+    return found
+
+
+def _grown_curves(folder: Path, on_store: dict[str, StoredObject]) -> list[str]:
+    """Event files that the store lacks, or has shorter; each belongs to one process of one node."""
+    found = []
+    if (folder / CURVES).is_dir():
+        for path in (folder / CURVES).iterdir():
+            name = path.relative_to(folder).as_posix()
+            if name not in on_store or on_store[name].size < path.stat().st_size:
+                found.append(name)
     return found
 
 

@@ -32,7 +32,7 @@ from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.space import ResourceOptions
-from kod_bench.sweeps.stopping import StopSignals
+from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
 from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
 from kod_bench.training import StoppedError
 
@@ -116,7 +116,8 @@ def _only_driver(sweep: Sweep, board: Board) -> Iterator[None]:
         if sweep.remote is None:
             yield
         else:
-            with lease(sweep.remote, board.note):
+            forget_request(sweep.folder)  # the lease would repeat it
+            with lease(sweep.remote, board.note, lambda: requested_here(sweep.folder)):
                 yield
 
 

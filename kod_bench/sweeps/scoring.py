@@ -37,7 +37,7 @@ from kod_bench.results import (
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
-from kod_bench.sweeps.stopping import stop_requested
+from kod_bench.sweeps.stopping import stop_check
 from kod_bench.sweeps.subject import Subject
 from kod_bench.training import StoppedError, TrainedModel, derive_seed
 
@@ -200,13 +200,14 @@ def _draw_samples(
     total = len(sizes) * sum(s.network_evaluations for s in trial.scorings)
     began = reported = time.monotonic()
     count = 0
+    should_stop = stop_check(subject.sweep)
 
     def on_step(step: int, state: Tensor) -> None:
         nonlocal reported, count
         count += 1
         now = time.monotonic()
         if now - reported >= 1.0:
-            if stop_requested(subject.sweep.folder):
+            if should_stop():
                 raise StoppedError("stopped while sampling")
             reported = now
             speed = count / (now - began)

@@ -14,7 +14,7 @@ from kod_bench.evaluation import choose_extractor, marks
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.results import REAL_FILE, provenance
 from kod_bench.storage import Location
-from kod_bench.sweeps.frozen import keep_space
+from kod_bench.sweeps.frozen import SPACE_FILE, keep_space
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
 from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
@@ -152,7 +152,7 @@ def prepare_sweep(
     first = next(iter(planned.datasets.values()))
     write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])
     if sweep.remote is not None:
-        sweep.remote.upload([REAL_FILE], sweep.folder)
+        sweep.remote.upload([REAL_FILE, SPACE_FILE], sweep.folder)
     say(f"sweep {sweep.shown}: {len(planned.trials)} trials, {_work(space)} each")
     return sweep
 

@@ -18,7 +18,13 @@ from kod_bench.sweeps.failures import write_error
 from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
-from kod_bench.sweeps.mirror import publish_rows, put_pictures, working_copy
+from kod_bench.sweeps.mirror import (
+    fetch_micro_batch,
+    publish_rows,
+    put_micro_batch,
+    put_pictures,
+    working_copy,
+)
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.scoring import score
@@ -63,7 +69,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
         StoppedError: if the sweep was told to stop; no failure.
         Exception: whatever went wrong, after ``error.json`` has been written.
     """
-    if stop_requested(sweep.folder):
+    if stop_requested(sweep):
         raise StoppedError("not begun")
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,13 +128,15 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
     folder.mkdir(parents=True, exist_ok=True)
     # Rank 0 alone reads checkpoints and writes files.
     with working_copy(sweep, trial) if first else nullcontext(), _trial_log(folder):
+        if not first:
+            fetch_micro_batch(sweep, trial)
         subject = Subject.load(sweep, trial, device)
         try:
             _train(subject, report, device)
         except StoppedError as stopped:
             _log.info("%s", stopped)
         except TooLittleMemoryError as error:
-            halve_micro_batch(subject.folder, error.micro_batch_size)
+            _take_less(subject, error)
             raise
 
 
@@ -138,7 +146,7 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     Raises:
         StoppedError: if the sweep was told to stop, which may have kept it from being written.
     """
-    if stop_requested(sweep.folder):
+    if stop_requested(sweep):
         raise StoppedError("stopped before scoring")
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     folder = sweep.trial_folder(trial)
@@ -162,7 +170,7 @@ def _train_within_memory(subject: Subject, report: Report, device: torch.device)
     try:
         return _train(subject, report, device)
     except TooLittleMemoryError as error:
-        half = halve_micro_batch(subject.folder, error.micro_batch_size)
+        half = _take_less(subject, error)
         if half == error.micro_batch_size:
             raise
     # Outside the handler: the exception holds the frames, and they the tensors.
@@ -172,8 +180,14 @@ def _train_within_memory(subject: Subject, report: Report, device: torch.device)
     try:
         return _train(subject, report, device)
     except TooLittleMemoryError as error:
-        halve_micro_batch(subject.folder, error.micro_batch_size)
+        _take_less(subject, error)
         raise
+
+
+def _take_less(subject: Subject, error: TooLittleMemoryError) -> int:
+    half = halve_micro_batch(subject.folder, error.micro_batch_size)
+    put_micro_batch(subject.sweep, subject.trial)
+    return half
 
 
 def _train(subject: Subject, report: Report, device: torch.device) -> TrainedModel:
@@ -209,7 +223,7 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         history=history,
         on_progress=on_progress,
         augment=subject.trial.dataset_options.augment,
-        should_stop=stop_check(subject.sweep.folder),
+        should_stop=stop_check(subject.sweep),
     )
 
 

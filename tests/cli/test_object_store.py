@@ -95,10 +95,11 @@ def test_a_killed_sweep_is_finished_from_another_machine(
         files = {n.removeprefix(f"trials/{trial}/") for n in sweep.list() if trial in n}
         assert {"history.jsonl", "log.txt", "checkpoints/iteration-00000300.pt"} <= files
         assert any(file.startswith("samples-") for file in files)
+        assert any(file.startswith("tensorboard/") for file in files)
         history = sweep.read(f"trials/{trial}/history.jsonl").decode().splitlines()
         assert len(history) == 60
     assert max(resumed) >= 20
-    assert {"sweep.yaml", "trials.jsonl", "real.png"} <= sweep.list().keys()
+    assert {"sweep.yaml", "space.yaml", "trials.jsonl", "real.png"} <= sweep.list().keys()
     assert "lease.json" not in sweep.list()
 
     shutil.rmtree(tmp_path / "elsewhere" / "sweeps")
