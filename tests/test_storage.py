@@ -1,5 +1,7 @@
 """Folders on an object store, against a real server."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +15,7 @@ from kod_bench.results import provenance, write_rows
 from kod_bench.storage import ObjectFolder, parse_location
 from kod_bench.sweeps import lease as lease_module
 from kod_bench.sweeps import status, stopping
+from kod_bench.sweeps.frozen import SPACE_FILE, edited_space, keep_space
 from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
 from kod_bench.sweeps.locks import LockedError
 from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
@@ -215,6 +218,41 @@ def test_a_request_to_stop_reaches_nodes_that_share_no_folder(
         assert not stop_requested(node)
     sweep.remote.write(LEASE_FILE, b"nonsense")
     assert not stop_requested(node)
+
+
+def test_a_driver_whose_lease_was_taken_is_told_to_stop_and_then_made_to(
+    folder: ObjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.3)
+    signals: list[float] = []
+    before = signal.signal(signal.SIGINT, lambda *_: signals.append(time.monotonic()))
+    try:
+        with lease(folder, lambda _: None):
+            other = b'{"host": "other", "pid": 1, "boot": "other", "id": "x", "beat": 0}'
+            folder.write(LEASE_FILE, other)
+            deadline = time.monotonic() + 20
+            while len(signals) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    first, second = signals
+    assert second - first >= 0.2
+    assert folder.read(LEASE_FILE) == other
+
+
+def test_resume_elsewhere_knows_the_space_as_it_was(sweep: Sweep, tmp_path: Path) -> None:
+    source, there = tmp_path / "space.yaml", elsewhere(sweep, tmp_path)
+    source.write_text("a: 1\n")
+    keep_space(sweep.folder, source)
+    assert edited_space(there) is None
+    assert sweep.remote is not None
+    sweep.remote.upload([SPACE_FILE], sweep.folder)
+    assert edited_space(there) is None
+    source.write_text("a: 2\n")
+    assert edited_space(there) == source
+    source.unlink()
+    os.mkfifo(source)  # reading it would never end
+    assert edited_space(there) is None
 
 
 def test_what_a_trial_learnt_about_memory_and_its_curves_are_on_the_store(
