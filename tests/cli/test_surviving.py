@@ -156,6 +156,7 @@ def test_of_two_resumes_at_once_one_runs(
     assert len(row_files(finished)) == 2
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_killed_driver_is_no_obstacle(
     kod_bench: Command, command: list[str], small_space: Path, tmp_path: Path
 ) -> None:
@@ -189,6 +190,7 @@ def can_mount() -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="a small file system cannot be mounted here")
 def test_a_full_disk_costs_no_finished_row(
     finished: Path, tmp_path: Path, kod_bench: Command

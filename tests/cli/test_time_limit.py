@@ -74,6 +74,7 @@ def test_a_stopped_process_is_ended_and_its_neighbour_is_not(
     assert len(row_files(folder)) == 2
 
 
+@pytest.mark.slow
 def test_a_sleeping_trial_is_ended_and_says_where_it_slept(
     kod_bench: Command,
     command: list[str],
@@ -99,7 +100,8 @@ def test_a_sleeping_trial_is_ended_and_says_where_it_slept(
     log = (folder / "trials" / missing / "log.txt").read_text()
     assert "Timeout" in log
     assert "sleeper.py" in log
-    assert kod_bench("resume", folder).returncode == 0
+    resumed = kod_bench("resume", folder, "--extractor", "sleeper:Sleeper")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 @pytest.mark.slow
