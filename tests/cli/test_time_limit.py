@@ -104,7 +104,7 @@ def test_a_sleeping_trial_is_ended_and_says_where_it_slept(
     assert resumed.returncode == 0, resumed.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_stopped_worker_of_two_is_ended(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
