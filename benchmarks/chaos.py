@@ -76,7 +76,7 @@ class Tally:
 
 
 def session_processes(leader: int) -> dict[int, str]:
-    """Live processes of a session by id, with their command lines."""
+    """Live processes of a session by id, with their command lines; its leader is one of them."""
     found = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

@@ -67,23 +67,6 @@ def started(
         process.wait()
 
 
-def session_processes(leader: int) -> dict[int, str]:
-    """Live processes of a session, by id: all that a `started` one has started, and itself."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        except OSError:  # it ended meanwhile
-            continue
-        state, session = fields[0], int(fields[3])
-        if session == leader and state != "Z":
-            found[int(folder.name)] = command
-    return found
-
-
 def trial_process(folder: Path) -> int:
     """The id of the process that a trial last ran in."""
     return int(re.findall(r"process (\d+)", (folder / "log.txt").read_text())[-1])

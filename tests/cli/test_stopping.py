@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.chaos import session_processes
 from tests.cli.processes import (
     edit,
     only_sweep,
     row_files,
-    session_processes,
     started,
     wait_for,
 )

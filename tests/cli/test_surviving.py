@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from benchmarks.chaos import session_processes
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.trial import run_trial, train_and_score
 from tests.cli.processes import (
     edit,
     only_sweep,
     row_files,
-    session_processes,
     started,
     wait_for,
 )

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,31 +16,10 @@ import pytest
 from PIL import Image
 
 from kod_bench.results import grid_file, nearest_file
+from tests.cli.processes import edit, only_sweep, row_files, wait_for
 from tests.conftest import Command
 
 TRIALS = 3
-
-
-def only_sweep(results: Path) -> Path:
-    (path,) = results.glob("tiny/*/sweep.yaml")
-    return path.parent
-
-
-def row_files(sweep: Path) -> dict[str, int]:
-    return {p.parent.name: p.stat().st_mtime_ns for p in sweep.glob("trials/*/row.parquet")}
-
-
-def wait_for(condition, what: str, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
-
-
-def edit(space: Path, old: str, new: str) -> None:
-    text = space.read_text()
-    assert old in text
-    space.write_text(text.replace(old, new))
 
 
 @contextmanager

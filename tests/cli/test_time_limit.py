@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos import session_processes
 from tests.cli.processes import (
     edit,
     only_sweep,
     row_files,
-    session_processes,
     started,
     trial_process,
     wait_for,
