@@ -15,9 +15,10 @@ from kod_bench.results import provenance, write_rows
 from kod_bench.storage import ObjectFolder, parse_location
 from kod_bench.sweeps import lease as lease_module
 from kod_bench.sweeps import status, stopping
+from kod_bench.sweeps.files import HISTORY_FILE
 from kod_bench.sweeps.frozen import SPACE_FILE, edited_space, keep_space
 from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
-from kod_bench.sweeps.locks import LockedError
+from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.sweeps.mirror import (
     fetch_micro_batch,
@@ -26,8 +27,16 @@ from kod_bench.sweeps.mirror import (
     put_micro_batch,
     put_working_files,
 )
-from kod_bench.sweeps.plan import Sweep, create_sweep, find_sweep, make_trials, open_planned
+from kod_bench.sweeps.plan import (
+    LOCK_FILE,
+    Sweep,
+    create_sweep,
+    find_sweep,
+    make_trials,
+    open_planned,
+)
 from kod_bench.sweeps.space import load_space
+from kod_bench.sweeps.standing import TrialView
 from kod_bench.sweeps.stopping import stop_check, stop_requested
 from kod_bench.training import CheckpointStore, CurveWriter
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
@@ -320,3 +329,19 @@ def test_images_are_fetched_once_from_an_archive(
         load_dataset(options, folder / "nothing.zip", tmp_path / "cache-there")
     with pytest.raises(DataError, match="in one archive"):
         load_dataset(options, folder, tmp_path / "cache-there")
+
+
+def test_looking_at_a_trial_that_runs_here_puts_nothing_over_its_files(sweep: Sweep) -> None:
+    trial = sweep.trials[0]
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    history = folder / HISTORY_FILE
+    history.write_text('{"iteration": 5}\n')
+    assert sweep.remote is not None
+    (sweep.remote / "trials" / trial.id).upload([HISTORY_FILE], folder)
+    longer = history.read_text() + '{"iteration": 10}\n'
+    history.write_text(longer)
+    view = TrialView(trial, "running")
+    with exclusive_lock(folder / LOCK_FILE, patience=1.0):
+        status.read_details(sweep, [view])
+    assert history.read_text() == longer

@@ -5,3 +5,4 @@ CURVES = "tensorboard"
 HISTORY_FILE = "history.jsonl"
 LOG_FILE = "log.txt"
 MEMORY_FILE = "memory.json"
+TRAINING_LOCK = "training.lock"  # of the worker that writes, if there are several

@@ -23,7 +23,7 @@ from kod_bench.storage import Location, parse_location
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.capacity import check_capacity, wait_for_capacity
 from kod_bench.sweeps.failures import one_line, read_error, root_message
-from kod_bench.sweeps.files import LOG_FILE
+from kod_bench.sweeps.files import LOG_FILE, TRAINING_LOCK
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
@@ -429,7 +429,7 @@ def _worker(config: dict[str, str]) -> None:
     first = ray.train.get_context().get_world_rank() == 0
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "training.lock"
+    lock = folder / TRAINING_LOCK
     alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
     with alone, _says_where_it_hangs(sweep, trial):
         train_worker(sweep, trial, report, get_device())
