@@ -44,8 +44,12 @@ KINDS = {
         {"coupling": "local", "chain_steps": 3, "loss_weight": "likelihood", **SMALL},
     ),
 }
-SHAPES = [(1, 8, 8), (3, 6, 9), (1, 1, 1)]
-STEPS = [1, 2, 25]
+#: Shape and T: every T at one shape, every shape at many and at one T.
+SIZES = [
+    *(((1, 8, 8), steps) for steps in (1, 2, 25)),
+    *(((3, 6, 9), steps) for steps in (1, 25)),
+    ((1, 1, 1), 25),
+]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -71,19 +75,24 @@ def make(kind, shape=(1, 8, 8), steps=25):
     return process
 
 
-@pytest.fixture(params=STEPS, ids=lambda steps: f"T{steps}")
-def steps(request):
+@pytest.fixture(params=SIZES, ids=lambda size: "x".join(map(str, size[0])) + f"-T{size[1]}")
+def size(request):
     return request.param
 
 
-@pytest.fixture(params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def shape(request):
-    return request.param
+@pytest.fixture
+def shape(size):
+    return size[0]
+
+
+@pytest.fixture
+def steps(size):
+    return size[1]
 
 
 @pytest.fixture(params=KINDS)
-def process(request, shape, steps):
-    return make(request.param, shape, steps)
+def process(request, size):
+    return make(request.param, *size)
 
 
 @pytest.fixture(params=DEVICES)
