@@ -1,5 +1,7 @@
 """What every process must do, whatever it is. A new process joins by adding its cases."""
 
+from copy import deepcopy
+from functools import cache
 from itertools import islice
 
 import pytest
@@ -69,6 +71,11 @@ def draw_images(shape, rng):
 
 
 def make(kind, shape=(1, 8, 8), steps=25):
+    return deepcopy(fitted(kind, shape, steps))
+
+
+@cache
+def fitted(kind, shape, steps):
     name, parameters = KINDS[kind]
     process = make_process(name, shape=shape, steps=steps, **parameters)
     process.fit(draw_images(shape, generator(98)), generator(97))
