@@ -6,8 +6,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from benchmarks.chaos import session_processes
 
 
 def only_sweep(results: Path) -> Path:
@@ -31,6 +33,21 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 120) -
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.05)
+
+
+#: A trial that is soon done, and one that trains for some seconds.
+SHORT_AND_LONG = """models:
+  short: {process: ddpm, steps: 4}
+  long: {process: ddpm, steps: 4, training: {iterations: 600}}
+profiles:
+"""
+
+
+def short_and_long(space: Path) -> None:
+    """Give a search space those two models in place of its own."""
+    space.write_text(
+        re.sub(r"models:\n.*?profiles:\n", SHORT_AND_LONG, space.read_text(), flags=re.S)
+    )
 
 
 def edit(space: Path, old: str, new: str) -> None:
@@ -65,6 +82,31 @@ def started(
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def frozen(*processes: int) -> Iterator[None]:
+    """Processes that do nothing while the body runs: what was seen of them still holds in it.
+
+    A test that waits for a state and then sends a signal would otherwise race the sweep.
+    """
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):  # the body may have killed it
+                os.kill(process, signal.SIGCONT)
+
+
+def computing(sweep: int) -> list[int]:
+    """Of a sweep in a session of its own, the processes that train: the trials', and Train's."""
+    return [
+        process
+        for process, line in session_processes(sweep).items()
+        if line.startswith(("ray::ImplicitFunc", "ray::RayTrainWorker"))
+    ]
 
 
 def trial_process(folder: Path) -> int:

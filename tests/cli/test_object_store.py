@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.chaos import session_processes
 from kod_bench.storage import ObjectFolder
+from tests.cli.processes import computing, frozen, started, wait_for
 from tests.conftest import Command
 from tests.object_store import BUCKET, SECRET, bucket_in_environment, serve_bucket
 
@@ -46,6 +45,11 @@ def rows(results: ObjectFolder) -> dict[str, object]:
     return {n: o.modified for n, o in results.list().items() if n.endswith("/row.parquet")}
 
 
+def checkpointed(results: ObjectFolder) -> bool:
+    """Whether a trial has something to continue from."""
+    return any(n.endswith(".pt") and n[-11:-3] >= "00000020" for n in results.list())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_is_finished_from_another_machine(
@@ -58,24 +62,14 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two_trials.write_text(two_trials.read_text().replace("iterations: 40", "iterations: 300"))
-    driver = subprocess.Popen(
-        [*command, "sweep", str(two_trials), "--results-dir", results.uri],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 200
-        while not any("00000020" <= n[-11:-3] < "00000250" for n in results.list() if ".pt" in n):
-            assert driver.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert ": running; " in kod_bench("status", "--results-dir", results.uri).stdout
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+    with started(command, "sweep", two_trials, "--results-dir", results.uri) as driver:
+        wait_for(lambda: checkpointed(results), "a checkpoint on the store", 200)
+        with frozen(*computing(driver.pid)):
+            assert ": running; " in kod_bench("status", "--results-dir", results.uri).stdout
+            driver.kill()
+            wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")
     before = rows(results)
     assert len(before) < 2
-    time.sleep(12)  # workers of a killed driver live on for some seconds
     monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "elsewhere"))
 
     done = kod_bench("resume", "--results-dir", results.uri)

@@ -9,23 +9,27 @@ import pytest
 
 from benchmarks.chaos import session_processes
 from tests.cli.processes import (
+    computing,
     edit,
+    frozen,
     only_sweep,
     row_files,
+    short_and_long,
     started,
+    trial_process,
     wait_for,
 )
 from tests.conftest import Command
 
-TRIALS = 3
 SIGNALS = [
     pytest.param(signal.SIGINT, id="ctrl-c"),
     pytest.param(signal.SIGTERM, id="sigterm", marks=pytest.mark.slow),
 ]
 
 
-def training_begun(results: Path) -> bool:
-    return any(path.stat().st_size for path in results.glob("tiny/*/trials/*/history.jsonl"))
+def training_begun(results: Path, model: str = "") -> bool:
+    files = results.glob(f"tiny/*/trials/{model}*/history.jsonl")
+    return any(path.stat().st_size for path in files)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -65,63 +69,51 @@ def test_one_signal_saves_what_is_running(
 def test_a_stopped_sweep_is_finished_by_resume(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
-    edit(tiny_space, "iterations: 40", "iterations: 600")
+    short_and_long(tiny_space)
     edit(tiny_space, "checkpoint_every: 10", "checkpoint_every: 100000")
     results = tmp_path / "results"
     with started(command, "sweep", tiny_space, "--results-dir", results) as sweep:
-        wait_for(lambda: row_files_of(results), "a finished trial")
-        before = row_files_of(results)
-        wait_for(lambda: others_train(results, set(before)), "another to train")
-        sweep.send_signal(signal.SIGINT)
-        sweep.communicate(timeout=60)
-    folder = only_sweep(results)
+        wait_for(lambda: training_begun(results, "long"), "the long trial to train")
+        folder = only_sweep(results)
+        (long,) = folder.glob("trials/long-*")
+        with frozen(trial_process(long)):
+            wait_for(lambda: row_files(folder), "the short trial's row")
+            sweep.send_signal(signal.SIGINT)
+            wait_for(lambda: (folder / "stop").exists(), "the request")
+        _, err = sweep.communicate(timeout=60)
+    assert err.startswith("stopped: 1 of 2 trials are done")
     before = row_files(folder)
+    (saved,) = (long / "checkpoints").iterdir()
     done = kod_bench("resume", folder)
     assert done.returncode == 0, done.stderr
     after = row_files(folder)
-    assert len(after) == TRIALS
+    assert after.keys() == {*before, long.name}
     assert {trial: after[trial] for trial in before} == before
-    resumed = [
-        pq.read_table(folder / "trials" / trial / "row.parquet").to_pylist()[0]["resumed_from"]
-        for trial in after
-        if trial not in before
-    ]
-    assert max(resumed) > 0
-    for trial in after:
-        records = [json.loads(x) for x in (folder / "trials" / trial / "history.jsonl").open()]
-        assert [r["iteration"] for r in records] == list(range(5, 601, 5))
-
-
-def row_files_of(results: Path) -> dict[str, object]:
-    return {p.parent.name: p for p in results.glob("tiny/*/trials/*/row.parquet")}
-
-
-def others_train(results: Path, done: set[str]) -> bool:
-    return any(
-        path.parent.name not in done and "600}" not in path.read_text() and path.stat().st_size
-        for path in results.glob("tiny/*/trials/*/history.jsonl")
-    )
+    (row,) = pq.read_table(long / "row.parquet").to_pylist()
+    assert f"iteration-{row['resumed_from']:08d}.pt" == saved.name
+    assert 0 < row["resumed_from"] < 600
+    records = [json.loads(line) for line in (long / "history.jsonl").open()]
+    assert [r["iteration"] for r in records] == list(range(5, 601, 5))
 
 
 def test_two_signals_stop_at_once(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
-    # Trials that look at the request only at the end of a long log interval.
     edit(tiny_space, "iterations: 40", "iterations: 100000")
-    edit(tiny_space, "log_every: 5, checkpoint_every: 10", "log_every: 50000, checkpoint_every: 7")
     results = tmp_path / "results"
     with started(command, "sweep", tiny_space, "--results-dir", results) as sweep:
         wait_for(lambda: [*results.glob("tiny/*/trials/*/checkpoints/*.pt")], "a checkpoint")
-        edited = only_sweep(results)
-        sweep.send_signal(signal.SIGINT)
-        wait_for(lambda: (edited / "stop").exists() or sweep.poll() is not None, "the request", 10)
-        sweep.send_signal(signal.SIGINT)
+        folder = only_sweep(results)
+        with frozen(*computing(sweep.pid)):  # trials that do not look at the request
+            sweep.send_signal(signal.SIGINT)
+            wait_for(lambda: (folder / "stop").exists(), "the request")
+            sweep.send_signal(signal.SIGINT)
         _, err = sweep.communicate(timeout=30)
         assert sweep.returncode == 130
         wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
-    assert f"interrupted. Continue with: kod-bench resume {edited}" in err
+    assert f"interrupted. Continue with: kod-bench resume {folder}" in err
     assert len(err.strip().splitlines()) == 1
-    assert [*edited.glob("trials/*/checkpoints/*.pt")]
+    assert [*folder.glob("trials/*/checkpoints/*.pt")]
 
 
 @pytest.mark.parametrize("number", SIGNALS)

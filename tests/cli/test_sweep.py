@@ -7,34 +7,28 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from benchmarks.chaos import session_processes
 from kod_bench.results import grid_file, nearest_file
-from tests.cli.processes import edit, only_sweep, row_files, wait_for
+from tests.cli.processes import (
+    computing,
+    edit,
+    frozen,
+    only_sweep,
+    row_files,
+    short_and_long,
+    started,
+    trial_process,
+    wait_for,
+)
 from tests.conftest import Command
 
 TRIALS = 3
-
-
-@contextmanager
-def killed_driver(command: list[str], space: Path, results: Path) -> Iterator[None]:
-    """A sweep that runs while the body does; then its driver gets SIGKILL."""
-    driver = subprocess.Popen(
-        [*command, "sweep", str(space), "--results-dir", str(results)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
 
 
 def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
@@ -113,69 +107,49 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
 def test_a_killed_sweep_is_finished_by_resume(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
-    edit(tiny_space, "iterations: 40", "iterations: 600")
+    short_and_long(tiny_space)
     results = tmp_path / "results"
-    with killed_driver(command, tiny_space, results):
-        wait_for(lambda: any(results.glob("tiny/*/trials/*/row.parquet")), "a finished trial")
+    with started(command, "sweep", tiny_space, "--results-dir", results) as driver:
+        wait_for(lambda: [*results.glob("tiny/*/trials/long-*/checkpoints/*.pt")], "a checkpoint")
         sweep = only_sweep(results)
-
-        def half_done() -> bool:
-            """Whether a trial has something to continue from, and much left to do."""
-            return any(
-                "iteration-00000010" <= path.stem <= "iteration-00000300"
-                and not (path.parent.parent / "row.parquet").exists()
-                for path in sweep.glob("trials/*/checkpoints/*.pt")
-            )
-
-        wait_for(half_done, "a checkpoint of another trial")
+        (long,) = sweep.glob("trials/long-*")
+        with frozen(trial_process(long)):
+            wait_for(lambda: row_files(sweep), "the short trial's row")
+            driver.kill()
+            wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")
     finished = row_files(sweep)
-    assert 1 <= len(finished) < TRIALS
+    assert len(finished) == 1
 
     done = kod_bench("resume", "--results-dir", results)
     assert done.returncode == 0, done.stderr
     after = row_files(sweep)
-    assert len(after) == TRIALS
+    assert after.keys() == {*finished, long.name}
     assert {trial: after[trial] for trial in finished} == finished
-    resumed = [
-        pq.read_table(sweep / "trials" / trial / "row.parquet").to_pylist()[0]["resumed_from"]
-        for trial in after
-        if trial not in finished
-    ]
-    assert max(resumed) >= 10
-    assert "3 of 3 trials" in done.stdout
-    for trial in after:
-        records = [json.loads(x) for x in (sweep / "trials" / trial / "history.jsonl").open()]
-        assert [r["iteration"] for r in records] == list(range(5, 601, 5))
+    (row,) = pq.read_table(long / "row.parquet").to_pylist()
+    assert 10 <= row["resumed_from"] < 600
+    assert "2 of 2 trials" in done.stdout
+    records = [json.loads(line) for line in (long / "history.jsonl").open()]
+    assert [r["iteration"] for r in records] == list(range(5, 601, 5))
 
 
 def test_a_failed_trial_stops_no_other_and_is_retried(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
-    edit(tiny_space, "iterations: 40", "iterations: 200")
+    short_and_long(tiny_space)
     results = tmp_path / "results"
-    driver = subprocess.Popen(
-        [*command, "sweep", str(tiny_space), "--results-dir", str(results)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_for(lambda: any(results.glob("tiny/*/trials/*/checkpoints/*.pt")), "a checkpoint")
+    with started(command, "sweep", tiny_space, "--results-dir", results) as driver:
+        wait_for(lambda: [*results.glob("tiny/*/trials/long-*/checkpoints/*.pt")], "a checkpoint")
         sweep = only_sweep(results)
-        victim = next(iter(sweep.glob("trials/*/checkpoints/*.pt"))).parent.parent
-        (process,) = re.findall(r"process (\d+)", (victim / "log.txt").read_text())
-        os.kill(int(process), signal.SIGKILL)
+        (victim,) = sweep.glob("trials/long-*")
+        os.kill(trial_process(victim), signal.SIGKILL)
         out, err = driver.communicate(timeout=200)
-    finally:
-        driver.kill()
-        driver.wait()
     assert driver.returncode == 1
     assert len(err.splitlines()) == 2
     reason = "its process ended without a word: killed, or out of memory"
     assert f"failed {victim.name}: {reason}" in err
     assert "retry with: kod-bench resume" in err
-    assert len(row_files(sweep)) == TRIALS - 1
-    assert "2 of 3 trials" in out
+    assert len(row_files(sweep)) == 1
+    assert "1 of 2 trials" in out
     status = kod_bench("status", sweep)
     assert f"failed {victim.name}: {reason}" in status.stdout
 
@@ -229,8 +203,11 @@ def test_two_workers_continue_after_a_kill(
     edit(tiny_space, "iterations: 40", "iterations: 600")
     edit(tiny_space, "  laptop: {}", "  laptop: {resources: {workers_per_trial: 2}}")
     results = tmp_path / "results"
-    with killed_driver(command, tiny_space, results):
+    with started(command, "sweep", tiny_space, "--results-dir", results) as driver:
         wait_for(lambda: any(results.glob("tiny/*/trials/*/checkpoints/*.pt")), "a checkpoint")
+        with frozen(*computing(driver.pid)):
+            driver.kill()
+            wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")
     done = kod_bench("resume", "--results-dir", results)
     assert done.returncode == 0, done.stderr
     sweep = only_sweep(results)
@@ -267,7 +244,9 @@ def test_two_drivers_do_not_run_one_sweep(
 @pytest.mark.slow
 def test_a_sweep_on_a_running_cluster(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
     ray = Path(sys.executable).with_name("ray")
-    port = 6410
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     head = subprocess.Popen(
         [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
          "--disable-usage-stats", "--block"],
