@@ -1,6 +1,7 @@
 """Denoising diffusion on pixels: the isotropic baseline."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Literal
 
@@ -46,7 +47,154 @@ def cosine_betas(steps: int) -> Tensor:
     return (1 - kept[1:] / kept[:-1]).clamp_max(_LARGEST_BETA)
 
 
-class DDPM(DiffusionProcess):
+class EuclideanDiffusion(DiffusionProcess):
+    r"""Images under Gaussian noise, and the ways back that all such processes share.
+
+    x_t = a_t x_0 + s_t eps, with a_0 > 0 and s_0 = 0. Divided by a_t this is x_0 + sigma_t eps with
+    sigma = s / a, so these processes differ only in which sigma_t they have and in what the
+    network sees and predicts. Whatever that is, it says what x_0 it believes in, which is clamped
+    to [-1, 1]: the average of images cannot lie outside. Then eps = (x_t - a_t x_0) / s_t.
+
+    The sampler "ancestral" draws x_u, for any u < t, as if x_0 were known (arXiv 2006.11239,
+    eqs. 6 and 7; arXiv 2011.13456, eq. 47). With rho = sigma_u^2 / sigma_t^2:
+
+        x_u / a_u = (1 - rho) x_0 + rho x_t / a_t + sqrt(rho (sigma_t^2 - sigma_u^2)) eps'
+
+    "ddim" (arXiv 2010.02502, eq. 12, eta = 0) adds no noise; it is Euler's method for the
+    probability flow, d(x / a) = eps d sigma:
+
+        x_u = a_u x_0 + s_u eps
+
+    "heun" is of second order (arXiv 2206.00364, algorithm 1): where a ddim step has led, the
+    network is asked again, and the step is made with the mean of both eps. All give x_0 at u = 0.
+
+    Args:
+        shape: (C, H, W).
+        signal: (T,) a_t.
+        noise_std: (T,) s_t.
+        encoding: a_0.
+
+    Attributes:
+        signal: a_t. These two are `StepTable`s.
+        noise_std: s_t.
+    """
+
+    samplers = ("ancestral", "ddim", "heun")
+    second_order = ("heun",)
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        signal: Tensor,
+        noise_std: Tensor,
+        encoding: float = 1.0,
+    ) -> None:
+        super().__init__(shape, len(signal))
+        self._set_tables(signal, noise_std, encoding)
+
+    def _set_tables(self, signal: Tensor, noise_std: Tensor, encoding: float) -> None:
+        self.signal = StepTable(signal)
+        self.noise_std = StepTable(noise_std)
+        # At t = 0, 1, ..., T; lists of floats, for one step at a time.
+        self._signal: list[float] = [encoding, *self.signal.values.tolist()]
+        self._sigma: list[float] = [0.0, *(self.noise_std.values / self.signal.values).tolist()]
+
+    @abstractmethod
+    def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
+        """x_0 as the network's prediction at (x_t, t) has it, (B, C, H, W), not clamped."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1], (B, C, H, W), times a_0 are states."""
+        self.check_states(images)
+        return images * self._signal[0]
+
+    def decode(self, state: Tensor) -> Tensor:
+        """Divide by a_0 and clamp to [-1, 1]."""
+        self.check_states(state)
+        return (state / self._signal[0]).clamp(-1, 1)
+
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
+        """Draw standard normal states, (count, C, H, W)."""
+        self.check_prior(prior)
+        return torch.randn((count, *self.shape), generator=generator, device=generator.device)
+
+    def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """Draw x_t given x_{t-1}, for step t in 1..T."""
+        self.check_states(state)
+        self.check_step(step)
+        added = self._sigma[step] ** 2 - self._sigma[step - 1] ** 2
+        kept = self._signal[step] / self._signal[step - 1]
+        std = self._signal[step] * math.sqrt(added)
+        return kept * state + std * standard_normal(state, generator)
+
+    def reverse_step(
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        generator: torch.Generator,
+        sampler: str | None = None,
+    ) -> Tensor:
+        """Draw x_to given x_t. No noise at the end."""
+        self.check_states(state)
+        self.check_jump(step, to)
+        sampler = self.check_sampler(sampler)
+        image = self._clamped_image(state, step, prediction)
+        if to == 0:
+            return self._signal[0] * image
+        if sampler != "ancestral":
+            return self._flow(state, step, to, self._noise(state, step, image))
+        share = (self._sigma[to] / self._sigma[step]) ** 2
+        mean = (
+            self._signal[to] * (1 - share) * image
+            + self._signal[to] / self._signal[step] * share * state
+        )
+        std = self._reverse_std(prediction, step, to)
+        return mean + std * standard_normal(state, generator)
+
+    def correct_step(
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        reached: Tensor,
+        prediction_there: Tensor,
+        sampler: str | None = None,
+    ) -> Tensor:
+        """The step of "heun" again, with the mean of eps at both ends."""
+        if self.check_sampler(sampler) not in self.second_order:
+            return super().correct_step(
+                state, step, to, prediction, reached, prediction_there, sampler
+            )
+        self.check_jump(step, to)
+        self.check_step(to)
+        here = self._noise(state, step, self._clamped_image(state, step, prediction))
+        there = self._noise(reached, to, self._clamped_image(reached, to, prediction_there))
+        return self._flow(state, step, to, (here + there) / 2)
+
+    def _clamped_image(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
+        return self.image_of(state, step, prediction.to(state.dtype)).clamp(-1, 1)
+
+    def _noise(self, state: Tensor, step: int, image: Tensor) -> Tensor:
+        """The eps that belongs to an x_0."""
+        return (state - self.signal[step] * image) / self.noise_std[step]
+
+    def _flow(self, state: Tensor, step: int, to: int, noise: Tensor) -> Tensor:
+        """Move along the flow: x / a changes by eps (sigma_u - sigma_t)."""
+        kept = self._signal[to] / self._signal[step]
+        change = self._signal[to] * (self._sigma[to] - self._sigma[step])
+        return kept * state + change * noise
+
+    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
+        """Standard deviation of the noise of an ancestral step, if x_0 is known."""
+        share = (self._sigma[to] / self._sigma[step]) ** 2
+        removed = self._sigma[step] ** 2 - self._sigma[to] ** 2
+        return self._signal[to] * math.sqrt(share * removed)
+
+
+class DDPM(EuclideanDiffusion):
     r"""Denoising diffusion probabilistic model, variance preserving (arXiv 2006.11239).
 
     State: the image itself, in [-1, 1] at t = 0. With alpha_t = 1 - beta_t and abar_t their
@@ -55,21 +203,13 @@ class DDPM(DiffusionProcess):
         x_t = sqrt(alpha_t) x_{t-1} + sqrt(beta_t) eps                  (eq. 2)
         x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps                   (eq. 4)
 
-    The network predicts eps of the second line, weight 1 (eq. 14). Its x_0 is clamped to [-1, 1].
-    The sampler "ancestral" draws x_u, for any u < t, from the posterior (eqs. 6, 7), with
-    alpha = abar_t / abar_u and beta = 1 - alpha those of the whole jump:
+    The network predicts eps of the second line, weight 1 (eq. 14). The variance of an ancestral
+    step, with alpha = abar_t / abar_u and beta = 1 - alpha those of the whole jump, is
 
-        mean = [sqrt(abar_u) beta x_0 + sqrt(alpha) (1 - abar_u) x_t] / (1 - abar_t)
-        variance = beta (1 - abar_u) / (1 - abar_t) [+ beta^2 / (alpha (1 - abar_t)) (1 - <eps^2>)]
+        beta (1 - abar_u) / (1 - abar_t) [+ beta^2 / (alpha (1 - abar_t)) (1 - <eps^2>)]
 
-    where the bracket is what an unknown x_0 adds (`variance`).
-
-    The sampler "ddim" (arXiv 2010.02502, eq. 12, eta = 0) adds no noise:
-
-        x_u = sqrt(abar_u) x_0 + sqrt(1 - abar_u) eps
-
-    with the eps that belongs to the clamped x_0. Both give x_0 at u = 0. The prior is standard
-    normal.
+    where the bracket is what an unknown x_0 adds (`variance`). The prior is standard normal. The
+    samplers are those of `EuclideanDiffusion`.
 
     Args:
         shape: (C, H, W).
@@ -82,15 +222,9 @@ class DDPM(DiffusionProcess):
             them, the one that is best on average (arXiv 2201.06503, theorem 1), where <eps^2> is
             the mean square of the prediction over the batch and its pixels.
 
-    Attributes:
-        noise_std: sqrt(1 - abar_t), the noise in x_t. These two are `StepTable`s.
-        signal: sqrt(abar_t), the image in x_t.
-
     Raises:
         ValueError: if a parameter is out of range.
     """
-
-    samplers = ("ancestral", "ddim")
 
     def __init__(
         self,
@@ -101,7 +235,7 @@ class DDPM(DiffusionProcess):
         beta_range: tuple[float, float] | None = None,
         variance: Variance = "posterior",
     ) -> None:
-        super().__init__(shape, steps)
+        check_count("steps", steps)
         check_choice("schedule", schedule, Schedule)
         check_choice("variance", variance, Variance)
         self.variance: Variance = variance
@@ -118,22 +252,9 @@ class DDPM(DiffusionProcess):
                 check_number("beta_range", value, 0, 1, open_low=True, open_high=True)
             beta = linear_ramp(*ends, steps)
         kept = torch.cumprod(1 - beta, dim=0)
-        self.signal = StepTable(kept.sqrt())
-        self.noise_std = StepTable((1 - kept).sqrt())
-        self._step_signal = StepTable((1 - beta).sqrt())
-        self._step_std = StepTable(beta.sqrt())
+        super().__init__(shape, kept.sqrt(), (1 - kept).sqrt())
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1], (B, C, H, W), are states."""
-        self.check_states(images)
-        return images.clone()
-
-    def decode(self, state: Tensor) -> Tensor:
-        """Clamp to [-1, 1]."""
-        self.check_states(state)
-        return state.clamp(-1, 1)
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
@@ -154,54 +275,15 @@ class DDPM(DiffusionProcess):
             signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
             yield TrainingBatch(signal * start + std * noise, step, noise, torch.ones_like(std))
 
-    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw standard normal states, (count, C, H, W)."""
-        self.check_prior(prior)
-        return torch.randn((count, *self.shape), generator=generator, device=generator.device)
+    def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
+        """Solve eq. 4 for x_0; the prediction is eps."""
+        return (state - self.noise_std[step] * prediction) / self.signal[step]
 
-    def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Draw x_t given x_{t-1}, for step t in 1..T (eq. 2)."""
-        self.check_states(state)
-        self.check_step(step)
-        return self._step_signal[step] * state + self._step_std[step] * standard_normal(
-            state, generator
-        )
-
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
-    ) -> Tensor:
-        """Draw x_to given x_t; the prediction is eps. No noise at the end."""
-        self.check_states(state)
-        self.check_jump(step, to)
-        sampler = self.check_sampler(sampler)
-        noise_part = self.noise_std[step] * prediction.to(state.dtype)
-        image = ((state - noise_part) / self.signal[step]).clamp(-1, 1)
-        if to == 0:
-            return image
-        if sampler == "ddim":
-            noise = (state - self.signal[step] * image) / self.noise_std[step]
-            return self.signal[to] * image + self.noise_std[to] * noise
+    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
+        """Standard deviation of the noise of an ancestral step, see `variance`."""
         before, now = self._kept[to], self._kept[step]
         kept = now / before
         share = (1 - before) / (1 - now)
-        mean = math.sqrt(before) * (1 - kept) / (1 - now) * image + math.sqrt(kept) * share * state
-        std = self._reverse_std(prediction, kept, share)
-        return mean + std * standard_normal(state, generator)
-
-    def _reverse_std(self, prediction: Tensor, kept: float, share: float) -> float | Tensor:
-        """Standard deviation of the noise of an ancestral step, see `variance`.
-
-        Args:
-            prediction: eps.
-            kept: alpha of the jump.
-            share: (1 - abar_u) / (1 - abar_t).
-        """
         forward = 1 - kept
         posterior = forward * share
         if self.variance == "posterior":

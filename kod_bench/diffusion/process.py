@@ -1,7 +1,9 @@
 """The one abstraction: what a diffusion process must offer, and how any of them is sampled.
 
 The training loop, the sampler, the sweep and the report hold a `DiffusionProcess` and never ask
-which one it is.
+which one it is. The network is handed the state as it is: a process whose noisy images would be
+too large for it keeps them divided by what makes their variance 1, and scaling its input is then
+part of its state space. What the network predicts is the process's own affair, too.
 """
 
 from abc import ABC, abstractmethod
@@ -63,6 +65,8 @@ class DiffusionProcess(ABC):
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
         samplers: names of the ways to go back, the first the default.
+        second_order: those of them that ask the network a second time, where a step has led; see
+            `step_subset` and `correct_step`.
         priors: names of the laws of x_T that sampling can start from, the first the default.
 
     Raises:
@@ -73,6 +77,7 @@ class DiffusionProcess(ABC):
     shape: tuple[int, int, int]
     periodic: bool = False
     samplers: tuple[str, ...]
+    second_order: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
@@ -125,25 +130,36 @@ class DiffusionProcess(ABC):
         """
         return _named("prior", prior, self.priors)
 
-    def step_subset(self, evaluations: int) -> tuple[int, ...]:
+    def step_subset(self, evaluations: int, sampler: str | None = None) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
 
-        From T down, evenly spaced in t, as DDIM has it (arXiv 2010.02502, appendix D). In the
-        schedules here the standard deviation of the noise grows about like t, so the last of n
-        jumps removes a noise of 1 / n of the largest; evenly in its variance it would be
-        1 / sqrt(n). T itself is always among the steps, because the prior is there.
+        One entry for each evaluation, from T down: T itself is always among them, because the
+        prior is there. They are those of `even_steps`, as DDIM has it (arXiv 2010.02502, appendix
+        D). In most schedules here the standard deviation of the noise grows about like t, so the
+        last of n jumps removes a noise of 1 / n of the largest; evenly in its variance it would be
+        1 / sqrt(n).
+
+        A sampler of second order asks twice at a step that it has reached: for the correction of
+        the jump there, and for the next one. It cannot correct the last jump, to t = 0, where a
+        network knows nothing; so that one begins at t = 1 (`steps_to_one`), where there is least
+        noise. Nor, if the number is even, the first. So n jumps take 2 n - 1 evaluations or
+        2 n - 2, and no budget is exceeded or left over.
+
+        Args:
+            evaluations: how many, 1..T.
+            sampler: one of `samplers`; default the first.
 
         Raises:
-            ValueError: if there are fewer than 1 or more than T.
+            ValueError: if there are fewer than 1 or more than T, or there is no such sampler.
         """
         check_count("evaluations", evaluations)
         if evaluations > self.steps:
             raise ValueError(f"evaluations must be at most T = {self.steps}, got {evaluations}")
-        # T i / n, rounded.
-        return tuple(
-            (2 * self.steps * i + evaluations) // (2 * evaluations)
-            for i in range(evaluations, 0, -1)
-        )
+        if self.check_sampler(sampler) not in self.second_order:
+            return even_steps(self.steps, evaluations)
+        grid = steps_to_one(self.steps, evaluations // 2 + 1)
+        corrected = grid[len(grid) - (evaluations - len(grid)) :]
+        return tuple(sorted((*grid, *corrected), reverse=True))
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -229,6 +245,47 @@ class DiffusionProcess(ABC):
             ValueError: if there is no such step or sampler.
         """
 
+    def correct_step(
+        self,
+        state: Tensor,
+        step: int,
+        to: int,
+        prediction: Tensor,
+        reached: Tensor,
+        prediction_there: Tensor,
+        sampler: str | None = None,
+    ) -> Tensor:
+        """Make the step of `reverse_step` again, knowing what the network says at its far end.
+
+        Only samplers of `second_order` do, and only where `to` is at least 1.
+
+        Args:
+            state: x_t, (B, C, H, W).
+            step: t in 1..T.
+            to: in 1..t-1.
+            prediction: at (x_t, t).
+            reached: what `reverse_step` has given.
+            prediction_there: at (`reached`, to).
+            sampler: one of `second_order`.
+
+        Raises:
+            ValueError: if there are no such steps, or the sampler asks once per step.
+        """
+        raise ValueError(f"sampler {self.check_sampler(sampler)!r} asks the network once per step")
+
+
+def even_steps(steps: int, count: int) -> tuple[int, ...]:
+    """T i / n, rounded, for i from n = `count` down to 1."""
+    return tuple((2 * steps * i + count) // (2 * count) for i in range(count, 0, -1))
+
+
+def steps_to_one(steps: int, count: int) -> tuple[int, ...]:
+    """From T down to 1, evenly; T alone if one is asked for."""
+    if count == 1:
+        return (steps,)
+    last = count - 1
+    return tuple(1 + (2 * (steps - 1) * i + last) // (2 * last) for i in range(last, -1, -1))
+
 
 def _named(kind: str, name: str | None, known: tuple[str, ...]) -> str:
     if name is None:
@@ -276,8 +333,8 @@ def sample(
         count: how many images, all in one batch.
         generator: source of all randomness; its device is where sampling happens.
         sampler: one of the process's `samplers`; default its first.
-        evaluations: how many times the network is asked, 1..T, at the steps of `step_subset`;
-            default T.
+        evaluations: how many times the network is asked, 1..T, at the steps of `step_subset`,
+            whatever the sampler; default T.
         start: the states x_T to begin at, (count, C, H, W); default drawn from the default prior.
         on_step: called after each reverse step, for pictures of the way.
 
@@ -290,16 +347,26 @@ def sample(
     """
     check_count("count", count)
     sampler = process.check_sampler(sampler)
-    way = (*process.step_subset(process.steps if evaluations is None else evaluations), 0)
+    asked = process.step_subset(process.steps if evaluations is None else evaluations, sampler)
+    way = (*dict.fromkeys(asked), 0)
     if start is None:
         start = process.prior(count, generator)
     process.check_states(start)
     if len(start) != count:
         raise ValueError(f"count is {count} but start holds {len(start)} states")
     state = start
+
+    def ask(state: Tensor, step: int) -> Tensor:
+        return predict(state, torch.full((count,), step, dtype=torch.int64, device=state.device))
+
     for step, to in pairwise(way):
-        steps = torch.full((count,), step, dtype=torch.int64, device=state.device)
-        state = process.reverse_step(state, step, to, predict(state, steps), generator, sampler)
+        prediction = ask(state, step)
+        reached = process.reverse_step(state, step, to, prediction, generator, sampler)
+        if asked.count(to) == 2:
+            reached = process.correct_step(
+                state, step, to, prediction, reached, ask(reached, to), sampler
+            )
+        state = reached
         if on_step is not None:
             on_step(to, state)
     return process.decode(state)

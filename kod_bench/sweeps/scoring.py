@@ -195,15 +195,15 @@ def _draw_samples(
         for first in range(0, options.samples, options.batch_size)
     ]
     evaluations = scoring.network_evaluations
-    each = len(sizes) * evaluations
     before = len(sizes) * sum(s.network_evaluations for s in trial.scorings[:index])
     total = len(sizes) * sum(s.network_evaluations for s in trial.scorings)
     began = reported = time.monotonic()
     count = 0
     should_stop = stop_check(subject.sweep)
 
-    def on_step(step: int, state: Tensor) -> None:
+    def ask(state: Tensor, step: Tensor) -> Tensor:
         nonlocal reported, count
+        prediction = predict(state, step)
         count += 1
         now = time.monotonic()
         if now - reported >= 1.0:
@@ -213,6 +213,7 @@ def _draw_samples(
             speed = count / (now - began)
             left = (total - before - count) / speed
             report(Status("sampling", before + count, total, None, speed, left))
+        return prediction
 
     report(Status("sampling", before, total))
     parts = []
@@ -221,17 +222,16 @@ def _draw_samples(
         start = _start(subject, scoring.prior, options.batch_size * batch, size, generator)
         images = sample(
             subject.process,
-            predict,
+            ask,
             size,
             generator,
             sampler=scoring.sampler,
             evaluations=evaluations,
             start=start,
-            on_step=on_step,
         )
         parts.append(to_bytes(images).cpu())
     seconds = time.monotonic() - began
-    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), each, seconds)
+    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), count, seconds)
     images = torch.cat(parts)
     write_grid(subject.folder / grid_file(*astuple(scoring)), images[:GRID_IMAGES])
     return _Samples(scoring, images, seconds)

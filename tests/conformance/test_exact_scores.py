@@ -134,6 +134,7 @@ def test_targets_average_to_the_exact_prediction(kind):
     [
         (ExactDDPM, 500, "ancestral", 500, 0.055),
         (ExactDDPM, 500, "ddim", 100, 0.1),
+        (ExactDDPM, 500, "heun", 99, 0.05),
         (ExactKuramoto, 100, "ancestral", 100, 0.02),
         (ExactKuramoto, 100, "ancestral", 25, 0.05),
         (ExactKuramoto, 100, "probability-flow", 100, 0.03),

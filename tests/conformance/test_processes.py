@@ -252,6 +252,11 @@ def test_steps_draw_states_and_leave_their_arguments_alone(process, steps, devic
             for to in {0, step // 2, step - 1}:
                 back = process.reverse_step(state, step, to, prediction, rng, sampler)
                 check_states(process, back, 3, device)
+                if to and sampler in process.second_order:
+                    there, kept_back = prediction / 2, back.clone()
+                    again = process.correct_step(state, step, to, prediction, back, there, sampler)
+                    check_states(process, again, 3, device)
+                    assert torch.equal(back, kept_back)
     assert torch.equal(state, prior)
     assert torch.equal(prediction, kept)
 
@@ -325,11 +330,15 @@ def test_fewer_evaluations_ask_the_network_less(process, steps):
                 on_step=lambda t, state, observed=observed: observed.append(t),
             )
             assert images.abs().max() <= 1
-            assert asked == list(process.step_subset(evaluations))
+            assert asked == list(process.step_subset(evaluations, sampler))
             assert len(asked) == evaluations
             assert asked[0] == steps
-            assert sorted(set(asked), reverse=True) == asked
-            assert observed == [*asked[1:], 0]
+            assert sorted(asked, reverse=True) == asked
+            visited = sorted(set(asked), reverse=True)
+            assert observed == [*visited[1:], 0]
+            most = 2 if sampler in process.second_order else 1
+            assert max(map(asked.count, visited)) <= most
+            assert asked.count(steps) == 1
 
 
 def test_all_evaluations_are_the_default(process, steps):
@@ -406,6 +415,12 @@ def test_misfits_are_refused(process, steps):
         sample(process, guess, 1, generator(), evaluations=steps + 1)
     with pytest.raises(ValueError, match="evaluations must be at least 1, got 0"):
         sample(process, guess, 1, generator(), evaluations=0)
+    once = next(name for name in process.samplers if name not in process.second_order)
+    with pytest.raises(ValueError, match=f"sampler '{once}' asks the network once per step"):
+        process.correct_step(state, steps, 0, state, state, state, once)
+    for sampler in process.second_order:
+        with pytest.raises(ValueError, match="step must lie in"):
+            process.correct_step(state, steps, 0, state, state, state, sampler)
     for refuse in (process.encode, process.decode):
         with pytest.raises(ValueError, match=r"expected \(B, "):
             refuse(wrong)

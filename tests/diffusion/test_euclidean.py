@@ -259,3 +259,20 @@ def test_diffusers_takes_the_same_steps(schedule):
 def test_unknown_choices_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         DDPM(shape=(1, 4, 4), steps=10, **change)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "asked"),
+    [
+        (1, (40,)),
+        (2, (40, 1)),
+        (3, (40, 1, 1)),
+        (4, (40, 21, 1, 1)),
+        (5, (40, 21, 21, 1, 1)),
+        (8, (40, 30, 21, 21, 11, 11, 1, 1)),
+    ],
+)
+def test_heun_asks_twice_where_it_can_and_uses_its_budget_up(evaluations, asked):
+    process = DDPM(shape=(1, 1, 1), steps=40)
+    assert process.step_subset(evaluations, "heun") == asked
+    assert len(set(process.step_subset(evaluations, "ddim"))) == evaluations

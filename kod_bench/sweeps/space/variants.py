@@ -116,9 +116,8 @@ def _checked(process: str, text: str) -> Parameters:
         if prior != FORWARD_START:
             _check_prior(built, prior)
     for sampler in samplers:
-        built.check_sampler(sampler)
-    for number in evaluations:
-        built.step_subset(number)
+        for number in evaluations:
+            built.step_subset(number, sampler)
     return Parameters(
         values=resolved,
         steps=steps,
