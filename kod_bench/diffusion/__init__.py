@@ -3,7 +3,9 @@
 import inspect
 from typing import Any
 
+from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.process import (
@@ -16,11 +18,14 @@ from kod_bench.diffusion.process import (
     sample,
 )
 from kod_bench.diffusion.terminal import TerminalMismatch
+from kod_bench.diffusion.variance_exploding import VarianceExploding
 
 __all__ = [
     "DDPM",
+    "EDM",
     "PROCESSES",
     "DiffusionProcess",
+    "HeatDissipation",
     "ImageSource",
     "KuramotoDiffusion",
     "KuramotoSchedule",
@@ -28,6 +33,7 @@ __all__ = [
     "StepObserver",
     "TerminalMismatch",
     "TrainingBatch",
+    "VarianceExploding",
     "make_process",
     "process_parameters",
     "released_schedule",
@@ -38,7 +44,10 @@ __all__ = [
 #: Every process by the name it has in search spaces.
 PROCESSES: dict[str, type[DiffusionProcess]] = {
     "ddpm": DDPM,
+    "edm": EDM,
+    "heat": HeatDissipation,
     "kuramoto": KuramotoDiffusion,
+    "ve": VarianceExploding,
 }
 
 

@@ -1,7 +1,6 @@
 """Denoising diffusion on pixels: the isotropic baseline."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Literal
 
@@ -52,8 +51,8 @@ class EuclideanDiffusion(DiffusionProcess):
 
     x_t = a_t x_0 + s_t eps, with a_0 > 0 and s_0 = 0. Divided by a_t this is x_0 + sigma_t eps with
     sigma = s / a, so these processes differ only in which sigma_t they have and in what the
-    network sees and predicts. Whatever that is, it says what x_0 it believes in, which is clamped
-    to [-1, 1]: the average of images cannot lie outside. Then eps = (x_t - a_t x_0) / s_t.
+    network predicts, by default eps, weight 1. Whatever that is, an x_0 follows from it, which is
+    clamped to [-1, 1]: an average of images cannot lie outside. Then eps = (x_t - a_t x_0) / s_t.
 
     The sampler "ancestral" draws x_u, for any u < t, as if x_0 were known (arXiv 2006.11239,
     eqs. 6 and 7; arXiv 2011.13456, eq. 47). With rho = sigma_u^2 / sigma_t^2:
@@ -99,9 +98,25 @@ class EuclideanDiffusion(DiffusionProcess):
         self._signal: list[float] = [encoding, *self.signal.values.tolist()]
         self._sigma: list[float] = [0.0, *(self.noise_std.values / self.signal.values).tolist()]
 
-    @abstractmethod
     def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
-        """x_0 as the network's prediction at (x_t, t) has it, (B, C, H, W), not clamped."""
+        """The x_0 of a prediction at (x_t, t), (B, C, H, W), not clamped; here it is eps."""
+        return (state - self.noise_std[step] * prediction) / self.signal[step]
+
+    def target(self, images: Tensor, noise: Tensor, step: Tensor) -> Tensor:
+        """What the network must predict at a_t x_0 + s_t eps, (B, C, H, W); here eps.
+
+        Args:
+            images: x_0, (B, C, H, W).
+            noise: eps.
+            step: t, (B,) int64.
+        """
+        return noise
+
+    def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) int64 steps to train at; here uniform on 1..T."""
+        return torch.randint(
+            1, self.steps + 1, (count,), generator=generator, device=generator.device
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Images in [-1, 1], (B, C, H, W), times a_0 are states."""
@@ -112,6 +127,25 @@ class EuclideanDiffusion(DiffusionProcess):
         """Divide by a_0 and clamp to [-1, 1]."""
         self.check_states(state)
         return (state / self._signal[0]).clamp(-1, 1)
+
+    def training_batches(
+        self, images: ImageSource, batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        """Yield batches with steps from `draw_steps`, independent between samples, weight 1."""
+        check_count("batch_size", batch_size)
+        return self._batches(images, batch_size, generator)
+
+    def _batches(
+        self, images: ImageSource, batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        while True:
+            start = images(batch_size)
+            self.check_states(start)
+            step = self.draw_steps(batch_size, generator)
+            noise = standard_normal(start, generator)
+            signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
+            target = self.target(start, noise, step)
+            yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw standard normal states, (count, C, H, W)."""
@@ -255,29 +289,6 @@ class DDPM(EuclideanDiffusion):
         super().__init__(shape, kept.sqrt(), (1 - kept).sqrt())
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]
-
-    def training_batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        """Yield batches with t uniform on 1..T, independent between samples."""
-        check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
-
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
-            start = self.encode(images(batch_size))
-            step = torch.randint(
-                1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
-            )
-            noise = standard_normal(start, generator)
-            signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
-            yield TrainingBatch(signal * start + std * noise, step, noise, torch.ones_like(std))
-
-    def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
-        """Solve eq. 4 for x_0; the prediction is eps."""
-        return (state - self.noise_std[step] * prediction) / self.signal[step]
 
     def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, see `variance`."""

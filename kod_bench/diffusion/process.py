@@ -133,17 +133,11 @@ class DiffusionProcess(ABC):
     def step_subset(self, evaluations: int, sampler: str | None = None) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
 
-        One entry for each evaluation, from T down: T itself is always among them, because the
-        prior is there. They are those of `even_steps`, as DDIM has it (arXiv 2010.02502, appendix
-        D). In most schedules here the standard deviation of the noise grows about like t, so the
-        last of n jumps removes a noise of 1 / n of the largest; evenly in its variance it would be
-        1 / sqrt(n).
-
-        A sampler of second order asks twice at a step that it has reached: for the correction of
-        the jump there, and for the next one. It cannot correct the last jump, to t = 0, where a
-        network knows nothing; so that one begins at t = 1 (`steps_to_one`), where there is least
-        noise. Nor, if the number is even, the first. So n jumps take 2 n - 1 evaluations or
-        2 n - 2, and no budget is exceeded or left over.
+        One entry for each evaluation, from T down, where the prior is. A sampler of second order
+        asks twice at a step that it has reached: for the correction of the jump there, and for the
+        next one. It cannot correct the last jump, to t = 0, where a network knows nothing; nor,
+        if the number is even, does it the first. So n jumps take 2 n - 1 evaluations or 2 n - 2,
+        and no budget is exceeded or left over.
 
         Args:
             evaluations: how many, 1..T.
@@ -155,11 +149,23 @@ class DiffusionProcess(ABC):
         check_count("evaluations", evaluations)
         if evaluations > self.steps:
             raise ValueError(f"evaluations must be at most T = {self.steps}, got {evaluations}")
-        if self.check_sampler(sampler) not in self.second_order:
-            return even_steps(self.steps, evaluations)
-        grid = steps_to_one(self.steps, evaluations // 2 + 1)
+        sampler = self.check_sampler(sampler)
+        if sampler not in self.second_order:
+            return self.step_grid(evaluations, sampler)
+        grid = self.step_grid(evaluations // 2 + 1, sampler)
         corrected = grid[len(grid) - (evaluations - len(grid)) :]
         return tuple(sorted((*grid, *corrected), reverse=True))
+
+    def step_grid(self, count: int, sampler: str) -> tuple[int, ...]:
+        """The steps at which so many jumps begin, 1..T of them, from T down.
+
+        For samplers of first order as DDIM has it, `even_steps`. In most schedules here the
+        standard deviation of the noise grows about like t, so the last of n jumps removes a noise
+        of 1 / n of the largest; evenly in its variance it would be 1 / sqrt(n). For those of
+        second order `steps_to_one`: the last jump, never corrected, begins where there is least.
+        """
+        even = steps_to_one if sampler in self.second_order else even_steps
+        return even(self.steps, count)
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -275,7 +281,7 @@ class DiffusionProcess(ABC):
 
 
 def even_steps(steps: int, count: int) -> tuple[int, ...]:
-    """T i / n, rounded, for i from n = `count` down to 1."""
+    """T i / n, rounded, for i from n = `count` down to 1 (arXiv 2010.02502, appendix D)."""
     return tuple((2 * steps * i + count) // (2 * count) for i in range(count, 0, -1))
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 import torch
 
-from kod_bench.diffusion import DDPM, KuramotoDiffusion, sample
+from kod_bench.diffusion import DDPM, EDM, KuramotoDiffusion, VarianceExploding, sample
 from kod_bench.diffusion.circle import wrapped_normal_log_density, wrapped_normal_score
 
 WEIGHTS, MEANS, STDS = (
@@ -50,6 +50,21 @@ class ExactDDPM:
         share = parts / parts.sum(-1, keepdim=True)
         score = (share * (signal * MEANS - x) / std.square()).sum(-1)
         return (-noise.squeeze(-1) * score).to(state.dtype)
+
+
+class ExactVE(ExactDDPM):
+    def __init__(self, steps):
+        self.process = VarianceExploding(shape=(1, 1, 1), steps=steps)
+
+
+class ExactEDM(ExactDDPM):
+    def __init__(self, steps):
+        self.process = EDM(shape=(1, 1, 1), steps=steps)
+
+    def predict(self, state, step):
+        noise = super().predict(state, step)
+        signal, std = self.process.signal.at(step, state), self.process.noise_std.at(step, state)
+        return self.process.target((state - std * noise) / signal, noise, step)
 
 
 class ExactKuramoto:
@@ -109,7 +124,9 @@ def exact_process(kind, steps):
     return kind(steps)
 
 
-@pytest.mark.parametrize("kind", [ExactDDPM, ExactKuramoto, ExactOneStep, ExactConditional])
+@pytest.mark.parametrize(
+    "kind", [ExactDDPM, ExactVE, ExactEDM, ExactKuramoto, ExactOneStep, ExactConditional]
+)
 def test_targets_average_to_the_exact_prediction(kind):
     exact = exact_process(kind, 100)
     # The residual must be orthogonal to every function of (x_t, t); try some.
@@ -135,6 +152,8 @@ def test_targets_average_to_the_exact_prediction(kind):
         (ExactDDPM, 500, "ancestral", 500, 0.055),
         (ExactDDPM, 500, "ddim", 100, 0.1),
         (ExactDDPM, 500, "heun", 99, 0.05),
+        (ExactVE, 200, "heun", 49, 0.05),
+        (ExactEDM, 100, "heun", 51, 0.05),
         (ExactKuramoto, 100, "ancestral", 100, 0.02),
         (ExactKuramoto, 100, "ancestral", 25, 0.05),
         (ExactKuramoto, 100, "probability-flow", 100, 0.03),
