@@ -28,7 +28,7 @@ Schedule = Literal[
     "ffhq-256",
     "lsun-church",
 ]
-LossWeight = Literal["pixel", "unit"]
+LevelWeight = Literal["pixel", "unit"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class HeatDissipation(DiffusionProcess):
     these laws at every level: it blurs u_{k-1} and replaces the noise that the blur has taken away.
 
     The network at (u_k, k) predicts F_{k-1} u_0 - u_k, blur and noise of one level, in units of its
-    root mean square c_k, which `fit` measures. With the loss weight "pixel", proportional to c_k^2,
+    root mean square c_k, which `fit` measures. With the level weight "pixel", proportional to c_k^2,
     the loss is the paper's, the unweighted error in pixels, up to a factor.
 
     The sampler "ancestral" adds noise of standard deviation delta to the mean,
@@ -120,7 +120,7 @@ class HeatDissipation(DiffusionProcess):
         blur_range: b_1 and b_T in pixels instead.
         noise_std: sigma.
         delta: noise of the sampler; default 1.25 sigma.
-        loss_weight: "pixel" or "unit", the same for every level.
+        level_weight: "pixel" or "unit", the same for every level.
         prior_images: how many training images `fit` keeps for the prior. It keeps those cosine
             modes that are left at the last level, for "half-width" 4 x 4 per channel, whatever the
             size: 0.5 MB per channel for 8,192 images.
@@ -146,14 +146,14 @@ class HeatDissipation(DiffusionProcess):
         blur_range: tuple[float, float] | None = None,
         noise_std: float = 0.01,
         delta: float | None = None,
-        loss_weight: LossWeight = "pixel",
+        level_weight: LevelWeight = "pixel",
         prior_images: int = 8192,
         as_released: bool = False,
     ) -> None:
         super().__init__(shape, steps)
         check_choice("schedule", schedule, Schedule)
-        check_choice("loss_weight", loss_weight, LossWeight)
-        self.loss_weight: LossWeight = loss_weight
+        check_choice("level_weight", level_weight, LevelWeight)
+        self.level_weight: LevelWeight = level_weight
         self.noise_std = check_number("noise_std", noise_std, 0, open_low=True)
         self.delta = (
             _DELTA_RATIO * self.noise_std if delta is None else check_number("delta", delta, 0)
@@ -282,7 +282,7 @@ class HeatDissipation(DiffusionProcess):
         """Yield batches with k uniform on the trained levels, independent between samples."""
         check_count("batch_size", batch_size)
         weights = torch.ones(self.steps, dtype=torch.float64)
-        if self.loss_weight == "pixel":
+        if self.level_weight == "pixel":
             weights = self.scale.values.square()
             weights = weights / weights[: self.trained_levels].mean()
         return self._batches(images, batch_size, generator, self.scale, StepTable(weights))

@@ -179,7 +179,7 @@ def test_the_chain_has_the_stated_law_at_every_level():
 
 @pytest.mark.parametrize("weight", ["pixel", "unit"])
 def test_the_loss_is_the_papers_up_to_a_factor(weight):
-    process = fitted(steps=10, loss_weight=weight)
+    process = fitted(steps=10, level_weight=weight)
     batches = process.training_batches(lambda n: images(n, process.shape, 7), 64, generator(2))
     errors = {}
     for batch in islice(batches, 10):
@@ -194,7 +194,7 @@ def test_the_loss_is_the_papers_up_to_a_factor(weight):
 
 
 def test_the_scale_is_the_targets_own():
-    process = fitted(steps=8, loss_weight="unit", prior_images=2000)
+    process = fitted(steps=8, level_weight="unit", prior_images=2000)
     batches = process.training_batches(lambda n: images(n, process.shape, 8), 500, generator(2))
     squares = {}
     for batch in islice(batches, 8):
