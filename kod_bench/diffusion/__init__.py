@@ -10,6 +10,7 @@ from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.process import (
     DiffusionProcess,
+    Grid,
     ImageSource,
     Predictor,
     StepObserver,
@@ -17,6 +18,7 @@ from kod_bench.diffusion.process import (
     run_forward,
     sample,
 )
+from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.variance_exploding import VarianceExploding
 
@@ -25,11 +27,13 @@ __all__ = [
     "EDM",
     "PROCESSES",
     "DiffusionProcess",
+    "Grid",
     "HeatDissipation",
     "ImageSource",
     "KuramotoDiffusion",
     "KuramotoSchedule",
     "Predictor",
+    "SphereDiffusion",
     "StepObserver",
     "TerminalMismatch",
     "TrainingBatch",
@@ -47,6 +51,7 @@ PROCESSES: dict[str, type[DiffusionProcess]] = {
     "edm": EDM,
     "heat": HeatDissipation,
     "kuramoto": KuramotoDiffusion,
+    "sphere": SphereDiffusion,
     "ve": VarianceExploding,
 }
 

@@ -148,9 +148,11 @@ class EuclideanDiffusion(DiffusionProcess):
             yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw standard normal states, (count, C, H, W)."""
+        """Draw states of noise alone, (count, *state_shape)."""
         self.check_prior(prior)
-        return torch.randn((count, *self.shape), generator=generator, device=generator.device)
+        return self._draw_noise(
+            torch.empty((count, *self.state_shape), device=generator.device), generator
+        )
 
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Draw x_t given x_{t-1}, for step t in 1..T."""
@@ -159,7 +161,7 @@ class EuclideanDiffusion(DiffusionProcess):
         added = self._sigma[step] ** 2 - self._sigma[step - 1] ** 2
         kept = self._signal[step] / self._signal[step - 1]
         std = self._signal[step] * math.sqrt(added)
-        return kept * state + std * standard_normal(state, generator)
+        return kept * state + std * self._draw_noise(state, generator)
 
     def reverse_step(
         self,
@@ -185,7 +187,7 @@ class EuclideanDiffusion(DiffusionProcess):
             + self._signal[to] / self._signal[step] * share * state
         )
         std = self._reverse_std(prediction, step, to)
-        return mean + std * standard_normal(state, generator)
+        return mean + std * self._draw_noise(state, generator)
 
     def correct_step(
         self,
@@ -209,7 +211,15 @@ class EuclideanDiffusion(DiffusionProcess):
         return self._flow(state, step, to, (here + there) / 2)
 
     def _clamped_image(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
-        return self.image_of(state, step, prediction.to(state.dtype)).clamp(-1, 1)
+        return self._clamp(self.image_of(state, step, prediction.to(state.dtype)))
+
+    def _clamp(self, image: Tensor) -> Tensor:
+        """An x_0 that images in [-1, 1] can have."""
+        return image.clamp(-1, 1)
+
+    def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """eps, shaped like a state."""
+        return standard_normal(like, generator)
 
     def _noise(self, state: Tensor, step: int, image: Tensor) -> Tensor:
         """The eps that belongs to an x_0."""

@@ -56,12 +56,32 @@ def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where networks act on states that are coefficients: a grid on the sphere.
+
+    A network's planes are ``to_grid @ state``, and its prediction is ``from_grid @ planes``, of
+    each channel's flattened state.
+    """
+
+    height: int
+    """Rows, of equal latitude, from pole to pole."""
+    width: int
+    """Columns, once around; an even number."""
+    to_grid: Tensor
+    """(height width, H W of the state), float64."""
+    from_grid: Tensor
+    """(H W of the state, height width), float64."""
+
+
 class DiffusionProcess(ABC):
     """A forward process that destroys images in T steps, and its time reversal.
 
     Attributes:
         steps: T, the number of forward steps and, at most, of network evaluations when sampling.
-        shape: (C, H, W) of one state.
+        shape: (C, H, W) of one image.
+        state_shape: (C, H, W) of one state; that of an image unless a process says otherwise.
+        grid: where networks act, if not on the state itself.
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
         samplers: names of the ways to go back, the first the default.
@@ -75,6 +95,8 @@ class DiffusionProcess(ABC):
 
     steps: int
     shape: tuple[int, int, int]
+    state_shape: tuple[int, int, int]
+    grid: Grid | None = None
     periodic: bool = False
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
@@ -84,16 +106,24 @@ class DiffusionProcess(ABC):
         if len(shape) != 3 or any(size < 1 for size in shape):
             raise ValueError(f"shape must be three positive sizes (C, H, W), got {shape}")
         self.shape = (shape[0], shape[1], shape[2])
+        self.state_shape = self.shape
         self.steps = check_count("steps", steps)
 
-    def check_states(self, states: Tensor) -> None:
-        """Refuse a batch of images or states of another shape than (B, *shape).
+    def check_images(self, images: Tensor) -> None:
+        """Refuse a batch of images of another shape than (B, *shape).
 
         Raises:
             ValueError: naming both shapes.
         """
-        if states.ndim != 4 or states.shape[1:] != self.shape:
-            raise ValueError(f"expected (B, *{self.shape}), got {tuple(states.shape)}")
+        _check_shape(images, self.shape)
+
+    def check_states(self, states: Tensor) -> None:
+        """Refuse a batch of states of another shape than (B, *state_shape).
+
+        Raises:
+            ValueError: naming both shapes.
+        """
+        _check_shape(states, self.state_shape)
 
     def check_step(self, step: int) -> None:
         """Refuse a step outside 1..T.
@@ -169,7 +199,7 @@ class DiffusionProcess(ABC):
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
-        """Map images in [-1, 1], (B, C, H, W), to states of the same shape."""
+        """Map images in [-1, 1], (B, *shape), to states, (B, *state_shape)."""
 
     @abstractmethod
     def decode(self, state: Tensor) -> Tensor:
@@ -212,7 +242,7 @@ class DiffusionProcess(ABC):
 
     @abstractmethod
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw `count` states x_T, (count, C, H, W), on the generator's device.
+        """Draw `count` states x_T, (count, *state_shape), on the generator's device.
 
         Args:
             count: how many.
@@ -291,6 +321,11 @@ def steps_to_one(steps: int, count: int) -> tuple[int, ...]:
         return (steps,)
     last = count - 1
     return tuple(1 + (2 * (steps - 1) * i + last) // (2 * last) for i in range(last, -1, -1))
+
+
+def _check_shape(batch: Tensor, shape: tuple[int, int, int]) -> None:
+    if batch.ndim != 4 or batch.shape[1:] != shape:
+        raise ValueError(f"expected (B, *{shape}), got {tuple(batch.shape)}")
 
 
 def _named(kind: str, name: str | None, known: tuple[str, ...]) -> str:

@@ -9,12 +9,13 @@ if n >= 2 L - 1. With the real orthonormal harmonics as columns of Y (points x L
 
 Y F projects onto the functions of degree below L. White noise eps on the grid becomes F eps, whose
 covariance R = F F^T is no multiple of I: the weights suppress noise near the poles, where points
-are dense (arXiv 2601.20498; its formulas were derived again, its notation may differ). By the grid's
-symmetries R is zero unless two coefficients have the same order m and degrees l of one parity.
+are dense (arXiv 2601.20498; its formulas were derived again, its notation may differ). By the
+grid's symmetries R is zero unless two coefficients have the same order m and degrees l of one
+parity.
 
 The matrices are dense and exact. They take 16 n L^3 bytes in float64 for Y and F together, and
-8 L^4 for R: with n = 2 L it is 34 + 8 MB for L = 32, 537 + 134 MB for L = 64. scipy, which knows the
-harmonics to high degree without overflow, is asked once, when a grid is made.
+8 L^4 for R: with n = 2 L it is 34 + 8 MB for L = 32, 537 + 134 MB for L = 64. scipy, which knows
+the harmonics to high degree without overflow, is asked once, when a grid is made.
 """
 
 import math

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kod_bench.diffusion import Grid
+
 Build = Callable[[int, int], nn.Module]
 
 
@@ -31,6 +33,34 @@ class PlainNetwork(nn.Module):
         """(B, C, H, W) states and (B,) steps -> (B, C, H, W) predictions."""
         out: Tensor = self.unet(state, step)
         return out
+
+
+class GridNetwork(nn.Module):
+    """A network on states that are coefficients, which acts on a grid (`kod_bench.diffusion.Grid`).
+
+    Args:
+        channels: C, planes of the state.
+        build: makes the backbone.
+        grid: where it acts, and the way there and back.
+    """
+
+    def __init__(self, channels: int, build: Build, grid: Grid) -> None:
+        super().__init__()
+        self.unet = build(channels, channels)
+        self.size = (grid.height, grid.width)
+        # Known from the process: no part of a checkpoint.
+        self.register_buffer("to_grid", grid.to_grid.float(), persistent=False)
+        self.register_buffer("from_grid", grid.from_grid.float(), persistent=False)
+
+    def forward(self, state: Tensor, step: Tensor) -> Tensor:
+        """(B, C, H, W) coefficients and (B,) steps -> (B, C, H, W) predictions."""
+        # The transforms are exact, and stay so under autocast.
+        with torch.autocast(state.device.type, enabled=False):
+            planes = state.float().flatten(2) @ self.to_grid.mT
+        planes = self.unet(planes.unflatten(2, self.size), step)
+        with torch.autocast(state.device.type, enabled=False):
+            out: Tensor = planes.float().flatten(2) @ self.from_grid.mT
+        return out.view(state.shape)
 
 
 class PeriodicInputNetwork(nn.Module):

@@ -4,7 +4,13 @@ from typing import Any
 
 from torch import nn
 
-from kod_bench.networks.heads import PeriodicInputNetwork, PeriodicNetwork, PlainNetwork
+from kod_bench.diffusion import Grid
+from kod_bench.networks.heads import (
+    GridNetwork,
+    PeriodicInputNetwork,
+    PeriodicNetwork,
+    PlainNetwork,
+)
 from kod_bench.networks.released import RELEASED, ReleasedUNet
 from kod_bench.networks.unet import UNet
 
@@ -25,6 +31,7 @@ def make_network(
     channels: int,
     image_size: int,
     steps: int,
+    grid: Grid | None = None,
     architecture: str = "unet",
     variant: str = "periodic",
     **sizes: Any,
@@ -35,8 +42,9 @@ def make_network(
         periodic: whether states are phases. If not, the network is a `PlainNetwork` whatever the
             variant, so that one study can hold processes of both kinds.
         channels: C, planes of the state.
-        image_size: side of the square state, pixels.
+        image_size: height of the images, pixels.
         steps: T.
+        grid: where the network acts, if states are coefficients.
         architecture: one of `ARCHITECTURES`.
         variant: one of `VARIANTS`.
         sizes: the remaining arguments of `UNet`.
@@ -62,6 +70,8 @@ def make_network(
             return ReleasedUNet(inputs, outputs, image_size=image_size, layout=layout)
         return UNet(inputs, outputs, image_size=image_size, steps=steps, **sizes)
 
+    if grid is not None:
+        return GridNetwork(channels, build, grid)
     return VARIANTS[variant if periodic else "raw-angle"](channels, build)
 
 

@@ -6,11 +6,44 @@ Dhariwal & Nichol 2021 (arXiv 2105.05233, section 3): the processes differ, the 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+#: What a convolution sees beyond the edge: nothing, or what is across it on a sphere.
+Padding = Literal["zeros", "sphere"]
+
+
+def pad_sphere(x: Tensor) -> Tensor:
+    """Surround a map of the sphere by one pixel of what is across its edges.
+
+    Longitude is circular. Across a pole lies the same row, half the way around: a scalar function
+    has f(-theta, phi) = f(theta, phi + pi), and keeps its sign.
+
+    Args:
+        x: (B, C, H, W), rows of equal latitude from pole to pole; W even.
+
+    Returns:
+        (B, C, H + 2, W + 2).
+    """
+    half = x.shape[-1] // 2
+    north, south = x[:, :, :1].roll(half, dims=-1), x[:, :, -1:].roll(half, dims=-1)
+    return F.pad(torch.cat([north, x, south], dim=2), (1, 1, 0, 0), mode="circular")
+
+
+class Convolution(nn.Conv2d):
+    """A 3x3 convolution that keeps the size, or halves it with `stride` 2."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, padding: Padding) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride, padding=int(padding == "zeros"))
+        self.on_sphere = padding == "sphere"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return super().forward(pad_sphere(x) if self.on_sphere else x)
 
 
 def timestep_embedding(step: Tensor, dimension: int) -> Tensor:
@@ -47,14 +80,16 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice; the embedding scales and shifts in between."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, dropout: float, padding: Padding
+    ) -> None:
         super().__init__()
         self.norm1 = _norm(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = Convolution(inputs, outputs, padding=padding)
         self.modulation = nn.Linear(embedding, 2 * outputs)
         self.norm2 = _norm(outputs)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = _zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.conv2 = _zeroed(Convolution(outputs, outputs, padding=padding))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -86,18 +121,18 @@ class SelfAttention(nn.Module):
         return out
 
 
-class Downsample(nn.Conv2d):
+class Downsample(Convolution):
     """Halve the resolution with a strided convolution."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, stride=2, padding=1)
+    def __init__(self, channels: int, padding: Padding) -> None:
+        super().__init__(channels, channels, stride=2, padding=padding)
 
 
-class Upsample(nn.Conv2d):
+class Upsample(Convolution):
     """Double the resolution: nearest neighbour, then a convolution."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1)
+    def __init__(self, channels: int, padding: Padding) -> None:
+        super().__init__(channels, channels, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
@@ -110,7 +145,7 @@ class UNet(nn.Module):
     Args:
         in_channels: planes of the input.
         out_channels: planes of the output.
-        image_size: side of the square input, pixels; divisible by 2^(levels - 1).
+        image_size: height of the input, pixels; divisible by 2^(levels - 1), as its width must be.
         steps: T. The step is embedded as 1000 t / T, so that networks of processes with
             different T see the same range of embeddings.
         width: channels at full resolution.
@@ -118,6 +153,7 @@ class UNet(nn.Module):
         blocks: residual blocks per level on the way down (one more on the way up).
         attention: resolutions (pixels) at which the blocks are followed by self-attention.
         dropout: probability inside the residual blocks.
+        padding: of the convolutions: "zeros", or "sphere" for maps in latitude and longitude.
 
     Raises:
         ValueError: if a size is not positive, `image_size` cannot be halved often enough, or
@@ -136,6 +172,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (),
         dropout: float = 0.0,
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__()
         if width < 2 or width % 2 or blocks < 1 or not multipliers or min(multipliers) < 1:
@@ -161,10 +198,11 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.stem = Convolution(in_channels, width, padding=padding)
+        block = partial(ResidualBlock, embedding=embedding, dropout=dropout, padding=padding)
 
         def stage(inputs: int, outputs: int, resolution: int) -> nn.ModuleList:
-            layers: list[nn.Module] = [ResidualBlock(inputs, outputs, embedding, dropout)]
+            layers: list[nn.Module] = [block(inputs, outputs)]
             if resolution in attention:
                 layers.append(SelfAttention(outputs))
             return nn.ModuleList(layers)
@@ -174,7 +212,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         for level, multiplier in enumerate(multipliers):
             if level:
-                self.down.append(nn.ModuleList([Downsample(channels)]))
+                self.down.append(nn.ModuleList([Downsample(channels, padding)]))
                 resolution //= 2
                 skips.append(channels)
             for _ in range(blocks):
@@ -183,9 +221,9 @@ class UNet(nn.Module):
                 skips.append(channels)
         self.middle = nn.ModuleList(
             [
-                ResidualBlock(channels, channels, embedding, dropout),
+                block(channels, channels),
                 *([SelfAttention(channels)] if attention else []),
-                ResidualBlock(channels, channels, embedding, dropout),
+                block(channels, channels),
             ]
         )
         self.up = nn.ModuleList()
@@ -194,10 +232,10 @@ class UNet(nn.Module):
                 self.up.append(stage(channels + skips.pop(), multiplier * width, resolution))
                 channels = multiplier * width
             if level:
-                self.up.append(nn.ModuleList([Upsample(channels)]))
+                self.up.append(nn.ModuleList([Upsample(channels, padding)]))
                 resolution *= 2
         self.norm = _norm(channels)
-        self.head = _zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.head = _zeroed(Convolution(channels, out_channels, padding=padding))
 
     def forward(self, x: Tensor, step: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B,) steps in 1..T -> (B, out_channels, H, W)."""

@@ -68,7 +68,7 @@ def score(subject: Subject, model: TrainedModel, report: Report, device: torch.d
     options = trial.evaluation_options
     predict = make_runner(model.network, device, trial.training_section.fast)
     with torch.no_grad():
-        predict.warm_up(min(options.batch_size, options.samples), subject.process.shape)
+        predict.warm_up(min(options.batch_size, options.samples), subject.process.state_shape)
     drawn = []
     for index, scoring in enumerate(trial.scorings):
         drawn.append(_draw_samples(subject, predict, scoring, index, report, device))

@@ -70,5 +70,6 @@ class Subject:
                 channels=self.process.shape[0],
                 image_size=self.trial.dataset_options.image_size,
                 steps=self.trial.steps,
+                grid=self.process.grid,
                 **self.trial.network_options.arguments(),
             )

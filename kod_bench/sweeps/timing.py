@@ -153,7 +153,7 @@ def _draw(subject: Subject, network: torch.nn.Module, device: torch.device) -> d
     size = _size(min(options.batch_size, options.samples), device)
     network.eval()
     predict = make_runner(network, device, trial.training_section.fast)
-    predict.warm_up(size, process.shape)
+    predict.warm_up(size, process.state_shape)
     evaluations = min(_EVALUATIONS, process.steps)
     found = {}
     for sampler in dict.fromkeys(scoring.sampler for scoring in trial.scorings):

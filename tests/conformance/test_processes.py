@@ -16,6 +16,7 @@ from kod_bench.diffusion import (
     run_forward,
     sample,
 )
+from kod_bench.diffusion.spherical_harmonics import sphere_grid
 
 SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
@@ -44,6 +45,9 @@ KINDS = {
         {"coupling": "global", "target": "one-step", "loss_weight": "released", **SMALL},
     ),
     "kuramoto-conditional": ("kuramoto", {"target": "conditional", **SMALL}),
+    "sphere": ("sphere", {}),
+    "sphere-ve-spectral": ("sphere", {"kernel": "ve", "objective": "spectral"}),
+    "sphere-isotropic": ("sphere", {"covariance": "isotropic"}),
     "kuramoto-strides": (
         "kuramoto",
         {"coupling": "local", "chain_steps": 3, "loss_weight": "likelihood", **SMALL},
@@ -63,14 +67,31 @@ def generator(seed=0, device="cpu"):
 
 
 def draw_images(shape, rng):
-    """An image source: smooth columns with noise, somewhat like a print."""
+    """An image source: smooth columns with noise, somewhat like a print.
+
+    Of maps of the sphere, which are twice as wide as high, what their resolution can hold.
+    """
 
     def draw(number):
         noise = torch.rand(number, *shape, generator=rng, device=rng.device)
         wave = torch.linspace(0, 9, shape[2], device=rng.device).sin()
-        return (0.7 * wave + 0.6 * noise - 0.3).clamp(-1, 1)
+        images = (0.7 * wave + 0.6 * noise - 0.3).clamp(-1, 1)
+        return band_limited(images) if shape[2] == 2 * shape[1] else images
 
     return draw
+
+
+def band_limited(images):
+    grid = sphere_grid(images.shape[2])
+    project = (grid.synthesis @ grid.analysis).to(images)
+    # Where waves add up they overshoot.
+    return (images.flatten(2) @ project.mT).view(images.shape) / 3
+
+
+def fitting(kind, shape):
+    """The shape itself, or as wide as a map of the sphere."""
+    on_sphere = KINDS[kind][0] == "sphere"
+    return (shape[0], shape[1], 2 * shape[1]) if on_sphere else shape
 
 
 def make(kind, shape=(1, 8, 8), steps=25):
@@ -79,6 +100,7 @@ def make(kind, shape=(1, 8, 8), steps=25):
 
 @cache
 def fitted(kind, shape, steps):
+    shape = fitting(kind, shape)
     return fitted_to(draw_images(shape, generator(98)), kind, shape, steps)
 
 
@@ -95,18 +117,23 @@ def size(request):
 
 
 @pytest.fixture
-def shape(size):
-    return size[0]
-
-
-@pytest.fixture
 def steps(size):
     return size[1]
 
 
 @pytest.fixture(params=KINDS)
-def process(request, size):
-    return make(request.param, *size)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def shape(kind, size):
+    return fitting(kind, size[0])
+
+
+@pytest.fixture
+def process(kind, size):
+    return make(kind, *size)
 
 
 @pytest.fixture(params=DEVICES)
@@ -115,7 +142,7 @@ def device(request):
 
 
 def check_states(process, states, number, device="cpu"):
-    assert states.shape == (number, *process.shape)
+    assert states.shape == (number, *process.state_shape)
     assert states.dtype == torch.float32
     assert states.device.type == device
     assert torch.isfinite(states).all()
@@ -210,7 +237,6 @@ def test_weight_depends_on_the_step_alone(process):
             assert known[t] > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_guessing_zero_costs_about_one(kind):
     batches = take(make(kind, (1, 8, 8), 100), 60, batch_size=32)
     losses = [(batch.weight * batch.target.square()).mean() for batch in batches]
@@ -392,9 +418,8 @@ def moments(process, states):
 
 # A global mean field turns as a whole, and T = 100 remembers its image: so incoherent images, and
 # many steps. The bias that is left is Euler's (0.01) and, for T = 300, the memory (0.005).
-@pytest.mark.parametrize("kind", KINDS)
 def test_forward_chains_end_in_the_prior(kind):
-    shape, number, rng = (1, 12, 12), 64, generator()
+    shape, number, rng = fitting(kind, (1, 12, 12)), 64, generator()
 
     def draw(number):
         return 2 * torch.rand(number, *shape, generator=rng) - 1
@@ -410,7 +435,9 @@ def test_forward_chains_end_in_the_prior(kind):
 
 def test_misfits_are_refused(process, steps):
     state = process.prior(2, generator())
-    wrong = torch.zeros(2, process.shape[0] + 1, *process.shape[1:])
+    wrong_image, wrong_state = (
+        torch.zeros(2, shape[0] + 1, *shape[1:]) for shape in (process.shape, process.state_shape)
+    )
     for step in (0, steps + 1, -1):
         with pytest.raises(ValueError, match=rf"step must lie in 1\.\.{steps}, got {step}"):
             process.forward_step(state, step, generator())
@@ -433,7 +460,7 @@ def test_misfits_are_refused(process, steps):
     for sampler in process.second_order:
         with pytest.raises(ValueError, match="step must lie in"):
             process.correct_step(state, steps, 0, state, state, state, sampler)
-    for refuse in (process.encode, process.decode):
+    for refuse, wrong in ((process.encode, wrong_image), (process.decode, wrong_state)):
         with pytest.raises(ValueError, match=r"expected \(B, "):
             refuse(wrong)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):

@@ -1,13 +1,13 @@
 """The sections of a search space, and what each key allows."""
 
 import inspect
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kod_bench.data import DatasetOptions
 from kod_bench.evaluation import check_extractor
-from kod_bench.networks import ARCHITECTURES, VARIANTS, UNet, UseFast
+from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
 
 Count = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -42,6 +42,7 @@ class NetworkOptions(Section):
     blocks: Count | None = None
     attention: tuple[Count, ...] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    padding: Literal[get_args(Padding)] | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _released_networks_have_their_sizes(self) -> Self:

@@ -1,0 +1,198 @@
+"""Spectral diffusion on the sphere: noise that is white on the grid, as its harmonics see it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kod_bench.diffusion.checks import check_choice, check_count, check_number
+from kod_bench.diffusion.constants import DeviceConstant
+from kod_bench.diffusion.euclidean import EuclideanDiffusion, linear_betas
+from kod_bench.diffusion.process import Grid, ImageSource, TrainingBatch, standard_normal
+from kod_bench.diffusion.spherical_harmonics import SphereGrid, cholesky_by_order, sphere_grid
+from kod_bench.diffusion.variance_exploding import geometric_sigmas
+
+Covariance = Literal["induced", "isotropic"]
+Kernel = Literal["vp", "ve"]
+Objective = Literal["spatial", "spectral"]
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralNoise:
+    """Gaussian noise on coefficients, N(0, R), in units in which a coefficient has variance 1.
+
+    rho^2 = tr(F F^T) / L^2 is the mean variance of a coefficient of unit white noise, and
+    R = F F^T / rho^2; or R = I, of equal trace.
+    """
+
+    grid: SphereGrid
+    unit: float
+    """rho."""
+    covariance: Tensor
+    """(L^2, L^2) R, float64."""
+    factor: Tensor
+    """(L^2, L^2) C, lower triangular, C C^T = R."""
+
+    @classmethod
+    def on(cls, grid: SphereGrid, kind: Covariance) -> "SpectralNoise":
+        """The noise that white noise on the grid induces, or the isotropic one."""
+        white = grid.covariance
+        count = grid.degrees**2
+        unit = math.sqrt(white.trace().item() / count)
+        if kind == "isotropic":
+            identity = torch.eye(count, dtype=torch.float64)
+            return cls(grid, unit, identity, identity)
+        covariance = white / unit**2
+        return cls(grid, unit, covariance, cholesky_by_order(covariance, grid.order))
+
+
+class SphereDiffusion(EuclideanDiffusion):
+    r"""Diffusion of spherical-harmonic coefficients (arXiv 2601.20498).
+
+    Images are functions on a Gauss-Legendre grid of L colatitudes and 2 L longitudes; the state is
+    their L^2 real coefficients of degrees below L, u = F f / rho (see `spherical_harmonics` and
+    `SpectralNoise`), packed as (C, L, L). What is of higher degree is lost when they are encoded.
+    White noise in space is coloured here:
+
+        u_t = a_t u_0 + s_t eta,   eta ~ N(0, R)
+
+    the kernel of du = -1/2 beta u dt + sqrt(beta) dV with E[V V^T] = t R. The reverse SDE has drift
+    -1/2 beta u - beta R grad log p; in units of C with R = C C^T all is isotropic, so the ways back
+    are those of `EuclideanDiffusion` with eta for eps, and x_0 is clamped on the grid. The prior
+    is N(0, R).
+
+    The network predicts a linear image of eta, so scaled that a guess of zero costs 1. The score is
+    -R^{-1} eta / s_t, and the two objectives of the paper differ in how they measure its error e:
+
+        spatial    e^T R e, what white noise on the grid counts; the network predicts C^{-1} eta
+        spectral   e^T e, of coefficients; the network predicts R^{-1} eta, times a constant
+
+    They agree where R is a multiple of I (`covariance: isotropic`), the control: noise that the
+    same in all coefficients, as if the grid had no poles.
+
+    Args:
+        shape: (C, L, 2 L).
+        steps: T.
+        covariance: "induced", R as above; or "isotropic", R = I.
+        kernel: "vp", beta linear as in DDPM; or "ve", a = 1 and s geometric, in a frame where the
+            variance stays near 1, as in `VarianceExploding`.
+        objective: "spatial" or "spectral".
+        sigma_range: s of the first and last step of "ve", in units of the noise on the grid.
+
+    Attributes:
+        noise: rho, R and C.
+
+    Raises:
+        ValueError: if a parameter is out of range, or the images are not L x 2 L.
+    """
+
+    structured = True
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        steps: int,
+        covariance: Covariance = "induced",
+        kernel: Kernel = "vp",
+        objective: Objective = "spatial",
+        sigma_range: tuple[float, float] = (0.02, 100.0),
+    ) -> None:
+        check_count("steps", steps)
+        check_choice("covariance", covariance, Covariance)
+        check_choice("kernel", kernel, Kernel)
+        check_choice("objective", objective, Objective)
+        first, last = sigma_range
+        check_number("sigma_range", first, 0, open_low=True)
+        check_number("sigma_range", last, first, open_low=True)
+        if len(shape) != 3 or shape[2] != 2 * shape[1]:
+            raise ValueError(
+                f"images on the sphere are L colatitudes x 2 L longitudes, got shape {shape}"
+            )
+        if kernel == "vp":
+            kept = torch.cumprod(1 - linear_betas(steps), dim=0)
+            signal, noise_std = kept.sqrt(), (1 - kept).sqrt()
+        else:
+            sigma = geometric_sigmas(first, last, steps)
+            signal = (1 + sigma.square()).rsqrt()
+            noise_std = signal * sigma
+        super().__init__(shape, signal, noise_std)
+        degrees = shape[1]
+        self.state_shape = (shape[0], degrees, degrees)
+        self.noise = SpectralNoise.on(sphere_grid(degrees), covariance)
+        grid, factor = self.noise.grid, self.noise.factor
+        identity = torch.eye(degrees**2, dtype=torch.float64)
+        whiten = torch.linalg.solve_triangular(factor, identity, upper=False)
+        if objective == "spectral":
+            inverse = whiten.mT @ whiten
+            scale = degrees / math.sqrt(inverse.trace().item())
+            answer, question = scale * inverse, self.noise.covariance / scale
+        else:
+            answer, question = whiten, factor
+        self._factor = DeviceConstant(factor)
+        self._encode = DeviceConstant(grid.analysis / self.noise.unit)
+        self._decode = DeviceConstant(grid.synthesis * self.noise.unit)
+        self._to_prediction = DeviceConstant(answer)  # from eta
+        self._to_noise = DeviceConstant(question)  # and back
+        # White noise on the grid is what a network answers most easily: it becomes eta / rho.
+        self.grid = Grid(
+            height=degrees,
+            width=2 * degrees,
+            to_grid=self._decode.values,
+            from_grid=answer @ self._encode.values,
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1], (B, C, L, 2 L) -> coefficients, (B, C, L, L)."""
+        self.check_images(images)
+        return self._coefficients(images)
+
+    def decode(self, state: Tensor) -> Tensor:
+        """Coefficients -> images, clamped to [-1, 1]."""
+        self.check_states(state)
+        return self._image(state).clamp(-1, 1)
+
+    def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
+        """u_0, given what the network says of eta."""
+        noise = self._linear(self._to_noise, prediction)
+        return (state - self.noise_std[step] * noise) / self.signal[step]
+
+    def training_batches(
+        self, images: ImageSource, batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        """Yield batches with t uniform on 1..T, independent between samples."""
+        check_count("batch_size", batch_size)
+        return self._batches(images, batch_size, generator)
+
+    def _batches(
+        self, images: ImageSource, batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        while True:
+            start = self.encode(images(batch_size))
+            step = torch.randint(
+                1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
+            )
+            noise = self._draw_noise(start, generator)
+            signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
+            target = self._linear(self._to_prediction, noise)
+            yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
+
+    def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return self._linear(self._factor, standard_normal(like, generator))
+
+    def _clamp(self, image: Tensor) -> Tensor:
+        return self._coefficients(self._image(image).clamp(-1, 1))
+
+    def _coefficients(self, images: Tensor) -> Tensor:
+        flat = images.flatten(2) @ self._encode.on(images.device, images.dtype).mT
+        return flat.view(-1, *self.state_shape)
+
+    def _image(self, state: Tensor) -> Tensor:
+        flat = state.flatten(2) @ self._decode.on(state.device, state.dtype).mT
+        return flat.view(-1, *self.shape)
+
+    def _linear(self, matrix: DeviceConstant, state: Tensor) -> Tensor:
+        return (state.flatten(2) @ matrix.on(state.device, state.dtype).mT).view(state.shape)
