@@ -155,6 +155,6 @@ def angular_power(coefficients: Tensor, degrees: int) -> Tensor:
     Returns:
         (..., L).
     """
-    per_degree = torch.tensor([2 * degree + 1 for degree in range(degrees)])
-    sums = [each.square().sum(-1) for each in coefficients.split(per_degree.tolist(), dim=-1)]
-    return torch.stack(sums, dim=-1) / per_degree.to(coefficients)
+    power = coefficients.square()
+    of_degree = [power[..., each**2 : (each + 1) ** 2].mean(-1) for each in range(degrees)]
+    return torch.stack(of_degree, dim=-1)

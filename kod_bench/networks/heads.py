@@ -47,6 +47,8 @@ class GridNetwork(nn.Module):
     def __init__(self, channels: int, build: Build, grid: Grid) -> None:
         super().__init__()
         self.unet = build(channels, channels)
+        self.to_grid: Tensor
+        self.from_grid: Tensor
         self.size = (grid.height, grid.width)
         # Known from the process: no part of a checkpoint.
         self.register_buffer("to_grid", grid.to_grid.float(), persistent=False)
@@ -57,7 +59,7 @@ class GridNetwork(nn.Module):
         # The transforms are exact, and stay so under autocast.
         with torch.autocast(state.device.type, enabled=False):
             planes = state.float().flatten(2) @ self.to_grid.mT
-        planes = self.unet(planes.unflatten(2, self.size), step)
+        planes = self.unet(planes.view(*state.shape[:2], *self.size), step)
         with torch.autocast(state.device.type, enabled=False):
             out: Tensor = planes.float().flatten(2) @ self.from_grid.mT
         return out.view(state.shape)
