@@ -138,7 +138,7 @@ def cholesky_by_order(covariance: Tensor, order: Tensor) -> Tensor:
         order.
     """
     factor = torch.zeros_like(covariance)
-    for each in order.unique():
+    for each in sorted(set(order.tolist())):
         block = torch.nonzero(order == each)[:, 0]
         rows, columns = block[:, None], block[None]
         factor[rows, columns] = torch.linalg.cholesky(covariance[rows, columns])
