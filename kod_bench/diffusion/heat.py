@@ -93,8 +93,8 @@ class HeatDissipation(DiffusionProcess):
     these laws at every level: it blurs u_{k-1} and replaces the noise that the blur has taken away.
 
     The network at (u_k, k) predicts F_{k-1} u_0 - u_k, blur and noise of one level, in units of its
-    root mean square c_k, which `fit` measures. With the level weight "pixel", proportional to c_k^2,
-    the loss is the paper's, the unweighted error in pixels, up to a factor.
+    root mean square c_k, which `fit` measures. With the weight "pixel", proportional to c_k^2, the
+    loss is the paper's, the unweighted error in pixels, up to a factor.
 
     The sampler "ancestral" adds noise of standard deviation delta to the mean,
 
@@ -134,6 +134,7 @@ class HeatDissipation(DiffusionProcess):
         ValueError: if a parameter is out of range.
     """
 
+    structured = True
     samplers = ("ancestral", "noiseless")
     priors = ("blurred",)
 

@@ -246,6 +246,7 @@ class KuramotoDiffusion(DiffusionProcess):
     """
 
     periodic = True
+    structured = True
     samplers = ("ancestral", "probability-flow")
     priors = ("matched", "von-mises")
 

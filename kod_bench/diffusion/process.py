@@ -84,6 +84,8 @@ class DiffusionProcess(ABC):
         grid: where networks act, if not on the state itself.
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
+        structured: whether the forward process does more than add independent Gaussian noise to
+            pixels.
         samplers: names of the ways to go back, the first the default.
         second_order: those of them that ask the network a second time, where a step has led; see
             `step_subset` and `correct_step`.
@@ -98,6 +100,7 @@ class DiffusionProcess(ABC):
     state_shape: tuple[int, int, int]
     grid: Grid | None = None
     periodic: bool = False
+    structured: bool = False
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)

@@ -174,6 +174,7 @@ def test_it_says_what_it_is(process, shape, steps):
     assert isinstance(process, DiffusionProcess)
     assert (process.shape, process.steps) == (shape, steps)
     assert isinstance(process.periodic, bool)
+    assert isinstance(process.structured, bool)
 
 
 def test_decode_inverts_encode(process, shape):
