@@ -156,9 +156,14 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         return value
 
     @property
+    def on_sphere(self) -> bool:
+        """Whether the images are maps of the sphere."""
+        return self.name == "sphere"
+
+    @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width of the prepared images in pixels."""
-        return self.image_size, self.image_size * (2 if self.name == "sphere" else 1)
+        return self.image_size, self.image_size * (2 if self.on_sphere else 1)
 
     @property
     def scales(self) -> tuple[float, ...]:
