@@ -67,6 +67,8 @@ def make_row(**changes: Any) -> Row:
         "nearest_distance": 0.2,
         "nearest_distance_real": 0.2,
         "memorised_share": 0.01,
+        "spectrum_distance": None,
+        "spectrum_distance_real": None,
         "marks": None,
         "features": "efficientnet-lite0@96-57934424",
         "sample_count": 256,

@@ -21,13 +21,16 @@ data_app = typer.Typer(
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="fingerprints, textures, terrain, cifar10, folder:PATH."),
+    typer.Argument(
+        metavar="[NAME]", help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH."
+    ),
 ]
 DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|URI",
-        help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
+        help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; sphere: a folder of "
+        ".npy maps; "
         "default: $KOD_BENCH_DATA, else built-in.",
     ),
 ]
@@ -44,6 +47,10 @@ Scale = Annotated[
     list[float] | None, typer.Option(help="Shrink by this before cutting patches; may be repeated.")
 ]
 Color = Annotated[Literal["gray", "rgb"] | None, typer.Option(help="One channel, or three.")]
+Field = Annotated[
+    Literal["gaussian", "log-normal", "land-sea"] | None,
+    typer.Option(help="Built-in maps of the sphere; default: gaussian."),
+]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
@@ -81,6 +88,7 @@ def prepare(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    field: Field = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -97,6 +105,7 @@ def prepare(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "field": field,
         },
     )
     opened = _open(options, data_dir)
@@ -125,6 +134,7 @@ def show(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    field: Field = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
@@ -146,6 +156,7 @@ def show(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "field": field,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -153,6 +164,7 @@ def show(
     from rich.progress import track
 
     from kod_bench.data import load_dataset
+    from kod_bench.evaluation import write_mollweide
     from kod_bench.reports.contact_sheet import write_dataset_sheet
     from kod_bench.reports.dataset_summary import (
         COUPLINGS,
@@ -172,6 +184,9 @@ def show(
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
         write_dataset_sheet(path, f"{dataset.name}  {dataset.content_hash}", sides)
+        if options.on_sphere:
+            maps = path.with_name(f"{path.stem}-mollweide.png")
+            write_mollweide(maps, dataset.train)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}); name another with --output"
@@ -191,6 +206,8 @@ def show(
     console.print(mismatch_table(measured, chains))
     typer.echo(MISMATCH_NOTE)
     typer.echo(f"picture: {path}")
+    if options.on_sphere:
+        typer.echo(f"Mollweide maps: {maps}")
 
 
 def _options(
@@ -213,6 +230,10 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
+    if "field" in said:
+        if name != "sphere":
+            raise UsageError(f"--field is an option of data set sphere, not of {name}")
+        said["sphere"] = {"field": said.pop("field")}
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:

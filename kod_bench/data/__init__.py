@@ -9,7 +9,7 @@ from kod_bench.data.datasets import (
     prepared_count,
 )
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DatasetName, DatasetOptions, SyntheticOptions
+from kod_bench.data.options import DatasetName, DatasetOptions, SphereOptions, SyntheticOptions
 from kod_bench.data.registry import DATASETS
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DatasetOptions",
     "ImageDataset",
     "PreparedDataset",
+    "SphereOptions",
     "SyntheticOptions",
     "default_data_dir",
     "load_dataset",

@@ -10,12 +10,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from kod_bench.data import cache, splits
 from kod_bench.data.cache import Details, PreparedImages
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DatasetOptions
+from kod_bench.data.options import DatasetOptions, SphereField
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
 from kod_bench.data.registry import find_spec, open_source
 from kod_bench.data.remote import fetch_archive
@@ -160,7 +160,8 @@ def default_data_dir() -> Location | None:
 
 def prepared_count(name: str) -> int:
     """How many ways of preparing a data set, real or built-in, are in the user's cache."""
-    known = (name, f"{name}-builtin", f"{name}-synthetic", f"{name}-folder")
+    endings = ("builtin", "synthetic", "folder", *get_args(SphereField))
+    known = (name, *(f"{name}-{ending}" for ending in endings))
     pattern = r"folder-.*" if name == "folder" else "|".join(map(re.escape, known))
     # The folder's name alone decides; what it holds is verified when it is opened.
     return sum(
@@ -175,7 +176,7 @@ def _ignore(*_: object) -> None:
 
 def _cache_key(options: DatasetOptions, source: Source) -> str:
     """Hash of all that a prepared array depends on, and of nothing else."""
-    relevant = options.model_dump(mode="json", exclude={"synthetic", "augment", "name"})
+    relevant = options.model_dump(mode="json", exclude={"synthetic", "sphere", "augment", "name"})
     if options.view == "whole":
         del relevant["scale"], relevant["max_patches_per_image"]
     identity = {

@@ -4,10 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+)
 
 FOLDER_PREFIX = "folder:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
+SphereField = Literal["gaussian", "log-normal", "land-sea"]
 
 # What an option means where a search space leaves it out. Mirror images of prints are not prints
 # of the same population (left loops become right ones), so fingerprints are never flipped by
@@ -17,9 +26,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "textures": {"scale": 1.0, "augment": ("horizontal-flip", "vertical-flip")},
     "terrain": {"scale": (1.0, 0.5, 0.25), "augment": ("horizontal-flip", "vertical-flip")},
     "cifar10": {"view": "whole", "color": "rgb", "augment": ("horizontal-flip",)},
+    "sphere": {"view": "whole"},
 }
 _FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "rgb"}
 DATASET_NAMES = tuple(_DEFAULTS)
+#: Of the sphere, whose harmonics are dense matrices: half a gigabyte at this size.
+MAX_SPHERE_SIZE = 64
 
 
 def _check_name(name: str) -> str:
@@ -75,12 +87,29 @@ class SyntheticOptions(BaseModel, extra="forbid", frozen=True):
     seed: int = Field(default=0, ge=0)
 
 
+class SphereOptions(BaseModel, extra="forbid", frozen=True):
+    """Which maps of the sphere are drawn where there is no folder of them.
+
+    Attributes:
+        field: "gaussian" and "log-normal" are random; "land-sea" is the Earth's land, turned.
+        spectral_index: alpha of a random field: its power falls as (l + 1)^-alpha with degree l.
+        count: Number of maps, both sides of the split together.
+        seed: Draws other maps; results with different seeds are different data sets.
+    """
+
+    field: SphereField = "gaussian"
+    spectral_index: float = Field(default=3.0, ge=0, le=10)
+    count: int = Field(default=2000, ge=2, le=100_000)
+    seed: int = Field(default=0, ge=0)
+
+
 class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     """Which images to prepare, and how. Defaults that are not said here depend on the data set.
 
     Attributes:
         name: The data set; `folder:PATH` is any folder of images.
-        image_size: Height and width of the prepared images in pixels.
+        image_size: Height and width of the prepared images in pixels; of a map of the sphere the
+            height, and half the width.
         view: "patches" cuts squares at a known scale; "whole" shrinks each image to one square.
         scale: Patches only: the image is shrunk by this factor before patches are cut. At 0.5, a
             500 dpi print has about 4.5 pixels from ridge to ridge. Several factors give patches
@@ -92,6 +121,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             concern where the data come divided into `train` and `test`.
         max_patches_per_image: Patches only: keep at most so many, drawn evenly and reproducibly.
         synthetic: Used only where there is no folder of real images.
+        sphere: Of data set `sphere`, likewise.
     """
 
     name: DatasetName
@@ -105,6 +135,35 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     test_share: float = Field(default=0.2, gt=0, le=0.5)
     max_patches_per_image: int | None = Field(default=None, ge=1)
     synthetic: SyntheticOptions = SyntheticOptions()
+    sphere: SphereOptions = SphereOptions()
+
+    @field_validator("image_size", "view", "color", "augment")
+    @classmethod
+    def _check_sphere(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("name") != "sphere":
+            return value
+        if info.field_name == "image_size" and value > MAX_SPHERE_SIZE:
+            raise ValueError(
+                f"maps of the sphere have at most {MAX_SPHERE_SIZE} rows: the matrices of their "
+                "harmonics take 32 image_size^4 bytes"
+            )
+        if info.field_name == "view" and value != "whole":
+            raise ValueError("maps of the sphere are not cut: view must be whole")
+        if info.field_name == "color" and value != "gray":
+            raise ValueError("maps of the sphere have one channel: color must be gray")
+        if info.field_name == "augment" and "rotate" in value:
+            raise ValueError("maps of the sphere are not square: only flips are possible")
+        return value
+
+    @property
+    def on_sphere(self) -> bool:
+        """Whether the images are maps of the sphere."""
+        return self.name == "sphere"
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the prepared images in pixels."""
+        return self.image_size, self.image_size * (2 if self.on_sphere else 1)
 
     @property
     def scales(self) -> tuple[float, ...]:

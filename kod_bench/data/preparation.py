@@ -223,9 +223,9 @@ def _describe(
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     plural = "s" if len(options.scales) > 1 else ""
     what = "whole images" if options.view == "whole" else f"patches at scale{plural} {scales}"
-    size = options.image_size
+    height, width = options.image_shape
     return (
-        f"{train} training and {test} test {size}x{size} {what}, from {images} images;"
+        f"{train} training and {test} test {width}x{height} {what}, from {images} images;"
         f" {division.groups[0]} and {division.groups[1]} {noun};"
     )
 

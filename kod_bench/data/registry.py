@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kod_bench.data import any_folder, cifar10, fingerprints, terrain, textures
+from kod_bench.data import any_folder, cifar10, fingerprints, sphere, terrain, textures
 from kod_bench.data.archives import ArchivedSource, is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.folders import FolderSource
@@ -14,6 +14,7 @@ DATASETS: dict[str, DatasetSpec] = {
     "textures": textures.SPEC,
     "terrain": terrain.SPEC,
     "cifar10": cifar10.SPEC,
+    "sphere": sphere.SPEC,
 }
 
 

@@ -18,8 +18,9 @@ _WHITE = 255
 _WINDOW = 16  # pixels of the original image: nearly two ridge periods at 500 dpi
 _MIN_CONTRAST = 8.0  # gray levels; fainter than this is sensor noise
 
-Subject = Literal["print", "texture", "picture"]
-"""What an image shows: a print on white paper, a texture up to its edges, or anything."""
+Subject = Literal["print", "texture", "picture", "map"]
+"""What an image shows: a print on white paper, a texture up to its edges, the whole sphere on the
+grid that the data set asks for, or anything."""
 
 
 def resize(image: SourcePixels, height: int, width: int) -> SourcePixels:
@@ -122,6 +123,8 @@ def make_view(image: SourcePixels, options: DatasetOptions, subject: Subject) ->
     """
     if image.min() == image.max():
         raise SkippedImageError("blank")
+    if subject == "map":
+        return image[None]
     if subject == "texture":
         image = trim_border(image)
     size = options.image_size

@@ -13,6 +13,7 @@ from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
 from kod_bench.evaluation.metrics import METRICS, Measured, Scores, marks, score
+from kod_bench.evaluation.mollweide import write_mollweide
 from kod_bench.evaluation.reference import Reference
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "make_extractor",
     "marks",
     "score",
+    "write_mollweide",
     "write_nearest_pairs",
 ]

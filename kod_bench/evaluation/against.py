@@ -52,7 +52,12 @@ class Job:
         for images in folder.batches(self.batch_size):
             digest.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
             part = Measured.of(
-                images, self.extractor, train, self.device, with_texture="texture" in needs
+                images,
+                self.extractor,
+                train,
+                self.device,
+                with_texture="texture" in needs,
+                on_sphere="spectrum" in needs,
             )
             total = part if total is None else total + part
             self.tick(str(folder.path), total.count, len(folder))
@@ -83,10 +88,12 @@ class Against(ABC):
     Attributes:
         sizes: every (height, width) of its images, training images included.
         has_train: whether there are training images.
+        on_sphere: whether they are maps of the sphere.
     """
 
     sizes: set[tuple[int, int]]
     has_train: bool
+    on_sphere: bool = False
 
     @abstractmethod
     def train(self) -> Tensor | None:
@@ -157,7 +164,8 @@ class DatasetAgainst(Against):
         for warning in self._dataset.warnings:
             say(f"warning: {warning}")
         say(f"data: {self._dataset.name}: {self._dataset.description}")
-        self.sizes = {(side, side)}
+        self.on_sphere = options.on_sphere
+        self.sizes = {options.image_shape}
         self.has_train = True
 
     def train(self) -> Tensor:
@@ -179,6 +187,7 @@ class DatasetAgainst(Against):
             extractor=job.extractor,
             folder=default_cache_dir() / "references",
             device=job.device,
+            on_sphere=self.on_sphere,
         )
         counts = reference.real_count, reference.measured.count
         return Real(reference.measured, reference.content_hash, reference.real, counts)

@@ -118,6 +118,8 @@ def score_folder(
     metrics = choose_metrics(columns) if columns else METRICS
     samples = ImageFolder(generated)
     reference = _open(against, train, samples, data_dir, say)
+    if not columns and not reference.on_sphere:  # nobody misses it
+        metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
 
     extractor = None
@@ -146,7 +148,7 @@ def score_folder(
         real_counts=real.counts,
         train_count=None if training is None else len(training),
         reference_hash=real.content_hash,
-        notes=tuple(notes + _remarks(metrics, measured, real)),
+        notes=tuple(notes + _remarks(metrics, measured, real, reference.on_sphere)),
     )
 
 
@@ -161,9 +163,11 @@ def _open(
     if train is not None:
         raise UsageError(f"--train {train}: a data set ({against}) has training images of its own")
     (height, width), *others = samples.sizes
-    if others or height != width:
+    on_sphere = against == "sphere"
+    if others or width != height * (2 if on_sphere else 1):
+        kind = "maps, twice as wide as high," if on_sphere else "square images"
         raise UsageError(
-            f"{samples.path}: must hold square images of one size to be scored against the data "
+            f"{samples.path}: must hold {kind} of one size to be scored against the data "
             f"set {against}, and holds {_listed(samples.sizes)}"
         )
     return DatasetAgainst(against, height, data_dir, say)
@@ -179,6 +183,8 @@ def _possible(
     """
     sizes = samples.sizes | reference.sizes
     reasons: dict[str, str] = {}
+    if not reference.on_sphere:
+        reasons["spectrum"] = "maps of the sphere are needed; score against the data set sphere"
     if len(sizes) > 1 or min(map(min, sizes)) < MIN_SIDE:
         reasons["texture"] = reasons["nearest"] = (
             f"images of one size, at least {MIN_SIDE} pixels, are needed; there are "
@@ -196,11 +202,13 @@ def _possible(
     return [metric for metric in metrics if metric.needs not in reasons], notes
 
 
-def _remarks(metrics: Sequence[Metric], samples: Measured, real: Real) -> list[str]:
+def _remarks(
+    metrics: Sequence[Metric], samples: Measured, real: Real, on_sphere: bool
+) -> list[str]:
     columns = {column for metric in metrics for column in metric.columns}
     remarks = []
     few = min(samples.count, real.measured.count)
-    if "fid" in columns and (mark := marks(few)) is not None:
+    if "fid" in columns and (mark := marks(few, on_sphere)) is not None:
         remarks.append(mark)
     if real.counts is not None:
         one, two = real.counts

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import texture
+from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from kod_bench.evaluation.features import FeatureExtractor, Features
 from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.kernel import kid
@@ -36,12 +37,14 @@ class Measured:
         features: (N, D); see `FeatureExtractor`.
         texture: statistics of all images together.
         nearest: the nearest training image of each.
+        spectrum: of maps of the sphere, all together.
     """
 
     count: int
     features: Features | None = None
     texture: TextureStatistics | None = None
     nearest: Nearest | None = None
+    spectrum: AngularSpectrum | None = None
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class Measured:
         device: torch.device | str = "cpu",
         *,
         with_texture: bool = True,
+        on_sphere: bool = False,
     ) -> "Measured":
         """Measure (N, C, H, W) uint8 images.
 
@@ -61,12 +65,14 @@ class Measured:
             train: training images to look for; None leaves out `nearest`.
             device: where training images are searched.
             with_texture: whether to measure the texture.
+            on_sphere: whether they are maps of the sphere, and have an angular spectrum.
         """
         return cls(
             count=len(images),
             features=None if extractor is None else extractor(images),
             texture=TextureStatistics.of(images) if with_texture else None,
             nearest=None if train is None else Nearest.find(images, train, device),
+            spectrum=AngularSpectrum.of(images) if on_sphere else None,
         )
 
     def __add__(self, other: "Measured") -> "Measured":
@@ -80,6 +86,7 @@ class Measured:
             features,
             None if not (self.texture and other.texture) else self.texture + other.texture,
             None if not (self.nearest and other.nearest) else self.nearest + other.nearest,
+            None if not (self.spectrum and other.spectrum) else self.spectrum + other.spectrum,
         )
 
 
@@ -99,7 +106,7 @@ class Metric:
     """
 
     columns: tuple[str, ...]
-    needs: Literal["features", "texture", "nearest"]
+    needs: Literal["features", "texture", "nearest", "spectrum"]
     better: Literal["lower", "higher"]
     source: str
     function: Callable[[Any, Any, int], tuple[float | None, ...]]
@@ -190,6 +197,13 @@ METRICS: tuple[Metric, ...] = (
         lambda x, y, _: (memorised_share(x, y),),
         floor=None,  # the quantile that defines it
     ),
+    Metric(
+        ("spectrum_distance",),
+        "spectrum",
+        "lower",
+        "ours",
+        lambda x, y, _: (spectrum_distance(x, y),),
+    ),
 )
 
 
@@ -240,8 +254,16 @@ def score_real(
     return values
 
 
-def marks(sample_count: int) -> str | None:
+def marks(sample_count: int, on_sphere: bool = False) -> str | None:
     """What to bear in mind about the scores of so many samples; None if there is nothing."""
-    if sample_count >= FID_COUNT:
-        return None
-    return f"FID of {sample_count} samples, fewer than {FID_COUNT}, is biased upwards: read KID"
+    found = []
+    if sample_count < FID_COUNT:
+        found.append(
+            f"FID of {sample_count} samples, fewer than {FID_COUNT}, is biased upwards: read KID"
+        )
+    if on_sphere:
+        found.append(
+            "KID, FID and texture are of equirectangular images, which stretch the poles: "
+            "read spectrum_distance"
+        )
+    return "; ".join(found) or None

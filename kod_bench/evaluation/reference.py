@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
+from kod_bench.evaluation.angular import AngularSpectrum
 from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.memorisation import Nearest
 from kod_bench.evaluation.metrics import Measured, Scores, score_real
 from kod_bench.evaluation.texture import TextureStatistics
 
 # Raise with every change that may alter a number in the file.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Reference:
         extractor: FeatureExtractor,
         folder: Path,
         device: torch.device | str = "cpu",
+        on_sphere: bool = False,
     ) -> "Reference":
         """Read the reference from `folder`, or compute it and leave it there.
 
@@ -69,17 +71,19 @@ class Reference:
             extractor: of the features.
             folder: shared by the trials of a sweep.
             device: where training images are searched.
+            on_sphere: whether the images are maps of the sphere.
         """
         reference = _choose(test, reference_count, seed)
         content = hashlib.sha256(reference.numpy().tobytes()).hexdigest()[:16]
         real_count = min(sample_count, len(train))
-        key = [_FORMAT, data_hash, extractor.name, len(reference), real_count, seed]
+        key = [_FORMAT, data_hash, extractor.name, len(reference), real_count, seed, on_sphere]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         path = folder / f"reference-{digest}.npz"
         if (cached := _read(path)) is not None:
             return cls(cached[0], content, real_count, cached[1])
-        measured = Measured.of(reference, extractor, train, device)
-        stand_ins = Measured.of(_choose(train, sample_count, seed), extractor)
+        measured = Measured.of(reference, extractor, train, device, on_sphere=on_sphere)
+        chosen = _choose(train, sample_count, seed)
+        stand_ins = Measured.of(chosen, extractor, on_sphere=on_sphere)
         real = score_real(stand_ins, measured, seed)
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, measured, real)
@@ -100,8 +104,13 @@ def _read(path: Path) -> tuple[Measured, Scores] | None:
             nearest = {f.name: archive[f"nearest.{f.name}"] for f in fields(Nearest)}
             nearest["index"] = torch.from_numpy(nearest["index"])
             features = archive["features"]
+            spectrum = None
+            if "spectrum.power" in archive:
+                spectrum = AngularSpectrum(
+                    int(archive["spectrum.count"]), archive["spectrum.power"]
+                )
             measured = Measured(
-                len(features), features, TextureStatistics(**texture), Nearest(**nearest)
+                len(features), features, TextureStatistics(**texture), Nearest(**nearest), spectrum
             )
             return measured, json.loads(str(archive["real"]))
     except FileNotFoundError:
@@ -112,8 +121,9 @@ def _read(path: Path) -> tuple[Measured, Scores] | None:
 
 def _write(path: Path, measured: Measured, real: Scores) -> None:
     arrays: dict[str, Any] = {"features": measured.features, "real": json.dumps(real)}
-    for part in ("texture", "nearest"):
-        values = vars(getattr(measured, part))
+    for part in ("texture", "nearest", "spectrum"):
+        found = getattr(measured, part)
+        values = {} if found is None else vars(found)
         arrays |= {f"{part}.{name}": np.asarray(value) for name, value in values.items()}
     write: Callable[..., None] = np.savez
     with atomic_write(path) as file:

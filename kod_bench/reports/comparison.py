@@ -140,6 +140,24 @@ def _images_seen(group: pd.DataFrame) -> str | None:
     return f"Training images drawn, at equal iterations and batch size: {each}."
 
 
+def _spectra(group: pd.DataFrame) -> str | None:
+    """The distance of angular power spectra, for maps of the sphere."""
+    group = group[group["spectrum_distance"].notna()]
+    if group.empty:
+        return None
+    each = "; ".join(
+        f"{label}, {evaluations} NFE: {_format(estimate(list(cell)), 3)}"
+        for (evaluations, label), cell in group.groupby(
+            ["network_evaluations", "label"], sort=True
+        )["spectrum_distance"]
+    )
+    real = group["spectrum_distance_real"].iloc[0]
+    return (
+        f"Maps of the sphere: KID and FID see equirectangular images. Distance of angular power "
+        f"spectra (rms of log C_l over degrees; real versus real {real:.3f}): {each}."
+    )
+
+
 def _parameters(group: pd.DataFrame) -> str | None:
     """How large each model's network is, where that differs by more than one percent."""
     sizes = group.groupby("model", sort=True)["parameters"].max()
@@ -209,6 +227,8 @@ def _notes(group: pd.DataFrame, cells: list[Entry], differing: dict[str, str]) -
         notes.append("Brackets: 95 % bootstrap interval over training seeds.")
     if any(cell.kid.low is None for cell in cells):
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
+    if (spectra := _spectra(group)) is not None:
+        notes.append(spectra)
     if (seen := _images_seen(group)) is not None:
         notes.append(seen)
     notes += [note for note in (_parameters(group), _precisions(group)) if note is not None]

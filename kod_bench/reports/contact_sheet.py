@@ -44,15 +44,16 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
 
 
 def _grid(images: Tensor) -> Image.Image:
-    size = images.shape[-1]
-    columns = max(1, math.ceil(math.sqrt(len(images))))
+    height, width = images.shape[-2:]
+    columns = max(1, math.ceil(math.sqrt(len(images) * height / width)))
     rows = math.ceil(len(images) / columns)
-    factor = max(1, _SIDE // (columns * (size + 1)))
-    step = factor * size + 2
-    grid = Image.new("RGB", (columns * step, rows * step), (128, 128, 128))
+    factor = max(1, _SIDE // (columns * (width + 1)))
+    across, down = factor * width + 2, factor * height + 2
+    grid = Image.new("RGB", (columns * across, rows * down), (128, 128, 128))
     for index, image in enumerate(images):
         array = image.permute(1, 2, 0).squeeze(2).contiguous().numpy()
-        enlarged = Image.fromarray(array).resize((factor * size,) * 2, Image.Resampling.NEAREST)
+        size = (factor * width, factor * height)
+        enlarged = Image.fromarray(array).resize(size, Image.Resampling.NEAREST)
         row, column = divmod(index, columns)
-        grid.paste(enlarged.convert("RGB"), (column * step + 1, row * step + 1))
+        grid.paste(enlarged.convert("RGB"), (column * across + 1, row * down + 1))
     return grid

@@ -83,10 +83,10 @@ def summary_table(dataset: ImageDataset) -> Table:
 def summary_lines(dataset: ImageDataset) -> list[str]:
     """Where the images came from, what was left out, how they were divided."""
     details = dataset.details
-    channels, size = dataset.train.shape[1:3]
+    channels, height, width = dataset.train.shape[1:]
     skipped = ", ".join(f"{count} {reason}" for reason, count in details.skipped.items())
     return [
-        f"images   {size}x{size}, {channels} channel{'s' if channels > 1 else ''}",
+        f"images   {width}x{height}, {channels} channel{'s' if channels > 1 else ''}",
         f"hash     {dataset.content_hash}",
         f"source   {dataset.source}: {details.images} images used, {details.duplicates} duplicates "
         f"dropped, skipped: {skipped or 'none'}",

@@ -1,14 +1,22 @@
 """What a sweep leaves for its reader: the comparison table and the sheet of sample grids."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
 from kod_bench.reports.comparison import ComparisonTable, compare
 from kod_bench.reports.pictures import Panel, write_contact_sheet
-from kod_bench.results import REAL_FILE, ReadRows, Row, grid_file, read_rows
+from kod_bench.results import (
+    REAL_FILE,
+    REAL_MAPS_FILE,
+    ReadRows,
+    Row,
+    grid_file,
+    maps_file,
+    read_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class SweepReport:
         return "\n".join([head, "", lead, "", *(table.markdown() for table in self.tables)])
 
     def write(self) -> Path:
-        """Write ``report/comparison.md`` and ``report/samples.png``.
+        """Write ``report/comparison.md``, ``samples.png``, and for the sphere ``mollweide.png``.
 
         Returns:
             The folder they are in.
@@ -63,12 +71,14 @@ class SweepReport:
         folder.mkdir(exist_ok=True)
         with atomic_write(folder / "comparison.md") as file:
             file.write(self.markdown().encode())
-        if panels := self._panels():
+        if panels := self._panels(REAL_FILE, grid_file):
             write_contact_sheet(folder / "samples.png", panels)
+        if panels := self._panels(REAL_MAPS_FILE, maps_file):
+            write_contact_sheet(folder / "mollweide.png", panels)
         return folder
 
-    def _panels(self) -> list[Panel]:
-        """Real images, then a row of grids per number of evaluations, at each lowest seed."""
+    def _panels(self, real: str, file_of: Callable[[str, str, int], str]) -> list[Panel]:
+        """Real images, then a row of pictures per number of evaluations, at each lowest seed."""
         order = {trial: position for position, trial in enumerate(self.planned)}
         rows = sorted(self.found.rows, key=lambda row: (row.seed, order[row.trial]))
         evaluations = sorted({row.network_evaluations for row in rows})
@@ -79,7 +89,7 @@ class SweepReport:
         # A column per model, prior and sampler; a second one where two T meet at one number.
         columns: dict[tuple[str, str, str, int], int] = {}
         taken: set[tuple[int, int]] = set()
-        panels = [Panel("real, held out", self.folder / REAL_FILE, 0, 0)]
+        panels = [Panel("real, held out", self.folder / real, 0, 0)]
         for row in shown.values():
             line = evaluations.index(row.network_evaluations)
             for again in itertools.count():
@@ -96,7 +106,7 @@ class SweepReport:
             panels.append(
                 Panel(
                     title + (f" of T = {row.steps}" if skipped else ""),
-                    path / grid_file(row.prior, row.sampler, row.network_evaluations),
+                    path / file_of(row.prior, row.sampler, row.network_evaluations),
                     line,
                     column,
                 )

@@ -83,6 +83,9 @@ class Row:
     nearest_distance: float | None  # median rms distance to the nearest training image, gray 0..1
     nearest_distance_real: float | None  # of the reference images
     memorised_share: float | None  # beyond the 1 % quantile of the reference images
+    # maps of the sphere only
+    spectrum_distance: float | None  # lower; rms over degrees of log angular power
+    spectrum_distance_real: float | None
     marks: str | None  # what to bear in mind about these scores
     features: str  # extractor: network, input size, weights hash
     sample_count: int

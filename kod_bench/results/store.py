@@ -20,11 +20,18 @@ ROW_FILE = "row.parquet"
 
 #: A picture of real images, in the sweep's folder.
 REAL_FILE = "real.png"
+#: Likewise, of maps of the sphere, projected.
+REAL_MAPS_FILE = "real-mollweide.png"
 
 
 def grid_file(prior: str, sampler: str, network_evaluations: int) -> str:
     """Name of the picture of samples in a trial's folder, one for each of its rows."""
     return f"samples-{prior}-{sampler}-{network_evaluations}.png"
+
+
+def maps_file(prior: str, sampler: str, network_evaluations: int) -> str:
+    """Likewise, of samples that are maps of the sphere, in the Mollweide projection."""
+    return f"mollweide-{prior}-{sampler}-{network_evaluations}.png"
 
 
 def nearest_file(prior: str, sampler: str, network_evaluations: int) -> str:
@@ -34,7 +41,7 @@ def nearest_file(prior: str, sampler: str, network_evaluations: int) -> str:
 
 def is_picture(name: str) -> bool:
     """Whether a file of a trial's folder is one of the pictures."""
-    return name.startswith(("samples-", "nearest-")) and name.endswith(".png")
+    return name.startswith(("samples-", "mollweide-", "nearest-")) and name.endswith(".png")
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kod_bench.results import REAL_FILE, ROW_FILE, is_picture, read_trial
+from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, ROW_FILE, is_picture, read_trial
 from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.failures import ERROR_FILE
 from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE, MEMORY_FILE
@@ -246,8 +246,9 @@ def fetch_pictures(sweep: Sweep) -> None:
         for name in files
         if is_picture(name) and not (sweep.trials_folder / trial / name).is_file()
     ]
-    if sweep.remote.find(REAL_FILE) is not None and not (sweep.folder / REAL_FILE).is_file():
-        wanted.append(REAL_FILE)
+    for name in (REAL_FILE, REAL_MAPS_FILE):
+        if not (sweep.folder / name).is_file() and sweep.remote.find(name) is not None:
+            wanted.append(name)
     sweep.remote.download(wanted, sweep.folder)
 
 

@@ -22,6 +22,7 @@ from kod_bench.evaluation import (
     Scores,
     make_extractor,
     marks,
+    write_mollweide,
     write_nearest_pairs,
 )
 from kod_bench.evaluation import score as score_samples
@@ -31,6 +32,7 @@ from kod_bench.results import (
     TERMINAL_COLUMNS,
     Row,
     grid_file,
+    maps_file,
     nearest_file,
     provenance,
 )
@@ -97,6 +99,7 @@ def _reference(subject: Subject, extractor: FeatureExtractor, device: torch.devi
             extractor=extractor,
             folder=folder,
             device=device,
+            on_sphere=subject.trial.dataset_options.on_sphere,
         )
 
     try:
@@ -119,7 +122,8 @@ def _row(
     dataset, process = subject.dataset, subject.process
     images = drawn.images
     began = time.monotonic()
-    measured = Measured.of(images, extractor, dataset.train, device)
+    on_sphere = trial.dataset_options.on_sphere
+    measured = Measured.of(images, extractor, dataset.train, device, on_sphere=on_sphere)
     scores = score_samples(measured, reference.measured, REFERENCE_SEED)
     evaluation_seconds = time.monotonic() - began
     way = astuple(drawn.scoring)
@@ -141,7 +145,7 @@ def _row(
         config_hash=trial.config_hash,
         dataset=dataset.name,
         data_hash=dataset.content_hash,
-        image_size=dataset.train.shape[-1],
+        image_size=dataset.train.shape[-2],
         channels=dataset.train.shape[1],
         train_count=len(dataset.train),
         parameters=parameter_count(model.network),
@@ -161,7 +165,7 @@ def _row(
         order_parameter=_order_parameter(process, images),
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
-        marks=marks(len(images)),
+        marks=marks(len(images), on_sphere),
         features=extractor.name,
         sample_count=len(images),
         real_count=reference.real_count,
@@ -234,6 +238,8 @@ def _draw_samples(
     _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), count, seconds)
     images = torch.cat(parts)
     write_grid(subject.folder / grid_file(*astuple(scoring)), images[:GRID_IMAGES])
+    if trial.dataset_options.on_sphere:
+        write_mollweide(subject.folder / maps_file(*astuple(scoring)), images)
     return _Samples(scoring, images, seconds)
 
 
@@ -282,8 +288,9 @@ def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
 
 
 def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:
-    """Write images as a square PNG grid, enlarged by whole factors to at least `min_side`."""
-    columns = max(1, math.ceil(math.sqrt(len(images))))
+    """Write images as a PNG grid, about square, enlarged by whole factors to `min_side` or more."""
+    height, width = images.shape[-2:]
+    columns = max(1, math.ceil(math.sqrt(len(images) * height / width)))
     scale = max(1, math.ceil(min_side / (columns * images.shape[-1])))
     enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     grid = make_grid(enlarged, nrow=columns, padding=2 * scale, pad_value=128)

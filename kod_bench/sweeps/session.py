@@ -10,9 +10,9 @@ import torch
 from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
-from kod_bench.evaluation import choose_extractor, marks
+from kod_bench.evaluation import choose_extractor, marks, write_mollweide
 from kod_bench.networks import make_network, parameter_count
-from kod_bench.results import REAL_FILE, provenance
+from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, provenance
 from kod_bench.storage import Location
 from kod_bench.sweeps.frozen import SPACE_FILE, keep_space
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
@@ -149,10 +149,14 @@ def prepare_sweep(
     )
     keep_space(sweep.folder, Path(space.source))
     # Of several data sets, the first; each has its own table.
-    first = next(iter(planned.datasets.values()))
+    options, first = next(iter(planned.datasets.items()))
     write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])
+    kept = [REAL_FILE, SPACE_FILE]
+    if options.on_sphere:
+        write_mollweide(sweep.folder / REAL_MAPS_FILE, first.test)
+        kept.append(REAL_MAPS_FILE)
     if sweep.remote is not None:
-        sweep.remote.upload([REAL_FILE, SPACE_FILE], sweep.folder)
+        sweep.remote.upload(kept, sweep.folder)
     say(f"sweep {sweep.shown}: {len(planned.trials)} trials, {_work(space)} each")
     return sweep
 

@@ -207,7 +207,7 @@ def _enlarged(few: Measured, count: int, seed: int) -> Measured:
         return few
     noise = np.random.default_rng(seed).normal(size=(count, features.shape[1]))
     more = np.resize(features, noise.shape) + 0.1 * features.std() * noise
-    return Measured(count, more.astype(features.dtype), few.texture, few.nearest)
+    return Measured(count, more.astype(features.dtype), few.texture, few.nearest, few.spectrum)
 
 
 def _size(count: int, device: torch.device) -> int:
