@@ -106,11 +106,20 @@ class DiffusionProcess(ABC):
     priors: tuple[str, ...] = ("standard-normal",)
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
-        if len(shape) != 3 or any(size < 1 for size in shape):
-            raise ValueError(f"shape must be three positive sizes (C, H, W), got {shape}")
+        self.check_shape(shape)
         self.shape = (shape[0], shape[1], shape[2])
         self.state_shape = self.shape
         self.steps = check_count("steps", steps)
+
+    @classmethod
+    def check_shape(cls, shape: tuple[int, int, int]) -> None:
+        """Refuse images of a shape that the process cannot take.
+
+        Raises:
+            ValueError: naming the shape and what is allowed.
+        """
+        if len(shape) != 3 or any(size < 1 for size in shape):
+            raise ValueError(f"shape must be three positive sizes (C, H, W), got {shape}")
 
     def check_images(self, images: Tensor) -> None:
         """Refuse a batch of images of another shape than (B, *shape).

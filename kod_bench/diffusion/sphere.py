@@ -108,10 +108,7 @@ class SphereDiffusion(EuclideanDiffusion):
         first, last = sigma_range
         check_number("sigma_range", first, 0, open_low=True)
         check_number("sigma_range", last, first, open_low=True)
-        if len(shape) != 3 or shape[2] != 2 * shape[1]:
-            raise ValueError(
-                f"images on the sphere are L colatitudes x 2 L longitudes, got shape {shape}"
-            )
+        self.check_shape(shape)
         if kernel == "vp":
             kept = torch.cumprod(1 - linear_betas(steps), dim=0)
             signal, noise_std = kept.sqrt(), (1 - kept).sqrt()
@@ -144,6 +141,20 @@ class SphereDiffusion(EuclideanDiffusion):
             to_grid=self._decode.values,
             from_grid=answer @ self._encode.values,
         )
+
+    @classmethod
+    def check_shape(cls, shape: tuple[int, int, int]) -> None:
+        """Refuse images that are not L x 2 L.
+
+        Raises:
+            ValueError: naming the shape.
+        """
+        super().check_shape(shape)
+        if shape[2] != 2 * shape[1]:
+            raise ValueError(
+                "images on the sphere are L colatitudes x 2 L longitudes (data set sphere), "
+                f"got shape {shape}"
+            )
 
     def encode(self, images: Tensor) -> Tensor:
         """Images in [-1, 1], (B, C, L, 2 L) -> coefficients, (B, C, L, L)."""

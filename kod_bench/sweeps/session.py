@@ -221,6 +221,10 @@ def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -
         options = variant.network
         periodic = PROCESSES[variant.process].periodic
         image = (channels[variant.dataset], variant.dataset.image_size)
+        try:
+            PROCESSES[variant.process].check_shape((image[0], *variant.dataset.image_shape))
+        except ValueError as error:
+            raise UsageError(f"{space.source}: {variant.label}: {error}") from error
         sizes = tuple(v for name, v in options if name != "variant")
         equals = counts.setdefault((*sizes, *image), {})
         key = (options.variant, periodic)
