@@ -290,3 +290,34 @@ def test_what_needs_images_says_so():
     ):
         with pytest.raises(RuntimeError, match=r"call fit\(images, generator\)"):
             use()
+
+
+def test_the_best_answers_draw_a_normal_law_in_small_levels():
+    # Independent modes of known power. delta = sqrt(2) sigma is Langevin's step at every level.
+    sigma, shape = 0.01, (1, 12, 12)
+    process = make(shape, 80, delta=math.sqrt(2) * sigma, prior_images=2000)
+    place = torch.arange(12, dtype=torch.float64)
+    power = 0.5 / (1 + place.unsqueeze(1) ** 2 + place**2)
+    gray = torch.zeros(12, 12, dtype=torch.float64)
+    gray[0, 0] = 6.0  # 0.5 everywhere
+    rng = generator(1)
+
+    def source(number):
+        noise = torch.randn(number, *shape, generator=rng, dtype=torch.float64)
+        return (2 * process.from_modes(gray + power.sqrt() * noise) - 1).float()
+
+    process.fit(source, rng)
+
+    def best(state, step):
+        level = step[0].item()
+        ones = process.from_modes(torch.ones(1, *shape, dtype=torch.float64))
+        left, before = (process.modes(process.dissipate(ones, k)) for k in (level, level - 1))
+        share = before * power * left / (power * left.square() + sigma**2)
+        mean = process.from_modes(gray + share * (process.modes(state.double()) - gray))
+        return (mean - state) / process.scale[level]
+
+    drawn = process.encode(sample(process, best, 500, generator(2)))
+    found = (process.modes(drawn.double()) - gray).square().mean((0, 1)) / power
+    high = place.unsqueeze(1) ** 2 + place**2
+    for low, top in ((1, 8), (8, 40), (40, 300)):
+        assert found[(high >= low) & (high < top)].mean().item() == pytest.approx(1, abs=0.15)

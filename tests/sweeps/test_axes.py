@@ -298,7 +298,7 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     ([K + "memory={int: [1, 9], when: local}"], r"memory.when: must map keys to the values"),
     ([K + "memory={value: 2, when: {couplin: local}}"], r"memory.when.couplin: unk.*'coupling'"),
     ([K + "memory={value: 2, when: {coupling: lcal}}"], r"when.coupling: 'lcal' is not allowed: "),
-    ([K + "memory={value: 2, when: {process: heat}}"], r"when.process: 'heat' is not a process"),
+    ([K + "memory={value: 2, when: {process: soup}}"], r"when.process: 'soup' is not a process"),
     ([K + "memory={value: 2, when: {coupling: []}}"], r"when.coupling: must be a value, or a list"),
     (
         [K + "coupling={choice: [local]}", K + "memory={value: 2, when: {coupling: none}}"],
@@ -342,7 +342,7 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["models.grid={process: ddpm}"], r"--set models.grid: a model's name must be text, and none"),
     (["models={1: {process: ddpm}}"], r"models.1: a model's name must be text"),
     (["models.new={process: {grid: [ddpm]}}"], r"--set models.new.process: .* is not a process"),
-    (["models.new={process: heat}"], r"--set models.new.process: 'heat' is not a process; known"),
+    (["models.new={process: soup}"], r"--set models.new.process: 'soup' is not a process; known"),
 ]  # fmt: skip
 
 
