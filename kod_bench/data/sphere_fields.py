@@ -182,7 +182,7 @@ def land_digest() -> str:
 
 
 def _read_land(path: Path) -> FloatArray:
-    """The share of land in half-degree cells, (360, 720): from north, from Greenwich to the east."""
+    """The share of land in half-degree cells, (360, 720): north first, Greenwich first."""
     strips = []
     with zipfile.ZipFile(path) as archive, archive.open("mask.npy") as file:
         np.lib.format.read_magic(file)
