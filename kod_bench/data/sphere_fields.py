@@ -182,7 +182,7 @@ def land_digest() -> str:
 
 
 def _read_land(path: Path) -> FloatArray:
-    """The share of land in half-degree cells, (360, 720): rows from north, columns from 180 W."""
+    """The share of land in half-degree cells, (360, 720): north first, Greenwich first."""
     strips = []
     with zipfile.ZipFile(path) as archive, archive.open("mask.npy") as file:
         np.lib.format.read_magic(file)
@@ -193,7 +193,7 @@ def _read_land(path: Path) -> FloatArray:
             strip = np.frombuffer(file.read(_BLOCK * shape[1]), np.uint8)  # 1 is sea
             columns = strip.reshape(_BLOCK, -1).sum(axis=0, dtype=np.uint8)  # fast, and at most 60
             strips.append(1 - columns.reshape(-1, _BLOCK).sum(axis=1) / _BLOCK**2)
-    return np.stack(strips)
+    return np.roll(np.stack(strips), shape[1] // _BLOCK // 2, axis=1)  # the file begins at 180 W
 
 
 def _expand(cells: FloatArray, degrees: int) -> FloatArray:

@@ -49,7 +49,7 @@ def pictures(tmp_path: Path) -> Path:
 def test_list_names_every_data_set_and_where_it_would_come_from(run: Run, pictures: Path) -> None:
     code, out, _ = run("list")
     assert code == 0
-    for name in ("fingerprints", "textures", "terrain", "cifar10", "folder:PATH"):
+    for name in ("fingerprints", "textures", "terrain", "cifar10", "sphere", "folder:PATH"):
         assert re.search(rf"^{name}\n  from ", out, re.MULTILINE)
     assert "built in: scikit-image's brick, grass, gravel; not prepared" in out
     assert "download to" in out
@@ -92,6 +92,25 @@ def test_show_tells_and_draws(run: Run, pictures: Path, tmp_path: Path) -> None:
     assert "licence" in out
     with Image.open(tmp_path / "cifar10-folder-contact-sheet.png") as sheet:
         assert len(sheet.convert("RGB").getcolors(2**24) or []) > 1000
+
+
+def test_show_draws_the_sphere_on_the_ellipse(run: Run, tmp_path: Path) -> None:
+    arguments = ("--image-size", 8, "--field", "log-normal", "--steps", 2, "--chains", 4)
+    code, out, _ = run("show", "sphere", *arguments)
+    assert code == 0
+    assert "images   16x8, 1 channel" in out
+    assert "built-in log-normal fields on the sphere: 2000 images used" in out
+    assert "Mollweide maps: sphere-log-normal-contact-sheet-mollweide.png" in out
+    for name in ("contact-sheet.png", "contact-sheet-mollweide.png"):
+        with Image.open(tmp_path / f"sphere-log-normal-{name}") as sheet:
+            assert sheet.width > sheet.height / 2
+            assert len(sheet.convert("L").getcolors() or []) > 100
+    code, _, err = run("show", "textures", "--field", "gaussian")
+    assert code == 2
+    assert "--field is an option of data set sphere, not of textures" in err
+    code, _, err = run("prepare", "sphere", "--view", "patches")
+    assert code == 2
+    assert "maps of the sphere are not cut: view must be whole" in err
 
 
 def test_show_says_where_the_picture_cannot_be_written(run: Run, pictures: Path) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from kod_bench.reports import Panel, SweepReport, compare, estimate, write_contact_sheet
-from kod_bench.results import grid_file, write_rows
+from kod_bench.results import REAL_MAPS_FILE, grid_file, maps_file, write_rows
 from tests.rows import make_row
 
 
@@ -173,6 +173,27 @@ def test_the_sheet_of_a_sweep_has_a_column_per_model_and_a_line_per_count(tmp_pa
     with Image.open(tmp_path / "report" / "samples.png") as sheet:
         assert sheet.size == (12 + 4 * 412, 12 + 2 * 438)
     assert "2 of 2 trials" in (tmp_path / "report" / "comparison.md").read_text()
+
+
+def test_maps_of_the_sphere_have_their_distance_and_their_sheet(tmp_path: Path) -> None:
+    for model, distance in (("ddpm", 0.5), ("sphere", 0.25)):
+        folder = tmp_path / "trials" / model
+        folder.mkdir(parents=True)
+        row = make_row(
+            trial=model, model=model, spectrum_distance=distance, spectrum_distance_real=0.04
+        )
+        write_rows(folder, [row])
+        name = maps_file(row.prior, row.sampler, row.network_evaluations)
+        Image.new("RGB", (80, 40), "red").save(folder / name)
+    Image.new("RGB", (80, 40), "red").save(tmp_path / REAL_MAPS_FILE)
+    report = SweepReport.read(tmp_path, "sphere", ["ddpm", "sphere"])
+    report.write()
+    with Image.open(tmp_path / "report" / "mollweide.png") as sheet:
+        assert sheet.width > 3 * 400
+    nfe = row.network_evaluations
+    found = f"real versus real 0.040): ddpm, {nfe} NFE: 0.500; sphere, {nfe} NFE: 0.250."
+    assert found in report.markdown()
+    assert "Maps of the sphere" not in compare([make_row()])[0].markdown()
 
 
 def test_contact_sheet_places_panels(tmp_path: Path) -> None:

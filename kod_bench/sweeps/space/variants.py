@@ -111,7 +111,7 @@ def _checked(process: str, text: str) -> Parameters:
     samplers = resolved.pop("samplers") or (PROCESSES[process].samplers[0],)
     evaluations = resolved.pop("network_evaluations") or (steps,)
     own = given.model_dump(exclude={"steps", *SCORING})
-    # The images are not known yet: a shape that every process takes, a map of the sphere.
+    # Twice as wide as high: a process on the sphere takes nothing else, and others take anything.
     built = PROCESSES[process](shape=(1, 8, 16), steps=steps, **own)
     for prior in priors:
         if prior != FORWARD_START:
