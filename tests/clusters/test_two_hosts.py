@@ -163,15 +163,15 @@ class Launcher:
         """Run a `ray` command; gives what it printed."""
         return self._run("ray", arguments, timeout)
 
-    def kod_bench(self, *arguments: object) -> str:
+    def kod_bench(self, *arguments: object, timeout: float = 120) -> str:
         """Run a `kod-bench` command; gives what it printed."""
-        return self._run("kod-bench", arguments, 120)
+        return self._run("kod-bench", arguments, timeout)
 
     @contextmanager
     def tunnel(self, cluster: Path) -> Iterator[None]:
         """Keep `ray dashboard` running while the body does."""
         process = subprocess.Popen(
-            self._made.inside(*self._ray("dashboard", cluster)),
+            self._made.inside(self._python, "-m", "ray.scripts.scripts", "dashboard", cluster),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -191,11 +191,9 @@ class Launcher:
         )
         return not done.returncode or "HTTP Error 401" in done.stderr
 
-    def _ray(self, *arguments: object) -> list[str]:
-        return [str(self._python), "-m", "ray.scripts.scripts", *map(str, arguments)]
-
     def _run(self, name: str, arguments: tuple[object, ...], timeout: float) -> str:
-        command = self._ray(*arguments) if name == "ray" else _kod_bench(*arguments)
+        module = {"ray": "ray.scripts.scripts", "kod-bench": "kod_bench.cli.main"}[name]
+        command = [self._python, "-m", module, *arguments]
         began = time.monotonic()
         # To a file: ssh's master connections outlive a command and would hold a pipe open.
         with (self._home / "said.txt").open("w+") as file:
@@ -213,10 +211,6 @@ class Launcher:
         _log.info("$ %s %s  # %.1f s\n%s", name, " ".join(map(str, arguments)), seconds, said)
         assert code == 0, said
         return said
-
-
-def _kod_bench(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "kod_bench.cli.main", *map(str, arguments)]
 
 
 @pytest.mark.slow
@@ -250,9 +244,20 @@ def test_a_sweep_on_two_hosts_that_ray_up_started(folder: Path) -> None:
         assert "not running; 2 done" in status
         report = launcher.kod_bench("report", "--results-dir", RESULTS)
         assert "real versus real" in report
+        # From outside, by Ray's client: one trial, of one worker.
+        one = ["models.ddpm.steps=4", "resources.workers_per_trial=1"]
+        client = launcher.kod_bench(
+            "sweep", folder / "submitted" / "tiny.yaml", "--address", f"ray://{hosts.HEAD}:10001",
+            *(word for change in one for word in ("--set", change)),
+            "--results-dir", f"{RESULTS}-by-client", timeout=300,
+        )  # fmt: skip
+        assert "1 of 1 trials" in client
+        assert "not running; 1 done" in launcher.kod_bench(
+            "status", "--results-dir", f"{RESULTS}-by-client"
+        )
         for host in made.hosts.values():  # both have drawn the images that they trained on
             assert [*(host.home / ".cache" / "kod-bench").iterdir()], host.address
-        assert SECRET not in said + status + report
+        assert SECRET not in said + status + report + client
 
         head, worker = made.hosts[hosts.HEAD], made.hosts[hosts.WORKER]
         assert head.runs("gcs_server")
