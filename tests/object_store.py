@@ -3,11 +3,14 @@
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,32 +26,100 @@ VARIABLES = {
 
 
 @contextmanager
-def serve_bucket(address: str = "127.0.0.1") -> Iterator[str]:
-    """Run a server with one empty bucket; gives its URL."""
-    with socket.socket() as free:
-        free.bind((address, 0))
-        port = free.getsockname()[1]
+def serve_bucket(address: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[str]:
+    """Run a server with one empty bucket; gives its URL.
+
+    Args:
+        address: where it listens, at a port of its own.
+        inside: begins a command that runs another one where the address exists, if not here.
+    """
+    port = 5000
+    if not inside:
+        with socket.socket() as free:
+            free.bind((address, 0))
+            port = free.getsockname()[1]
     url = f"http://{address}:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)],
+        [*inside, sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 60
-        while True:
-            try:
-                put = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
-                urllib.request.urlopen(put, timeout=5).close()
-                break
-            except (OSError, urllib.error.URLError):
-                assert server.poll() is None, "the S3 server ended at once"
-                assert time.monotonic() < deadline, "the S3 server did not start"
-                time.sleep(0.2)
+        while not _made_bucket(url, inside):
+            assert server.poll() is None, "the S3 server ended at once"
+            assert time.monotonic() < deadline, "the S3 server did not start"
+            time.sleep(0.2)
         yield url
     finally:
         server.terminate()
         server.wait()
+
+
+def _made_bucket(url: str, inside: Sequence[str]) -> bool:
+    if inside:
+        script = f"from tests.object_store import _made_bucket as m; exit(not m({url!r}, ()))"
+        root = Path(__file__).parents[1]
+        return not subprocess.run([*inside, sys.executable, "-c", script], cwd=root).returncode
+    try:
+        put = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
+        urllib.request.urlopen(put, timeout=5).close()
+    except (OSError, urllib.error.URLError):
+        return False
+    return True
+
+
+class Gate:
+    """Stands before a server: while it is shut, the server is away and refuses connections.
+
+    Args:
+        url: of the server, which keeps what it has.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._behind = (str(urlsplit(url).hostname), int(urlsplit(url).port or 80))
+        self._connections: set[socket.socket] = set()
+        self._door: socket.socket | None = None
+        self._port = 0
+        self.open()
+
+    @property
+    def url(self) -> str:
+        """Where the server seems to be."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """The server is there."""
+        assert self._door is None
+        self._door = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._door.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._door,), daemon=True).start()
+
+    def shut(self) -> None:
+        """The server is away, for open connections too."""
+        assert self._door is not None
+        self._door.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._door.close()
+        self._door = None
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, door: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                front, _ = door.accept()
+                back = socket.create_connection(self._behind)
+                self._connections |= {front, back}
+                for source, sink in ((front, back), (back, front)):
+                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(65536):
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+        self._connections.discard(source)
 
 
 @contextmanager

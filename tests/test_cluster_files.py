@@ -1,6 +1,7 @@
 """The cluster files, as Ray itself reads them."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,27 @@ def test_every_ray_process_asks_for_the_token(config: dict[str, Any]) -> None:
     assert any(
         "export" in line and "RAY_AUTH_MODE=token" in line for line in config["setup_commands"]
     )
+
+
+def test_a_shell_understands_every_command(config: dict[str, Any], tmp_path: Path) -> None:
+    commands = (
+        config["setup_commands"]
+        + config["head_start_ray_commands"]
+        + config["worker_start_ray_commands"]
+    )
+    for command in commands:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    bashrc = tmp_path / ".bashrc"
+    bashrc.write_text("return  # as some systems' own does for shells that are not interactive\n")
+    for _ in range(2):  # `ray up` may run again
+        subprocess.run(
+            ["bash", "-c", config["setup_commands"][-1]],
+            env={**os.environ, "HOME": str(tmp_path)},
+            check=True,
+        )
+    first, *rest = bashrc.read_text().splitlines()
+    assert first.startswith("export PATH=$HOME/venv/bin:$PATH RAY_AUTH_MODE=token")
+    assert len(rest) == 1
 
 
 def test_the_dashboard_listens_inside_only(config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -48,7 +48,11 @@ ResultsDir = Annotated[
     ),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Running Ray cluster to use ('auto' finds it); default: here.")
+    str | None,
+    typer.Option(
+        help="Running Ray cluster to use ('auto' finds it, ray://HOST:10001 from outside); "
+        "default: here."
+    ),
 ]
 WaitForNodes = Annotated[
     float,
@@ -123,6 +127,13 @@ def sweep(
     if dry_run and address is not None:
         raise UsageError("--dry-run looks at this machine; leave out --address")
     output = _output(quiet, json)
+    if address is not None and _is_client(address):
+        given = data_dir or os.environ.get("KOD_BENCH_DATA")
+        options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
+        options += ["--data-dir", given] if given else []
+        options += ["--seeds", seeds] if seeds else []
+        options += [word for change in changes or [] for word in ("--set", change)]
+        _run_there(address, ["sweep"], space, options, results_dir, given, output)
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
 
@@ -168,6 +179,11 @@ def resume(
 ) -> None:
     """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
     output = _output(quiet, json)
+    if address is not None and _is_client(address):
+        options = ["--wait-for-nodes", str(wait_for_nodes)]
+        options += ["--extractor", extractor] if extractor else []
+        chosen = ["resume", *([sweep] if sweep else [])]
+        _run_there(address, chosen, None, options, results_dir, None, output)
     from kod_bench.sweeps.frozen import edited_space
     from kod_bench.sweeps.plan import current_code, find_sweep
     from kod_bench.sweeps.trust import check_trusted
@@ -280,6 +296,11 @@ def _dry_run(space: "SearchSpace", data_dir: Location | None, timing: bool) -> N
         typer.echo(line)
 
 
+def _is_client(address: str) -> bool:
+    """Whether an address is one of Ray's client, which is outside of its cluster."""
+    return address.startswith("ray://")
+
+
 def _output(quiet: bool, json: bool) -> "Output":
     if quiet and json:
         raise UsageError("--quiet and --json: choose one of them")
@@ -291,6 +312,36 @@ def _say(output: "Output") -> Callable[[str], None]:
     if output == "quiet":
         return lambda _: None
     return partial(typer.echo, err=output == "json")
+
+
+def _run_there(
+    address: str,
+    command: list[str],
+    space: str | None,
+    options: list[str],
+    results_dir: str,
+    data_dir: str | None,
+    output: "Output",
+) -> NoReturn:
+    """Run the command on the cluster, whose client alone is here, and end as it does."""
+    from kod_bench.sweeps.remote_driver import SPACE, check_shared, run_there
+    from kod_bench.sweeps.space import find_space
+
+    check_shared("--results-dir", results_dir)
+    if data_dir:
+        check_shared("--data-dir", data_dir)
+    arguments = [*command, *([SPACE] if space else []), "--address", "auto", *options]
+    arguments += ["--results-dir", results_dir]
+    arguments += [] if output == "auto" else [f"--{output}"]
+    found = find_space(space) if space else None
+    raise typer.Exit(
+        run_there(
+            address,
+            arguments,
+            found,
+            lambda text, stream: typer.echo(text, nl=False, err=stream == "err"),
+        )
+    )
 
 
 def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "Output") -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
             watch = RayWatch(on_death)
             watch.start()
             stack.callback(watch.stop)
-        stack.enter_context(_ray(address))
+        stack.enter_context(ray_session(address))
         if address is None:
             stack.enter_context(_until_shutdown(watch))
         # Before the stop signals: at a Ctrl-C here, there is no trial that could save anything.
@@ -194,7 +195,7 @@ def local_cpus() -> int:
 
 def cluster_has_gpus(address: str) -> bool:
     """Whether the Ray cluster at an address has GPUs now."""
-    with _ray(address):
+    with ray_session(address):
         return _cluster_resources().get("GPU", 0.0) > 0
 
 
@@ -205,13 +206,12 @@ def _cluster_resources() -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    if address is not None and address.startswith("ray://"):
-        # Through Ray's client, Tune runs on the cluster and what shows its progress stays behind.
-        raise UsageError(
-            f"--address {address}: a sweep's driver must run on a node of the cluster; submit it: "
-            "ray job submit --address http://127.0.0.1:8265 -- kod-bench sweep NAME --address auto"
-        )
+def ray_session(address: str | None) -> Iterator[None]:
+    """Ray while the body runs: one of this machine's own, or a running cluster's.
+
+    Raises:
+        UsageError: if there is no such cluster.
+    """
     wanted = dict(_ENVIRONMENT)
     if address is None:
         wanted |= _LOCAL_ENVIRONMENT
@@ -234,7 +234,9 @@ def _ray(address: str | None) -> Iterator[None]:
         )
     else:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Ray's client: the error says it
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -33,41 +33,12 @@ def training_begun(results: Path, model: str = "") -> bool:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_one_signal_saves_what_is_running(
+def test_one_signal_saves_what_is_running_and_resume_finishes_it(
     kod_bench: Command,
     command: list[str],
     tiny_space: Path,
     tmp_path: Path,
     number: signal.Signals,
-) -> None:
-    edit(tiny_space, "iterations: 40", "iterations: 3000")
-    edit(tiny_space, "checkpoint_every: 10", "checkpoint_every: 100000")
-    results = tmp_path / "results"
-    with started(command, "sweep", tiny_space, "--results-dir", results) as sweep:
-        wait_for(lambda: training_begun(results), "training to begin")
-        sweep.send_signal(number)
-        out, err = sweep.communicate(timeout=60)
-        assert sweep.returncode == 130, err
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
-    folder = only_sweep(results)
-    assert "stopping: trials save where they are" in out
-    assert "_run_on_ray" not in out  # Tune's own words
-    assert err.splitlines() == [
-        "stopped: 0 of 3 trials are done, those that ran have saved where they were. "
-        f"Continue with: kod-bench resume {folder}"
-    ]
-    saved = [int(p.stem.split("-")[1]) for p in folder.glob("trials/*/checkpoints/*.pt")]
-    assert saved, "nothing was saved"
-    assert all(0 < iteration < 3000 for iteration in saved)
-    assert not [*folder.glob("trials/*/error.json")]
-    assert not (folder / "stop").exists()
-    status = kod_bench("status", folder).stdout
-    assert "interrupted" in status
-    assert "failed" not in status
-
-
-def test_a_stopped_sweep_is_finished_by_resume(
-    kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
     short_and_long(tiny_space)
     edit(tiny_space, "checkpoint_every: 10", "checkpoint_every: 100000")
@@ -78,12 +49,25 @@ def test_a_stopped_sweep_is_finished_by_resume(
         (long,) = folder.glob("trials/long-*")
         with frozen(trial_process(long)):
             wait_for(lambda: row_files(folder), "the short trial's row")
-            sweep.send_signal(signal.SIGINT)
+            sweep.send_signal(number)
             wait_for(lambda: (folder / "stop").exists(), "the request")
-        _, err = sweep.communicate(timeout=60)
-    assert err.startswith("stopped: 1 of 2 trials are done")
-    before = row_files(folder)
+        out, err = sweep.communicate(timeout=60)
+        assert sweep.returncode == 130, err
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+    assert "stopping: trials save where they are" in out
+    assert "_run_on_ray" not in out  # Tune's own words
+    assert err.splitlines() == [
+        "stopped: 1 of 2 trials are done, those that ran have saved where they were. "
+        f"Continue with: kod-bench resume {folder}"
+    ]
     (saved,) = (long / "checkpoints").iterdir()
+    assert not [*folder.glob("trials/*/error.json")]
+    assert not (folder / "stop").exists()
+    status = kod_bench("status", folder).stdout
+    assert "interrupted" in status
+    assert "failed" not in status
+
+    before = row_files(folder)
     done = kod_bench("resume", folder)
     assert done.returncode == 0, done.stderr
     after = row_files(folder)
@@ -96,6 +80,7 @@ def test_a_stopped_sweep_is_finished_by_resume(
     assert [r["iteration"] for r in records] == list(range(5, 601, 5))
 
 
+@pytest.mark.slow
 def test_two_signals_stop_at_once(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:

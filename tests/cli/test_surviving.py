@@ -71,8 +71,13 @@ def reopen(trial: Path) -> None:
     (trial / "row.parquet").unlink()
 
 
-def test_a_torn_row_is_computed_again_and_nothing_else(kod_bench: Command, finished: Path) -> None:
-    """In a folder that was moved since it was written. As of a disk that lied: half a file."""
+def test_a_torn_row_is_computed_again_as_it_was_planned_and_nothing_else(
+    kod_bench: Command, finished: Path, original: Path
+) -> None:
+    """In a folder that was moved, from a space that was edited since; and `--quiet` is quiet.
+
+    The row is as of a disk that lied: half a file.
+    """
     one, two = sorted((finished / "trials").iterdir())
     before = row_files(finished)
     (one / "row.parquet").write_bytes(before[one.name][2][:100])
@@ -80,11 +85,23 @@ def test_a_torn_row_is_computed_again_and_nothing_else(kod_bench: Command, finis
     assert report.returncode == 0
     warning = f"warning: {one / 'row.parquet'} cannot be read; resume computes it again"
     assert warning in report.stderr
-    done = kod_bench("resume", finished, "--quiet")
-    assert done.returncode == 0, done.stderr
-    after = row_files(finished)
-    assert after[two.name] == before[two.name]
-    assert pq.read_table(one / "row.parquet").num_rows == 1
+    small_space = original.parents[2] / "small.yaml"
+    try:
+        edit(small_space, "iterations: 40", "iterations: 50")
+        done = kod_bench("resume", finished, "--quiet")
+    finally:
+        small_space.write_text(SMALL_SPACE)
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"warning: {small_space} has changed since this sweep was planned; the plan in sweep.yaml "
+        "is what runs (for the changed one: kod-bench sweep)\n"
+    )
+    assert row_files(finished)[two.name] == before[two.name]
+    (row,) = pq.read_table(one / "row.parquet").to_pylist()
+    assert row["iterations"] == 40
+    table = (finished / "report" / "comparison.md").read_text()
+    assert done.stdout.strip().startswith(table.strip())
+    assert len(done.stdout.strip().splitlines()) == len(table.strip().splitlines()) + 3
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kod_bench.cli import main as cli
-from kod_bench.sweeps import runner
+from kod_bench.sweeps import remote_driver, runner
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -22,7 +22,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def unreachable(*_: object) -> None:
         pytest.fail("Ray was started")
 
-    monkeypatch.setattr(runner, "_ray", unreachable)
+    for module in (runner, remote_driver):
+        monkeypatch.setattr(module, "ray_session", unreachable)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -88,6 +89,20 @@ def test_a_model_may_have_a_network_of_another_size(
     code, out, err = run("sweep", tiny_space)
     assert (code, err) == (0, "")
     assert ": 7 trials" in out
+
+
+@pytest.mark.parametrize("command", ["sweep", "resume"])
+def test_a_cluster_reached_from_outside_shares_no_relative_path(
+    run: Run, tiny_space: Path, command: str
+) -> None:
+    address = ("--address", "ray://head:10001")
+    result = run(command, tiny_space, *address)
+    assert_one_line(result, "--results-dir results: with --address ray://", "s3://bucket/prefix")
+    if command == "sweep":
+        results = ("--results-dir", "s3://bucket/results")
+        result = run("sweep", tiny_space, *address, *results, "--data-dir", "prints")
+        assert_one_line(result, "--data-dir prints: with --address ray://")
+        assert_one_line(run("sweep", "nothing", *address, *results), "unknown search space")
 
 
 def test_data_folders(run: Run, tiny_space: Path, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""A trial of two workers on two nodes of a Ray cluster, one of which goes away and comes back."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.processes import edit, only_sweep, row_files, short_and_long, started, wait_for
+from tests.conftest import Command
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator["Cluster"]:
+    """Two nodes of one CPU each: two workers are on both, or nowhere."""
+    # Started within this process, it asks for no token, even if there is one in the home folder.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        made.add_node(num_cpus=1)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def saved(results: Path) -> bool:
+    return any(results.glob("tiny/*/trials/long-*/checkpoints/*.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_trial_continues_when_the_node_that_it_lost_is_back(
+    kod_bench: Command,
+    command: list[str],
+    cluster: "Cluster",
+    tiny_space: Path,
+    tmp_path: Path,
+) -> None:
+    short_and_long(tiny_space)
+    edit(tiny_space, "  short: {process: ddpm, steps: 4}\n", "")
+    edit(tiny_space, "iterations: 600", "iterations: 400")
+    edit(tiny_space, "  laptop: {}", "  laptop: {resources: {workers_per_trial: 2}}")
+    results = tmp_path / "results"
+    arguments = ("sweep", tiny_space, "--results-dir", results, "--address", cluster.address)
+    with started(command, *arguments) as sweep:
+        wait_for(lambda: saved(results) or sweep.poll() is not None, "a checkpoint", 300)
+        assert sweep.poll() is None, sweep.communicate()
+        (node,) = cluster.worker_nodes
+        cluster.remove_node(node, allow_graceful=False)
+        folder = only_sweep(results)
+        assert not row_files(folder)
+        assert ": running; " in kod_bench("status", folder).stdout
+        cluster.add_node(num_cpus=1)
+        _, err = sweep.communicate(timeout=700)
+    assert sweep.returncode == 0, err
+    (trial,) = row_files(folder)
+    (row,) = pq.read_table(folder / "trials" / trial / "row.parquet").to_pylist()
+    assert row["workers"] == 2
+    assert 10 <= row["resumed_from"] < 400
+    records = [json.loads(line) for line in (folder / "trials" / trial / "history.jsonl").open()]
+    assert [r["iteration"] for r in records] == list(range(5, 401, 5))
