@@ -81,6 +81,7 @@ class Board:
 
     trials: tuple[Trial, ...]
     console: Console = field(default_factory=lambda: Console(file=sys.stdout))
+    total: int = 0  # of trials in the end, where that is more
 
     def __post_init__(self) -> None:
         self.views = {trial.id: TrialView(trial) for trial in self.trials}
@@ -113,7 +114,13 @@ class Board:
     @property
     def standing(self) -> Standing:
         """How the sweep stands now."""
-        return standing(self.views.values(), time.monotonic())
+        return standing(self.views.values(), time.monotonic(), self.total - len(self.views))
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Trials were added to the plan."""
+        for trial in trials:
+            self.views[trial.id] = TrialView(trial)
+            self.on_added(trial)
 
     def update(self, trial: str, status: Status) -> None:
         """The trial says what it is doing."""
@@ -158,6 +165,9 @@ class Board:
         """The sweep has ended."""
 
     # What each kind of output does differently.
+
+    def on_added(self, trial: Trial) -> None:
+        """A trial was chosen."""
 
     def on_status(self, view: TrialView, status: Status, begins: bool, enters: bool) -> None:
         """A trial reports; `begins`: for the first time; `enters`: a phase."""
@@ -223,6 +233,10 @@ class JsonBoard(QuietBoard):
         """What others print as a line."""
         self._emit("note", text=text)
 
+    def on_added(self, trial: Trial) -> None:
+        """Those that were in the plan are in the first event."""
+        self._emit("chosen", trial=trial.id, model=trial.model)
+
     def on_status(self, view: TrialView, status: Status, begins: bool, enters: bool) -> None:
         """Every report is an event."""
         if begins:
@@ -266,10 +280,10 @@ class JsonBoard(QuietBoard):
         self.console.file.flush()
 
 
-def make_board(trials: tuple[Trial, ...], output: Output) -> Board:
-    """The board for a kind of output."""
+def make_board(trials: tuple[Trial, ...], output: Output, total: int = 0) -> Board:
+    """The board for a kind of output; `total`: of trials in the end, where that is more."""
     boards: dict[Output, type[Board]] = {"auto": Board, "quiet": QuietBoard, "json": JsonBoard}
-    return boards[output](trials)
+    return boards[output](trials, total=total)
 
 
 def summary(now: Standing, elapsed: float) -> list[str]:

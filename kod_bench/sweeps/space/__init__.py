@@ -2,7 +2,14 @@
 
 from kod_bench.sweeps.space.document import Document, merge
 from kod_bench.sweeps.space.files import find_space, known_spaces
-from kod_bench.sweeps.space.load import SearchSpace, load_space, read_profiles, resolve_space
+from kod_bench.sweeps.space.load import (
+    SearchSpace,
+    load_space,
+    read_profiles,
+    resolve_models,
+    resolve_space,
+)
+from kod_bench.sweeps.space.model import Model, Point
 from kod_bench.sweeps.space.options import (
     EvaluationOptions,
     NetworkOptions,
@@ -16,8 +23,10 @@ from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 __all__ = [
     "Document",
     "EvaluationOptions",
+    "Model",
     "ModelVariant",
     "NetworkOptions",
+    "Point",
     "ResourceOptions",
     "SearchOptions",
     "SearchSpace",
@@ -29,5 +38,6 @@ __all__ = [
     "merge",
     "parameters_model",
     "read_profiles",
+    "resolve_models",
     "resolve_space",
 ]
