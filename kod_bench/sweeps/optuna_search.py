@@ -237,14 +237,27 @@ class OptunaSearch:
         import optuna
 
         values = self._values(point)
-        if values is None:
+        if on_the_way := self._on_the_way(point):
+            number = group.study.trials[point.number]._trial_id
+            running = optuna.trial.Trial(group.study, number)
+            for iteration, value in on_the_way.items():
+                running.report(value, iteration)
+            group.study.tell(point.number, state=optuna.trial.TrialState.PRUNED)
+        elif values is None:
             group.study.tell(point.number, state=optuna.trial.TrialState.FAIL)
         else:
             group.study.tell(point.number, values)
 
+    def _on_the_way(self, point: _Point) -> dict[int, float]:
+        """Of a point of which a trial was pruned: where first, and the KID of those that were."""
+        pruned = [objective_row(rows) for rows in point.rows.values()]
+        found = {row.pruned_at: row.kid for row in pruned if row.pruned_at is not None}
+        ends = len(point.rows) == len(point.trials) and found
+        return {min(found): fmean(found.values())} if ends else {}
+
     def _values(self, point: _Point) -> list[float] | None:
         """The objectives, each the mean over seeds; None if one is not defined."""
-        if len(point.rows) < len(point.trials):
+        if len(point.rows) < len(point.trials) or self._on_the_way(point):
             return None
         found = []
         for name in self._options.metrics:
@@ -333,6 +346,7 @@ class OptunaSearch:
             state=state,
             values=values,
             notes=notes,
+            steps=self._on_the_way(point),
         )
 
     def _state(self, point: _Point) -> "tuple[TrialState, list[float] | None]":
@@ -340,14 +354,21 @@ class OptunaSearch:
 
         if len(point.rows) == len(point.trials):
             values = self._values(point)
+            if self._on_the_way(point):
+                return TrialState.PRUNED, None
             return (TrialState.FAIL if values is None else TrialState.COMPLETE), values
         # An end is for ever there, and `resume` tries again.
         return (TrialState.WAITING if point.failed else TrialState.RUNNING), None
 
 
+def objective_row(rows: Sequence[Row]) -> Row:
+    """The row that a trial is judged by: the first one that starts from a prior."""
+    return next((row for row in rows if row.prior != FORWARD_START), rows[0])
+
+
 def objective(rows: Sequence[Row], name: str) -> float | None:
-    """What a trial is judged by: of its first row that starts from a prior."""
-    row = next((row for row in rows if row.prior != FORWARD_START), rows[0])
+    """A value of the row that a trial is judged by."""
+    row = objective_row(rows)
     if name == "seconds_per_sample":
         return row.sampling_seconds / row.sample_count
     value: float | None = getattr(row, name)

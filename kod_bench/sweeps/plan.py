@@ -34,6 +34,7 @@ from kod_bench.errors import UsageError
 from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
 from kod_bench.sweeps.space import (
+    AshaOptions,
     EvaluationOptions,
     ModelVariant,
     NetworkOptions,
@@ -180,6 +181,7 @@ class Sweep:
         trials: the plan.
         remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.mirror`.
         growth: how trials are added; None for a plan that is complete.
+        early_stopping: how trials are pruned; None: they are not.
     """
 
     folder: Path
@@ -190,6 +192,7 @@ class Sweep:
     trials: tuple[Trial, ...]
     remote: ObjectFolder | None = None
     growth: Growth | None = None
+    early_stopping: AshaOptions | None = None
 
     @property
     def total(self) -> int:
@@ -404,6 +407,8 @@ def create_sweep(
             "sha256": hashlib.sha256(encoded).hexdigest(),
         },
     }
+    if space.options.search.early_stopping is not None:
+        document["early_stopping"] = plain_options(space.options.search.asha)
     stamp = now.strftime("%Y%m%d-%H%M%S")
 
     def text(name: str) -> bytes:
@@ -558,6 +563,11 @@ def _open(
             trials=read_trials(folder, document),
             remote=remote,
             growth=_growth(document),
+            early_stopping=(
+                AshaOptions.model_validate_json(json.dumps(said), strict=True)
+                if (said := document.get("early_stopping")) is not None
+                else None
+            ),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error

@@ -43,8 +43,9 @@ def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standi
     best: dict[str, float] = {}
     for view in views:
         for row in view.rows:
-            # Samples that start from real images' noise are no generative model's score.
-            if row.prior != FORWARD_START:
+            # Samples that start from real images' noise are no generative model's score, and
+            # those of a pruned trial are few.
+            if row.prior != FORWARD_START and row.pruned_at is None:
                 best[view.trial.model] = min(row.kid, best.get(view.trial.model, row.kid))
     training = [v.status for v in views if v.status is not None and v.status.phase == "training"]
     return Standing(

@@ -131,6 +131,25 @@ def decode_trial(content: bytes, name: str) -> dict[str, Any] | None:
     return _field(content[: content.find(b"\n")], "common") | _field(line, "own")
 
 
+def decode_companions(content: bytes, name: str) -> list[str]:
+    """Ids of the other trials of a trial's group and seed; none if its values were not drawn.
+
+    Raises:
+        DamagedError: if a line is not what was written.
+    """
+    drawn = decode_drawn(content)
+    if name not in drawn:
+        return []
+    group = drawn[name].group
+    common = _field(content[: content.find(b"\n")], "common")
+    seeds = {}
+    for text in content.splitlines()[1:]:
+        line = json.loads(text)
+        if line.get("group") == group:
+            seeds[line["id"]] = line["own"].get("seed", common.get("seed"))
+    return [other for other, seed in seeds.items() if seed == seeds[name] and other != name]
+
+
 def _field(line: bytes, key: str) -> dict[str, Any]:
     try:
         value = json.loads(line)[key]

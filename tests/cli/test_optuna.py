@@ -13,6 +13,8 @@ from typing import Any
 
 import optuna
 
+from kod_bench.results import read_rows
+from kod_bench.sweeps.early_stopping import read_rungs
 from tests.cli.processes import only_sweep, row_files, started, wait_for
 from tests.conftest import TINY_SPACE, Command
 
@@ -106,3 +108,41 @@ def _opens_in_the_dashboard(journal: Path, study: optuna.Study) -> None:
     finally:
         server.kill()
         server.wait()
+
+
+def test_early_stopping_is_continued_after_a_kill(
+    command: list[str], kod_bench: Command, tmp_path: Path
+) -> None:
+    """Of trials that reach the rung, only the best so far trains on."""
+    asha = "early_stopping: asha, asha: {min_iterations: 10, reduction_factor: 8, samples: 8}"
+    (tmp_path / "search.yaml").write_text(SEARCH.replace("seed: 3", f"seed: 3, {asha}"))
+    results = tmp_path / "results"
+    with started(
+        command, "sweep", tmp_path / "search.yaml", "--results-dir", results, "--json"
+    ) as driver:
+        wait_for(lambda: list(results.glob("*/*/trials/*/row.parquet")), "a row", 200)
+        os.kill(driver.pid, signal.SIGKILL)
+    sweep = only_sweep(results)
+    rows = row_files(sweep)
+    before = {name: read_rungs(sweep / "trials" / name) for name in rows}
+    done = kod_bench("resume", sweep, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert {name: row_files(sweep)[name] for name in rows} == rows
+
+    found = {row.trial: row for row in read_rows(sweep / "trials").rows}
+    assert len(found) == 5
+    for name, row in found.items():
+        (rung,) = read_rungs(sweep / "trials" / name).values()
+        assert (row.pruned_at is None) == (rung.goes_on is True)
+        assert (row.iterations, row.sample_count) == ((40, 16) if rung.goes_on else (10, 8))
+        assert before.get(name, {10: rung}) == {10: rung}
+    pruned = {name for name, row in found.items() if row.pruned_at is not None}
+    best = min(found, key=lambda name: read_rungs(sweep / "trials" / name)[10].kid)
+    assert pruned
+    assert best not in pruned
+    tables, note = done.stdout.split("more trials were pruned by early stopping")
+    assert tables.endswith(f"- {len(pruned)} ")
+    for name, row in found.items():
+        assert (f"| {row.model} " in tables) == (name not in pruned)
+    status = kod_bench("status", sweep).stdout
+    assert status.count("pruned") == len(pruned)

@@ -266,6 +266,26 @@ def test_several_metrics_make_a_front(tmp_path: Path) -> None:
         assert trial.values[1] == pytest.approx(1 / (1 + 1e3 * trial.values[0]))
 
 
+def test_a_pruned_point_is_told_as_such_and_never_the_best(tmp_path: Path) -> None:
+    sweep = plan(tmp_path, ONE, "search.early_stopping=asha", "search.trials=4")
+    search = begin(sweep)
+    for number in range(3):
+        (trial,) = search.next_trials()
+        folder = sweep.trial_folder(trial)
+        folder.mkdir(parents=True)
+        rows = [make_row(trial=trial.id, kid=float(number), pruned_at=None if number else 10)]
+        write_rows(folder, rows)
+        search.ended(trial.id, rows)
+    for _ in range(2):  # as it goes on, and as it is begun again
+        (study,) = studies(sweep).values()
+        assert [t.state.name for t in study.trials] == ["PRUNED", "COMPLETE", "COMPLETE"]
+        assert study.trials[0].intermediate_values == {10: 0.0}
+        assert study.best_value == 1.0
+        (sweep.folder / STUDY_FILE).unlink()
+        search = begin(sweep)
+    assert len(search.next_trials()) == 1
+
+
 def test_lists_among_choices_come_back_as_lists(tmp_path: Path) -> None:
     choice = "network.multipliers={choice: [[1, 2], [1, 4]]}"
     sweep = plan(tmp_path, ONE, choice, "search.trials=3")

@@ -11,6 +11,7 @@ from kod_bench.sweeps.space.load import (
 )
 from kod_bench.sweeps.space.model import Model, Point
 from kod_bench.sweeps.space.options import (
+    AshaOptions,
     EvaluationOptions,
     NetworkOptions,
     ResourceOptions,
@@ -21,6 +22,7 @@ from kod_bench.sweeps.space.options import (
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
 __all__ = [
+    "AshaOptions",
     "Document",
     "EvaluationOptions",
     "Model",

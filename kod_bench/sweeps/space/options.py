@@ -165,6 +165,21 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
 }
 
 
+class AshaOptions(Section):
+    """Early stopping; see `kod_bench.sweeps.early_stopping`.
+
+    Attributes:
+        min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
+        reduction_factor: of the trials at a rung one in so many goes on, and the next rung is so
+            many times as far.
+        samples: behind the KID of a rung, at most as many as a full evaluation's.
+    """
+
+    min_iterations: Count | None = None
+    reduction_factor: Annotated[int, Field(ge=2)] = 4
+    samples: Annotated[int, Field(ge=2)] = 256
+
+
 class SearchOptions(Section):
     """Which configurations become trials; see `kod_bench.sweeps.space.strategies`.
 
@@ -178,6 +193,8 @@ class SearchOptions(Section):
         mode: "min" or "max", for each metric; None for what is good of it.
         sampler: of `SAMPLERS`.
         sampler_options: of that sampler.
+        early_stopping: "asha", or None: every trial is trained to its end.
+        asha: how it stops.
     """
 
     strategy: Literal["grid", "random", "optuna"] = "grid"
@@ -187,6 +204,8 @@ class SearchOptions(Section):
     mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
     sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
     sampler_options: dict[str, Any] = {}
+    early_stopping: Literal["asha"] | None = None
+    asha: AshaOptions = AshaOptions()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -221,6 +240,17 @@ class SearchOptions(Section):
         ]
         if self.strategy != "optuna" and said:
             raise ValueError(f"{said[0]} is for strategy optuna, not {self.strategy}")
+        return self
+
+    @model_validator(mode="after")
+    def _stops_what_is_drawn(self) -> Self:
+        if self.early_stopping is None:
+            if "asha" in self.model_fields_set:
+                raise ValueError("asha is for early_stopping: asha")
+        elif self.strategy == "grid":
+            raise ValueError("early_stopping is for strategies random and optuna")
+        elif self.metrics != ("kid",):
+            raise ValueError("early_stopping goes by KID; metric must be kid")
         return self
 
     @model_validator(mode="after")
