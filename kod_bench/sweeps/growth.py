@@ -98,6 +98,19 @@ class GrowingPlan:
         return self._hashes[key]
 
 
+def refreshed(sweep: Sweep) -> Sweep:
+    """The sweep as it is now that this process holds its lock: another may have added to it.
+
+    What an earlier driver on this node has chosen, but not put on the store, never began.
+
+    Raises:
+        OSError: if the store cannot be reached.
+    """
+    if sweep.growth is not None and sweep.remote is not None:
+        sweep.remote.download([TRIALS_FILE], sweep.folder)
+    return grown(sweep)
+
+
 def grown(sweep: Sweep) -> Sweep:
     """The sweep with what was added since it was opened."""
     return sweep if sweep.growth is None else open_sweep(sweep.remote or sweep.folder)

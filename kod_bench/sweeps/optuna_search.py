@@ -122,6 +122,7 @@ class OptunaSearch:
         self._groups = {group.name: group for group in self._make_groups(models)}
         self._belongs: dict[str, tuple[_Group, _Point]] = {}  # by trial id
         self._exhausted: set[str] = set()
+        self._unseen: list[tuple[_Group, _Point]] = []  # not published yet
         self._remember(read)
         for group in self._groups.values():
             seed = self._seed(group.name, str(len(group.points)))
@@ -156,12 +157,14 @@ class OptunaSearch:
         return []
 
     def publish(self) -> None:
-        """Put what was added to the plan where all nodes see it.
+        """Put what was added to the plan where all nodes, and then all people, see it.
 
         Raises:
             OSError: if that is an object store, and it cannot be reached.
         """
         self._plan.publish()
+        self._file.put(*(self._record(*chosen) for chosen in self._unseen))
+        self._unseen.clear()
 
     def ended(self, trial: str, rows: list[Row] | None, reason: str | None = None) -> None:
         """A trial is done, has failed, or, without rows and reason, was stopped."""
@@ -319,7 +322,7 @@ class OptunaSearch:
             point = self._add(group, variant.drawn, names)
         else:
             point = self._book(group, variant.drawn, names, number)
-        self._file.put(self._record(group, point))
+        self._unseen.append((group, point))
 
     def _seed(self, *parts: str) -> int:
         return int(self._position(*parts) * 2**32)

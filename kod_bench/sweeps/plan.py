@@ -33,6 +33,7 @@ from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
+from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.space import (
     AshaOptions,
     EvaluationOptions,
@@ -516,15 +517,12 @@ def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
             return  # of the first format, or damaged: what reads it says so
         path = folder / TRIALS_FILE
         # Thousands of trials are megabytes, and every trial on this node comes here.
-        content = path.read_bytes() if path.is_file() else b""
-        if "search" in document:
-            # It grows. What this node has more, its driver is about to put there.
-            found = there.find(TRIALS_FILE)
-            current = found is not None and 0 < found.size <= len(content)
-            content = content[: planned.get("bytes")]
+        have = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        if "search" in document:  # it grows, by the hand of its driver
+            current = have is not None and is_locked(folder / LOCK_FILE)
         else:
-            current = True
-        if not current or hashlib.sha256(content).hexdigest() != planned.get("sha256"):
+            current = have == planned.get("sha256")
+        if not current:
             there.download([TRIALS_FILE], folder)
     except FileNotFoundError as error:
         raise UsageError(f"{there}: is not a sweep (it lacks a file of the plan)") from error

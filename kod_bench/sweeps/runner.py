@@ -25,7 +25,7 @@ from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.capacity import check_capacity, wait_for_capacity
 from kod_bench.sweeps.failures import one_line, read_error, root_message
 from kod_bench.sweeps.files import LOG_FILE, TRAINING_LOCK
-from kod_bench.sweeps.growth import grown
+from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
@@ -99,6 +99,8 @@ def run_sweep(
         check_writable(sweep.remote)
     try:
         with _only_driver(sweep, board):
+            sweep = refreshed(sweep)
+            board.add(trial for trial in sweep.trials if trial.id not in board.views)
             fetch_outcomes(sweep)
             stopped = _run_pending(sweep, board, address, wait_for_nodes)
             sweep = grown(sweep)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 
 from kod_bench.results import read_rows
 from kod_bench.sweeps.early_stopping import read_rungs
@@ -35,6 +36,7 @@ def fetch(url: str) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_search_goes_on_and_opens_in_the_dashboard(
     command: list[str], kod_bench: Command, tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def _opens_in_the_dashboard(journal: Path, study: optuna.Study) -> None:
         server.wait()
 
 
+@pytest.mark.timeout(600)
 def test_early_stopping_is_continued_after_a_kill(
     command: list[str], kod_bench: Command, tmp_path: Path
 ) -> None:
@@ -140,7 +143,7 @@ def test_early_stopping_is_continued_after_a_kill(
     best = min(found, key=lambda name: read_rungs(sweep / "trials" / name)[10].kid)
     assert pruned
     assert best not in pruned
-    tables, note = done.stdout.split("more trials were pruned by early stopping")
+    tables = done.stdout.partition("more trials were pruned by early stopping")[0]
     assert tables.endswith(f"- {len(pruned)} ")
     for name, row in found.items():
         assert (f"| {row.model} " in tables) == (name not in pruned)

@@ -63,6 +63,12 @@ def begin(sweep: Sweep) -> OptunaSearch:
     return OptunaSearch(sweep, lambda trial: read_trial(sweep.trial_folder(trial)))
 
 
+def ask(search: OptunaSearch) -> list[Trial]:
+    trials = search.next_trials()
+    search.publish()
+    return trials
+
+
 def rate(trial: Trial) -> float:
     found: float = trial.training["learning_rate"]
     return found
@@ -81,7 +87,7 @@ def finish(
     sweep: Sweep, search: OptunaSearch, value: Callable[[Trial], float] | None = None
 ) -> int:
     count = 0
-    while trials := search.next_trials():
+    while trials := ask(search):
         for trial in trials:
             rows = run(sweep, trial, **({} if value is None else {"kid": value(trial)}))
             search.ended(trial.id, rows)
@@ -149,7 +155,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_a_killed_driver_is_continued_without_repeating_a_point(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE)
     first = begin(sweep)
-    begun = [trial for _ in range(5) for trial in first.next_trials()]
+    begun = [trial for _ in range(5) for trial in ask(first)]
     for trial in begun[:3]:
         first.ended(trial.id, run(sweep, trial))
     # Killed: two trials have no row, one finished when nobody looked. What the study has to say of
@@ -180,8 +186,8 @@ def test_a_killed_driver_is_continued_without_repeating_a_point(tmp_path: Path) 
 def test_the_same_sampler_seed_after_a_resume_draws_other_points(tmp_path: Path) -> None:
     text = ONE.replace("sampler_options: {n_startup_trials: 4}", "sampler: random")
     sweep = plan(tmp_path, text)
-    first = begin(sweep).next_trials()
-    second = begin(sweep).next_trials()
+    first = ask(begin(sweep))
+    second = ask(begin(sweep))
     assert rate(first[0]) != rate(second[0])
 
 
@@ -190,13 +196,13 @@ def test_a_space_of_few_points_is_taken_once_and_ends(tmp_path: Path) -> None:
     assert sweep.total == 3
     assert finish(sweep, begin(sweep)) == 3
     assert {rate(trial) for trial in grown(sweep).trials} == {1e-4, 1e-3, 1e-2}
-    assert begin(sweep).next_trials() == []
+    assert ask(begin(sweep)) == []
 
 
 def test_a_point_is_worth_the_mean_over_its_seeds(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE, "seeds=[0, 1]", "search.trials=1")
     search = begin(sweep)
-    one, two = search.next_trials()
+    one, two = ask(search)
     assert (one.seed, two.seed, one.model) == (0, 1, two.model)
     search.ended(one.id, run(sweep, one, kid=1.0))
     assert [t.state.name for t in next(iter(studies(sweep).values())).trials] == ["RUNNING"]
@@ -208,7 +214,7 @@ def test_a_point_is_worth_the_mean_over_its_seeds(tmp_path: Path) -> None:
 def test_a_failure_waits_and_is_the_same_trial_of_the_study_afterwards(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE, "search.trials=1")
     search = begin(sweep)
-    (trial,) = search.next_trials()
+    (trial,) = ask(search)
     search.ended(trial.id, None, "loss is nan")
     (shown,) = next(iter(studies(sweep).values())).trials
     assert (shown.state.name, shown.user_attrs["failed"]) == (
@@ -216,7 +222,7 @@ def test_a_failure_waits_and_is_the_same_trial_of_the_study_afterwards(tmp_path:
         f"{trial.id}: loss is nan",
     )
     again = begin(sweep)
-    assert again.next_trials() == []
+    assert ask(again) == []
     again.ended(trial.id, run(sweep, trial))
     (shown,) = next(iter(studies(sweep).values())).trials
     assert shown.state.name == "COMPLETE"
@@ -246,7 +252,7 @@ def test_every_sampler_goes_on_after_a_resume(tmp_path: Path, sampler: str) -> N
     )
     search = begin(sweep)
     for _ in range(11):
-        (trial,) = search.next_trials()
+        (trial,) = ask(search)
         search.ended(trial.id, run(sweep, trial))
     assert finish(sweep, begin(sweep)) == 3
     assert len(set(points(sweep))) == 14
@@ -255,7 +261,7 @@ def test_every_sampler_goes_on_after_a_resume(tmp_path: Path, sampler: str) -> N
 def test_several_metrics_make_a_front(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE, "search.metric=[kid, seconds_per_sample]", "search.trials=5")
     search = begin(sweep)
-    while trials := search.next_trials():
+    while trials := ask(search):
         kid = rate(trials[0])
         rows = run(sweep, trials[0], kid=kid, sampling_seconds=256 / (1 + 1e3 * kid))
         search.ended(trials[0].id, rows)
@@ -270,7 +276,7 @@ def test_a_pruned_point_is_told_as_such_and_never_the_best(tmp_path: Path) -> No
     sweep = plan(tmp_path, ONE, "search.early_stopping=asha", "search.trials=4")
     search = begin(sweep)
     for number in range(3):
-        (trial,) = search.next_trials()
+        (trial,) = ask(search)
         folder = sweep.trial_folder(trial)
         folder.mkdir(parents=True)
         rows = [make_row(trial=trial.id, kid=float(number), pruned_at=None if number else 10)]
@@ -283,7 +289,7 @@ def test_a_pruned_point_is_told_as_such_and_never_the_best(tmp_path: Path) -> No
         assert study.best_value == 1.0
         (sweep.folder / STUDY_FILE).unlink()
         search = begin(sweep)
-    assert len(search.next_trials()) == 1
+    assert len(ask(search)) == 1
 
 
 def test_lists_among_choices_come_back_as_lists(tmp_path: Path) -> None:
