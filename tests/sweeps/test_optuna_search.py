@@ -16,6 +16,7 @@ from kod_bench.sweeps.optuna_search import OptunaSearch
 from kod_bench.sweeps.plan import Sweep, Trial, create_sweep, make_trials, open_planned, open_sweep
 from kod_bench.sweeps.space import SearchSpace, load_space
 from kod_bench.sweeps.study_file import STUDY_FILE, TRIALS
+from kod_bench.sweeps.trust import check_trusted
 from tests.rows import make_row
 
 STUDY = """
@@ -317,7 +318,37 @@ def test_a_plan_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
         open_sweep(sweep.folder)
 
 
-def test_what_cannot_be_is_not_written(tmp_path: Path) -> None:
+def test_a_strangers_search_names_no_code(tmp_path: Path) -> None:
+    sweep = plan(tmp_path, ONE)
+    assert sweep.growth is not None
+    check_trusted(sweep, None)
+    evaluation = {**sweep.growth.evaluation, "features": "evil:Extractor"}
+    strange = replace(sweep, growth=replace(sweep.growth, evaluation=evaluation))
+    with pytest.raises(UsageError, match="imports the feature extractor 'evil:Extractor'"):
+        check_trusted(strange, None)
+
+
+def test_what_is_pickled_in_a_strangers_study_stays_so(tmp_path: Path) -> None:
+    """CMA-ES keeps its state pickled in the study: the one that it reads is never the file's."""
+    text = ONE.replace("sampler_options: {n_startup_trials: 4}", "sampler: cmaes")
+    sweep = plan(tmp_path, text, "training.ema_decay={uniform: [0.5, 0.9]}")
+    search = begin(sweep)
+    for _ in range(3):
+        (trial,) = ask(search)
+        search.ended(trial.id, run(sweep, trial))
+    (study,) = studies(sweep).values()
+    bomb = b"cbuiltins\nopen\n(V" + str(tmp_path / "exploded").encode() + b"\nVw\ntR."
+    for trial in study.trials:
+        for key in ("cma:optimizer", "cma:n_restarts:0:optimizer", "cma:optimizer:0"):
+            line = {"op_code": 9, "worker_id": "x", "trial_id": trial._trial_id}
+            line |= {"system_attr": {key: bomb.hex()}}
+            with (sweep.folder / STUDY_FILE).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    finish(sweep, begin(sweep))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_complete_plan_is_not_searched(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE)
     with pytest.raises(ValueError, match="complete"):
         OptunaSearch(replace(sweep, growth=None), lambda _: None)
