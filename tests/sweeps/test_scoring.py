@@ -34,13 +34,13 @@ def trial_of(sweep: Path) -> Any:
     )
     return SimpleNamespace(
         sweep=SimpleNamespace(folder=sweep),
-        trial=SimpleNamespace(evaluation_options=SimpleNamespace(samples=10, references=9)),
+        trial=SimpleNamespace(evaluation_options=SimpleNamespace(references=9)),
         dataset=SimpleNamespace(train=train, test=test, content_hash="dada"),
     )
 
 
 def reference(sweep: Path) -> Any:
-    return scoring._reference(cast(Any, trial_of(sweep)), Slow(), torch.device("cpu"))
+    return scoring._reference(cast(Any, trial_of(sweep)), Slow(), 10, torch.device("cpu"))
 
 
 def test_trials_that_start_together_measure_the_reference_once(
