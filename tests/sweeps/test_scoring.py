@@ -34,7 +34,10 @@ def trial_of(sweep: Path) -> Any:
     )
     return SimpleNamespace(
         sweep=SimpleNamespace(folder=sweep),
-        trial=SimpleNamespace(evaluation_options=SimpleNamespace(references=9)),
+        trial=SimpleNamespace(
+            evaluation_options=SimpleNamespace(references=9),
+            dataset_options=SimpleNamespace(on_sphere=False),
+        ),
         dataset=SimpleNamespace(train=train, test=test, content_hash="dada"),
     )
 
