@@ -24,6 +24,7 @@ def make_row(**changes: Any) -> Row:
         "train_count": 1000,
         "parameters": 12345,
         "iterations": 600,
+        "pruned_at": None,
         "batch_size": 32,
         "workers": 1,
         "micro_batch_size": 32,

@@ -220,6 +220,8 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     states = [view.state for view in views]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     running = is_running(found)
+    if to_come := found.total - len(views):
+        counts += f"{', ' if counts else ''}{to_come} not chosen yet"
     typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
     shown = most_active(views, MOST_SHOWN)
     failed = [view for view in views if view.state == "failed"]
@@ -231,7 +233,7 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
         typer.echo(f"failed {view.trial.id}: {view.reason}")
     if len(failed) > MOST_SHOWN:
         typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
-    if not running and set(states) != {"done"}:
+    if not running and (set(states) != {"done"} or to_come):
         typer.echo(f"continue with: kod-bench resume {found.shown}")
 
 
@@ -349,7 +351,7 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
     from kod_bench.sweeps.mirror import put_report
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
 
-    board = make_board(prepared.trials, output)
+    board = make_board(prepared.trials, output, prepared.total)
     board.begin(prepared.shown)
     try:
         outcome = run_sweep(prepared, board, address, wait_for_nodes)
@@ -365,11 +367,12 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
         typer.echo(
-            f"stopped: {outcome.done} of {len(prepared.trials)} trials are done, those that ran "
+            f"stopped: {outcome.done} of {prepared.total} trials are done, those that ran "
             f"have saved where they were. {how_to_resume(prepared)}",
             err=True,
         )
         raise typer.Exit(130)
+    prepared = outcome.sweep
     report = _report(prepared)
     written: str | None = None
     try:

@@ -12,7 +12,7 @@ from kod_bench.evaluation.inception import CleanFidExtractor
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
-from kod_bench.evaluation.metrics import METRICS, Measured, Scores, marks, score
+from kod_bench.evaluation.metrics import METRICS, Measured, Scores, choose_metrics, marks, score
 from kod_bench.evaluation.mollweide import write_mollweide
 from kod_bench.evaluation.reference import Reference
 
@@ -27,6 +27,7 @@ __all__ = [
     "Scores",
     "check_extractor",
     "choose_extractor",
+    "choose_metrics",
     "density_and_coverage",
     "fid",
     "fid_infinity",

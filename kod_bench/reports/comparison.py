@@ -1,7 +1,7 @@
 """The comparison table: model against model at equal network evaluations, comparable rows only."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from rich.table import Table
@@ -90,16 +90,26 @@ def compare(rows: Sequence[Row]) -> list[ComparisonTable]:
     """Compare rows, in as many tables as there are kinds that must not be mixed.
 
     Rows with different data, extractors, counts or reference sets never share a table
-    (`kod_bench.results.row.COMPARISON_COLUMNS`); where that splits them, every table says so.
+    (`kod_bench.results.row.COMPARISON_COLUMNS`); where that splits them, every table says so. Rows
+    of pruned trials are in none: the tables say how many there are.
 
     Returns:
         One table per kind; none for no rows.
     """
+    pruned = {row.trial for row in rows if row.pruned_at is not None}
+    rows = [row for row in rows if row.pruned_at is None]
     if not rows:
         return []
     frame = pd.DataFrame([asdict(row) for row in rows])
     groups = list(frame.groupby(list(COMPARISON_COLUMNS), sort=True, dropna=False))
-    return [_table(group, _differences(group, frame)) for _, group in groups]
+    tables = [_table(group, _differences(group, frame)) for _, group in groups]
+    if not pruned:
+        return tables
+    note = (
+        f"{len(pruned)} more trials were pruned by early stopping (pruned_at in their rows): not "
+        "trained to the end, and scored with few samples, they are compared with none."
+    )
+    return [replace(table, notes=(*table.notes, note)) for table in tables]
 
 
 def _differences(group: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:

@@ -30,7 +30,8 @@ class Row:
 
     # model and training
     parameters: int  # trainable scalars
-    iterations: int
+    iterations: int  # trained; of a pruned trial, fewer than planned
+    pruned_at: int | None  # iteration at which early stopping gave the trial up; None: it did not
     batch_size: int  # all workers together
     workers: int
     micro_batch_size: int | None  # of one worker at a time; halved where memory ran out

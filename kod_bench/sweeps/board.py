@@ -34,6 +34,7 @@ _STYLES = {
     "waiting": "dim",
     "interrupted": "yellow",
     "stopped": "yellow",
+    "pruned": "dim",
 }
 _COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID")
 
@@ -52,22 +53,24 @@ def trial_table(views: Iterable[TrialView], caption: str = "") -> Table:
 def _cells(view: TrialView) -> list[Text]:
     """A trial's model, T, seed, state, step, loss, speed, time left, KID.
 
-    The KID of a trial that was scored in several ways is that of the first.
+    The KID of a trial that was scored in several ways is that of the first; that of a pruned trial
+    is none that could be compared.
     """
     s, row = view.status, view.rows[0] if view.rows else None
-    state = s.phase if view.state == "running" and s else view.state
+    pruned = row is not None and row.pruned_at is not None
+    state = "pruned" if pruned else s.phase if view.state == "running" and s else view.state
     loss = s.loss if s else None
     left = s.seconds_left if s else None
     return [
         Text(view.trial.model, overflow="ellipsis"),
         Text(str(view.trial.steps)),
         Text(str(view.trial.seed)),
-        Text(state, style=_STYLES.get(view.state, "cyan")),
+        Text(state, style=_STYLES.get("pruned" if pruned else view.state, "cyan")),
         Text(f"{s.done}/{s.total}" if s and s.total else ""),
         Text("" if (loss := row.loss if row else loss) is None else f"{loss:.3f}"),
         Text(f"{s.speed:.1f}" if s and s.speed else ""),
         Text("" if left is None else duration(left)),
-        Text(f"{row.kid:.3f}" if row else ""),
+        Text(f"{row.kid:.3f}" if row and not pruned else ""),
     ]
 
 
@@ -81,6 +84,7 @@ class Board:
 
     trials: tuple[Trial, ...]
     console: Console = field(default_factory=lambda: Console(file=sys.stdout))
+    total: int = 0  # of trials in the end, where that is more
 
     def __post_init__(self) -> None:
         self.views = {trial.id: TrialView(trial) for trial in self.trials}
@@ -113,7 +117,13 @@ class Board:
     @property
     def standing(self) -> Standing:
         """How the sweep stands now."""
-        return standing(self.views.values(), time.monotonic())
+        return standing(self.views.values(), time.monotonic(), self.total - len(self.views))
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Trials were added to the plan."""
+        for trial in trials:
+            self.views[trial.id] = TrialView(trial)
+            self.on_added(trial)
 
     def update(self, trial: str, status: Status) -> None:
         """The trial says what it is doing."""
@@ -159,6 +169,9 @@ class Board:
 
     # What each kind of output does differently.
 
+    def on_added(self, trial: Trial) -> None:
+        """A trial was chosen."""
+
     def on_status(self, view: TrialView, status: Status, begins: bool, enters: bool) -> None:
         """A trial reports; `begins`: for the first time; `enters`: a phase."""
         if enters:
@@ -168,10 +181,10 @@ class Board:
         """A trial has finished."""
         now, row = self.standing, view.rows[0]
         left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-        self._line(
-            f"done     {view.trial.id}  KID {row.kid:.3f}  FID {row.fid:.1f}  "
-            f"({now.done} of {now.trials}{left})"
-        )
+        how = f"done     {view.trial.id}  KID {row.kid:.3f}  FID {row.fid:.1f}"
+        if row.pruned_at is not None:
+            how = f"pruned   {view.trial.id}  at iteration {row.pruned_at}"
+        self._line(f"{how}  ({now.done} of {now.trials}{left})")
 
     def on_failed(self, view: TrialView, reason: str) -> None:
         """A trial has failed."""
@@ -223,6 +236,10 @@ class JsonBoard(QuietBoard):
         """What others print as a line."""
         self._emit("note", text=text)
 
+    def on_added(self, trial: Trial) -> None:
+        """Those that were in the plan are in the first event."""
+        self._emit("chosen", trial=trial.id, model=trial.model)
+
     def on_status(self, view: TrialView, status: Status, begins: bool, enters: bool) -> None:
         """Every report is an event."""
         if begins:
@@ -266,10 +283,10 @@ class JsonBoard(QuietBoard):
         self.console.file.flush()
 
 
-def make_board(trials: tuple[Trial, ...], output: Output) -> Board:
-    """The board for a kind of output."""
+def make_board(trials: tuple[Trial, ...], output: Output, total: int = 0) -> Board:
+    """The board for a kind of output; `total`: of trials in the end, where that is more."""
     boards: dict[Output, type[Board]] = {"auto": Board, "quiet": QuietBoard, "json": JsonBoard}
-    return boards[output](trials)
+    return boards[output](trials, total=total)
 
 
 def summary(now: Standing, elapsed: float) -> list[str]:

@@ -5,4 +5,5 @@ CURVES = "tensorboard"
 HISTORY_FILE = "history.jsonl"
 LOG_FILE = "log.txt"
 MEMORY_FILE = "memory.json"
+RUNGS_FILE = "rungs.json"
 TRAINING_LOCK = "training.lock"  # of the worker that writes, if there are several

@@ -24,7 +24,14 @@ from typing import Any
 from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, ROW_FILE, is_picture, read_trial
 from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.failures import ERROR_FILE
-from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE, MEMORY_FILE
+from kod_bench.sweeps.files import (
+    CHECKPOINTS,
+    CURVES,
+    HISTORY_FILE,
+    LOG_FILE,
+    MEMORY_FILE,
+    RUNGS_FILE,
+)
 from kod_bench.sweeps.plan import Sweep, Trial
 from kod_bench.training import CheckpointStore, checkpoint_iteration
 
@@ -83,7 +90,7 @@ def fetch_trial(sweep: Sweep, trial: Trial) -> None:
     ahead = [name for name in found if (_iteration(name) or 0) > reached]
     if ahead:  # the history belongs to the checkpoints
         ahead += [name for name in (HISTORY_FILE, LOG_FILE) if name in found]
-    there.download([*ahead, *({MEMORY_FILE} & found.keys())], folder)
+    there.download([*ahead, *({MEMORY_FILE, RUNGS_FILE} & found.keys())], folder)
 
 
 def put_working_files(sweep: Sweep, trial: Trial) -> None:
@@ -161,6 +168,11 @@ def put_micro_batch(sweep: Sweep, trial: Trial) -> None:
     Only who has learnt it does: another node's copy may be an older one.
     """
     _put(sweep, trial.id, MEMORY_FILE)
+
+
+def put_rungs(sweep: Sweep, trial: Trial) -> None:
+    """Put on the store what a trial had at its rungs, if it can be reached."""
+    _put(sweep, trial.id, RUNGS_FILE)
 
 
 def fetch_micro_batch(sweep: Sweep, trial: Trial) -> None:

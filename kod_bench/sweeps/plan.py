@@ -3,10 +3,13 @@
 A sweep's folder::
 
     sweep.yaml              the search space, resolved, and where it came from; written last
-    trials.jsonl            the trials, see `trials_file`; sweep.yaml has its hash
+    trials.jsonl            the trials, see `trials_file`; sweep.yaml has the hash of its beginning
     trials/<trial>/         checkpoints, history, log, sample grid; row.parquet last
     cache/                  reference features shared by the trials
     report/                 tables and pictures over the rows
+
+Where a strategy chooses by results, the trials that it chooses are added to ``trials.jsonl`` before
+they run (`kod_bench.sweeps.growth`); what is in ``sweep.yaml`` stays.
 """
 
 import functools
@@ -30,14 +33,24 @@ from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
+from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.space import (
+    AshaOptions,
     EvaluationOptions,
+    ModelVariant,
     NetworkOptions,
     ResourceOptions,
     SearchSpace,
     TrainingSection,
 )
-from kod_bench.sweeps.trials_file import DamagedError, decode_trial, decode_trials, encode_trials
+from kod_bench.sweeps.trials_file import (
+    DamagedError,
+    Drawn,
+    decode_ids,
+    decode_trial,
+    decode_trials,
+    encode_trials,
+)
 from kod_bench.sweeps.yaml_file import load_yaml
 
 #: 1 had all trials in full in sweep.yaml.
@@ -132,6 +145,31 @@ _TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
 
 
 @dataclass(frozen=True)
+class Growth:
+    """What is needed to add trials to a plan, frozen with it.
+
+    Attributes:
+        study: name of the study, as programs that read it show it.
+        code: version and hash of the code that made the plan.
+        evaluation: the scoring options of every trial.
+        hashes: of the images, by the data set's options as canonical JSON.
+        total: how many trials there will be in the end.
+        source: the search space's file.
+        profile: of the space.
+        resolved: what file, profile and changes say together.
+    """
+
+    study: str
+    code: str
+    evaluation: dict[str, Any]
+    hashes: dict[str, str]
+    total: int
+    source: str
+    profile: str
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A sweep on disk, or on an object store with a working copy on disk.
 
@@ -143,6 +181,8 @@ class Sweep:
         resources: what each trial occupies.
         trials: the plan.
         remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.mirror`.
+        growth: how trials are added; None for a plan that is complete.
+        early_stopping: how trials are pruned; None: they are not.
     """
 
     folder: Path
@@ -152,6 +192,13 @@ class Sweep:
     resources: ResourceOptions
     trials: tuple[Trial, ...]
     remote: ObjectFolder | None = None
+    growth: Growth | None = None
+    early_stopping: AshaOptions | None = None
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, those that are yet to be chosen included."""
+        return len(self.trials) if self.growth is None else max(self.growth.total, len(self.trials))
 
     @property
     def location(self) -> Location:
@@ -171,7 +218,7 @@ class Sweep:
     @property
     def code(self) -> str:
         """Version and source hash of the code that made the plan."""
-        return self.trials[0].code
+        return self.trials[0].code if self.growth is None else self.growth.code
 
     @property
     def trials_folder(self) -> Path:
@@ -201,27 +248,16 @@ def make_trials(
     """
     options = space.options
     code = current_code()
-    plain = functools.cache(_plain_options)  # large spaces repeat their sections
+    plain = functools.cache(plain_options)  # large spaces repeat their sections
     trials = [
-        Trial(
-            model=variant.label,
-            process=variant.process,
-            steps=variant.steps,
-            parameters=variant.parameters,
-            dataset=plain(variant.dataset),
+        make_trial(
+            variant,
+            seed,
             data_hash=data_hash if isinstance(data_hash, str) else data_hash[variant.dataset],
-            network=plain(variant.network),
-            training=plain(variant.training),
             evaluation=plain(options.evaluation),
-            sampling=[
-                asdict(Scoring(prior, sampler, evaluations))
-                for prior in variant.priors
-                for sampler in variant.samplers
-                for evaluations in variant.network_evaluations
-            ],
             workers=options.resources.workers_per_trial,
-            seed=seed,
             code=code,
+            plain=plain,
         )
         for seed in options.seeds
         for variant in space.variants
@@ -229,8 +265,58 @@ def make_trials(
     return tuple({trial.config_hash: trial for trial in trials}.values())
 
 
-def _plain_options(options: BaseModel) -> dict[str, Any]:
+def make_trial(
+    variant: ModelVariant,
+    seed: int,
+    *,
+    data_hash: str,
+    evaluation: dict[str, Any],
+    workers: int,
+    code: str,
+    plain: Callable[[BaseModel], dict[str, Any]] | None = None,
+) -> Trial:
+    """One variant with one seed.
+
+    Args:
+        variant: of a model.
+        seed: of the training.
+        data_hash: of the variant's images.
+        evaluation: the scoring options.
+        workers: of the trial.
+        code: version and hash of the code that plans it.
+        plain: makes plain values of options.
+    """
+    plain = plain or plain_options
+    return Trial(
+        model=variant.label,
+        process=variant.process,
+        steps=variant.steps,
+        parameters=variant.parameters,
+        dataset=plain(variant.dataset),
+        data_hash=data_hash,
+        network=plain(variant.network),
+        training=plain(variant.training),
+        evaluation=evaluation,
+        sampling=[
+            asdict(Scoring(prior, sampler, evaluations))
+            for prior in variant.priors
+            for sampler in variant.samplers
+            for evaluations in variant.network_evaluations
+        ],
+        workers=workers,
+        seed=seed,
+        code=code,
+    )
+
+
+def plain_options(options: BaseModel) -> dict[str, Any]:
+    """A section as plain values."""
     return options.model_dump(mode="json")
+
+
+def canonical_json(values: Mapping[str, Any]) -> str:
+    """Equal for equal values."""
+    return json.dumps(values, sort_keys=True)
 
 
 def check_writable(results_dir: Location) -> None:
@@ -272,15 +358,38 @@ def create_sweep(
     results_dir: Location,
     data_dir: Location | None,
     provenance: Provenance,
+    hashes: Mapping[DatasetOptions, str] | None = None,
 ) -> Sweep:
     """Make the sweep's folder and write its plan.
+
+    Args:
+        space: resolved.
+        trials: of all its variants; where a strategy chooses by results, those that were drawn
+            only stand in for its choices, and are not written.
+        results_dir: where sweeps are kept.
+        data_dir: where the images are.
+        provenance: of this process.
+        hashes: of the images of each data set that was opened.
 
     Raises:
         UsageError: if the folder cannot be written.
     """
     now = datetime.now(UTC)
     parent = results_dir / space.options.name
-    encoded = encode_trials([(trial.id, trial.values) for trial in trials])
+    total, chosen_later = len(trials), space.options.search.strategy == "optuna"
+    drawn = {
+        (variant.label, variant.steps): Drawn(variant.group, variant.drawn)
+        for variant in space.variants
+        if variant.drawn
+    }
+    alike = [trial.values for trial in trials]
+    if chosen_later:
+        trials = tuple(trial for trial in trials if (trial.model, trial.steps) not in drawn)
+    encoded = encode_trials(
+        [(trial.id, trial.values) for trial in trials],
+        {t.id: drawn[t.model, t.steps] for t in trials if (t.model, t.steps) in drawn},
+        alike,
+    )
     document = {
         "format": FORMATS[-1],
         "space": space.options.name,
@@ -295,24 +404,38 @@ def create_sweep(
         "trials": {
             "file": TRIALS_FILE,
             "count": len(trials),
+            "bytes": len(encoded),
             "sha256": hashlib.sha256(encoded).hexdigest(),
         },
     }
-    text = yaml.safe_dump(_plain(document), sort_keys=False, width=100).encode()
+    if space.options.search.early_stopping is not None:
+        document["early_stopping"] = plain_options(space.options.search.asha)
     stamp = now.strftime("%Y%m%d-%H%M%S")
+
+    def text(name: str) -> bytes:
+        if chosen_later:
+            document["search"] = {
+                "study": name,
+                "code": current_code(),
+                "evaluation": plain_options(space.options.evaluation),
+                "hashes": {canonical_json(plain_options(k)): v for k, v in (hashes or {}).items()},
+                "total": total,
+            }
+        return yaml.safe_dump(_plain(document), sort_keys=False, width=100).encode()
+
     try:
         if isinstance(parent, ObjectFolder):
             # Nothing there says that a name is taken by a sweep that starts in the same second.
             there = parent / f"{stamp}-{secrets.token_hex(2)}"
             there.write(TRIALS_FILE, encoded)
-            there.write(SWEEP_FILE, text)
+            there.write(SWEEP_FILE, text(there.name))
             return open_sweep(there)
         folder = _new_folder(parent, stamp)
         (folder / "trials").mkdir()
         with atomic_write(folder / TRIALS_FILE) as file:
             file.write(encoded)
         with atomic_write(folder / SWEEP_FILE) as file:
-            file.write(text)
+            file.write(text(folder.name))
     except OSError as error:
         raise _unwritable(parent, error) from error
     return open_sweep(folder)
@@ -368,9 +491,15 @@ def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
     if document["format"] == 1:
         return tuple(Trial(**trial) for trial in said)
     content = (folder / TRIALS_FILE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != said["sha256"]:
+    beginning = content[: said["bytes"]] if "search" in document else content
+    if hashlib.sha256(beginning).hexdigest() != said["sha256"]:
         raise DamagedError(f"{TRIALS_FILE} is not the one that was written with it")
-    return tuple(Trial(**values) for values in decode_trials(content))
+    trials = tuple(Trial(**values) for values in decode_trials(content))
+    if "search" in document:  # no hash vouches for what was added
+        for trial, name in zip(trials, decode_ids(content), strict=True):
+            if trial.id != name:
+                raise DamagedError(f"{TRIALS_FILE}: trial {name} is not what its name says")
+    return trials
 
 
 def _working_folder(there: ObjectFolder) -> Path:
@@ -389,7 +518,11 @@ def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
         path = folder / TRIALS_FILE
         # Thousands of trials are megabytes, and every trial on this node comes here.
         have = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        if have != planned.get("sha256"):
+        if "search" in document:  # it grows, by the hand of its driver
+            current = have is not None and is_locked(folder / LOCK_FILE)
+        else:
+            current = have == planned.get("sha256")
+        if not current:
             there.download([TRIALS_FILE], folder)
     except FileNotFoundError as error:
         raise UsageError(f"{there}: is not a sweep (it lacks a file of the plan)") from error
@@ -427,9 +560,30 @@ def _open(
             ),
             trials=read_trials(folder, document),
             remote=remote,
+            growth=_growth(document),
+            early_stopping=(
+                AshaOptions.model_validate_json(json.dumps(said), strict=True)
+                if (said := document.get("early_stopping")) is not None
+                else None
+            ),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
+
+
+def _growth(document: Mapping[str, Any]) -> Growth | None:
+    if (said := document.get("search")) is None:
+        return None
+    return Growth(
+        study=str(said["study"]),
+        code=str(said["code"]),
+        evaluation=dict(said["evaluation"]),
+        hashes=dict(said["hashes"]),
+        total=int(said["total"]),
+        source=str(document["source"]),
+        profile=str(document["profile"]),
+        resolved=dict(document["resolved"]),
+    )
 
 
 def find_sweep(name: str | None, results_dir: Location) -> Sweep:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,15 +26,18 @@ from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.capacity import check_capacity, wait_for_capacity
 from kod_bench.sweeps.failures import one_line, read_error, root_message
 from kod_bench.sweeps.files import LOG_FILE, TRAINING_LOCK
+from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
+from kod_bench.sweeps.optuna_search import OptunaSearch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
+from kod_bench.sweeps.supply import TrialSupply
 from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
 from kod_bench.training import StoppedError
 
@@ -42,6 +46,9 @@ WRITER_PATIENCE_SECONDS = 60.0
 
 #: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
 LOCK_PATIENCE_SECONDS = 1.0
+
+#: More trials than any sweep will have.
+ENDLESS = 10**9
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, the terminal is ours
@@ -64,6 +71,7 @@ _LOCAL_ENVIRONMENT = {
 class Outcome:
     """How a run of a sweep ended."""
 
+    sweep: Sweep  # with the trials that were chosen meanwhile
     done: int
     failures: dict[str, str]  # trial id to reason
     stopped: bool = False  # by a signal: failures are then those of trials that ran
@@ -92,8 +100,11 @@ def run_sweep(
         check_writable(sweep.remote)
     try:
         with _only_driver(sweep, board):
+            sweep = refreshed(sweep)
+            board.add(trial for trial in sweep.trials if trial.id not in board.views)
             fetch_outcomes(sweep)
             stopped = _run_pending(sweep, board, address, wait_for_nodes)
+            sweep = grown(sweep)
             fetch_outcomes(sweep)
     except LockedError as error:
         raise UsageError(
@@ -107,7 +118,7 @@ def run_sweep(
     failures = {
         name: reason or "did not run" for name, reason in missing.items() if reason or not stopped
     }
-    return Outcome(len(sweep.trials) - len(missing), failures, stopped)
+    return Outcome(sweep, len(sweep.trials) - len(missing), failures, stopped)
 
 
 @contextlib.contextmanager
@@ -130,7 +141,13 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
             board.mark_done(trial.id, rows, earlier=True)
         else:
             pending.append(trial)
-    if not pending:
+    search = None
+    if sweep.growth is not None:
+        search = OptunaSearch(
+            sweep, lambda trial: read_trial(sweep.trial_folder(trial)), board.note
+        )
+    supply = TrialSupply(pending, search, board)
+    if not supply.has_more():
         return False
     if address is None:
         check_local_resources(sweep.resources)
@@ -138,7 +155,8 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
         # The reason of an earlier failure must not pass for that of the attempt that begins now.
         forget_error(sweep, trial)
     place = "on this machine" if address is None else f"at {address}"
-    board.note(f"running {len(pending)} of {len(sweep.trials)} trials with Ray {place}")
+    begun = len(sweep.trials) - len(pending)
+    board.note(f"running {sweep.total - begun} of {sweep.total} trials with Ray {place}")
 
     def on_death(name: str) -> None:
         board.__exit__(None, None, None)
@@ -158,7 +176,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
         wait_for_capacity(sweep.resources, wait_for_nodes, board.note)
         signals = stack.enter_context(StopSignals(sweep.folder))
         stack.enter_context(board)
-        _tune(sweep, pending, board, signals, address)
+        _tune(sweep, supply, board, signals, address)
     return signals.requested
 
 
@@ -250,13 +268,14 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 
 def _tune(
-    sweep: Sweep, pending: list[Trial], board: Board, signals: StopSignals, address: str | None
+    sweep: Sweep, supply: TrialSupply, board: Board, signals: StopSignals, address: str | None
 ) -> None:
     from ray import tune
 
+    from kod_bench.sweeps.tune_search import TrialQueue
     from kod_bench.sweeps.watcher import Silence, StopWhenSaved, Watcher
 
-    watcher = Watcher(sweep, board, signals)
+    watcher = Watcher(sweep, board, signals, supply.ended)
 
     resources = sweep.resources
     scratch: Location
@@ -275,15 +294,21 @@ def _tune(
         # theirs would deadlock a machine that has just enough for them.
         request = {"node:__internal_head__": 0.001}
         concurrent = _concurrent_groups(sweep)
+    config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
+    how: dict[str, Any] = {"max_concurrent_trials": concurrent}
+    if supply.is_open:
+        how["search_alg"] = TrialQueue(supply, lambda: not signals.requested and supply.published())
+        how["num_samples"] = ENDLESS  # the queue says when it is finished
+        if address is None:
+            # Chosen when there is room to run it, not before; a cluster may still grow.
+            how["max_concurrent_trials"] = _concurrent_groups(sweep)
+    else:
+        config["id"] = tune.grid_search([trial.id for trial in supply.pending])
     tuner = tune.Tuner(
         tune.with_resources(_run_on_ray, request),
-        param_space={
-            "id": tune.grid_search([trial.id for trial in pending]),
-            "sweep": str(sweep.location),
-            "scratch": str(scratch),
-        },
+        param_space=config,
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=concurrent,
+            **how,
             reuse_actors=True,  # importing torch costs seconds: once per process, not per trial
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),

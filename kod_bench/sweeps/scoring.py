@@ -3,14 +3,15 @@
 import logging
 import math
 import time
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
@@ -20,6 +21,7 @@ from kod_bench.evaluation import (
     Measured,
     Reference,
     Scores,
+    choose_metrics,
     make_extractor,
     marks,
     write_mollweide,
@@ -63,27 +65,87 @@ class _Samples:
     seconds: float
 
 
-def score(subject: Subject, model: TrainedModel, report: Report, device: torch.device) -> list[Row]:
-    """Score the model in each of the ways the trial asks for."""
+def score(
+    subject: Subject,
+    model: TrainedModel,
+    report: Report,
+    device: torch.device,
+    pruned_at: int | None = None,
+) -> list[Row]:
+    """Score the model in each of the ways the trial asks for.
+
+    Args:
+        subject: the trial.
+        model: trained to the end, or to where the trial was pruned.
+        report: receives the status.
+        device: where to sample.
+        pruned_at: the iteration at which it was. Then the model is scored in the first way alone,
+            with few samples.
+    """
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
     trial = subject.trial
     options = trial.evaluation_options
     predict = make_runner(model.network, device, trial.training_section.fast)
     with torch.no_grad():
         predict.warm_up(min(options.batch_size, options.samples), subject.process.state_shape)
+    count = options.samples if pruned_at is None else _few(subject)
+    scorings = trial.scorings if pruned_at is None else [_judged(trial.scorings)]
     drawn = []
-    for index, scoring in enumerate(trial.scorings):
-        drawn.append(_draw_samples(subject, predict, scoring, index, report, device))
+    for scoring in scorings:
+        each = _draw_samples(subject, predict, scoring, count, report, device)
+        write_grid(subject.folder / grid_file(*astuple(scoring)), each.images[:GRID_IMAGES])
+        if trial.dataset_options.on_sphere:
+            write_mollweide(subject.folder / maps_file(*astuple(scoring)), each.images)
+        drawn.append(each)
 
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
-    reference = _reference(subject, extractor, device)
+    reference = _reference(subject, extractor, count, device)
     # Of training, then of sampling; one word if they agree.
     precision = ", ".join(dict.fromkeys((*model.precisions, predict.precision)))
-    return [_row(subject, model, precision, extractor, reference, each, device) for each in drawn]
+    rows = [_row(subject, model, precision, extractor, reference, each, device) for each in drawn]
+    if pruned_at is None:
+        return rows
+    said = f"pruned at iteration {pruned_at} of {trial.training_section.iterations}"
+    return [
+        replace(
+            row,
+            iterations=pruned_at,
+            pruned_at=pruned_at,
+            marks=said if row.marks is None else f"{said}; {row.marks}",
+        )
+        for row in rows
+    ]
 
 
-def _reference(subject: Subject, extractor: FeatureExtractor, device: torch.device) -> Reference:
+def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> float:
+    """KID of few samples of a network in training, drawn in the way that the trial is judged by."""
+    options = subject.trial.evaluation_options
+    predict = make_runner(network, device, False)  # compiling takes longer than so few samples
+    scoring, count = _judged(subject.trial.scorings), _few(subject)
+    drawn = _draw_samples(subject, predict, scoring, count, None, device)
+    extractor = make_extractor(options.features, device)
+    reference = _reference(subject, extractor, count, device)
+    measured = Measured.of(drawn.images, extractor, with_texture=False)
+    only = choose_metrics(["kid"])
+    kid = score_samples(measured, reference.measured, REFERENCE_SEED, only)["kid"]
+    return math.nan if kid is None else kid
+
+
+def _few(subject: Subject) -> int:
+    """How many samples a trial is judged by at a rung."""
+    full, asha = subject.trial.evaluation_options.samples, subject.sweep.early_stopping
+    return full if asha is None else min(full, asha.samples)
+
+
+def _judged(scorings: Sequence[Scoring]) -> Scoring:
+    """The way that a search looks at: the first one that starts from a prior."""
+    return next((each for each in scorings if each.prior != FORWARD_START), scorings[0])
+
+
+def _reference(
+    subject: Subject, extractor: FeatureExtractor, count: int, device: torch.device
+) -> Reference:
     options, dataset = subject.trial.evaluation_options, subject.dataset
     folder = subject.sweep.folder / "cache"
     folder.mkdir(exist_ok=True)
@@ -93,7 +155,7 @@ def _reference(subject: Subject, extractor: FeatureExtractor, device: torch.devi
             train=dataset.train,
             test=dataset.test,
             data_hash=dataset.content_hash,
-            sample_count=options.samples,
+            sample_count=count,
             reference_count=options.references,
             seed=REFERENCE_SEED,
             extractor=extractor,
@@ -150,6 +212,7 @@ def _row(
         train_count=len(dataset.train),
         parameters=parameter_count(model.network),
         iterations=trial.training_section.iterations,
+        pruned_at=None,
         batch_size=trial.training_section.batch_size,
         workers=trial.workers,
         micro_batch_size=model.micro_batch_size,
@@ -187,39 +250,43 @@ def _draw_samples(
     subject: Subject,
     predict: NetworkRunner,
     scoring: Scoring,
-    index: int,
-    report: Report,
+    count: int,
+    report: Report | None,
     device: torch.device,
 ) -> _Samples:
-    """Draw the samples of the trial's scoring number `index`, and a picture of some of them."""
+    """Draw `count` samples in one of the trial's ways.
+
+    Without `report`, amid a training, nobody is told, and nothing is asked.
+    """
     trial, options = subject.trial, subject.trial.evaluation_options
     # Every batch has its own stream: the first images do not depend on how many follow.
     sizes = [
-        min(options.batch_size, options.samples - first)
-        for first in range(0, options.samples, options.batch_size)
+        min(options.batch_size, count - first) for first in range(0, count, options.batch_size)
     ]
     evaluations = scoring.network_evaluations
+    index = trial.scorings.index(scoring)
     before = len(sizes) * sum(s.network_evaluations for s in trial.scorings[:index])
     total = len(sizes) * sum(s.network_evaluations for s in trial.scorings)
     began = reported = time.monotonic()
-    count = 0
+    done = 0
     should_stop = stop_check(subject.sweep)
 
     def ask(state: Tensor, step: Tensor) -> Tensor:
-        nonlocal reported, count
+        nonlocal reported, done
         prediction = predict(state, step)
-        count += 1
+        done += 1
         now = time.monotonic()
-        if now - reported >= 1.0:
+        if report is not None and now - reported >= 1.0:
             if should_stop():
                 raise StoppedError("stopped while sampling")
             reported = now
-            speed = count / (now - began)
-            left = (total - before - count) / speed
-            report(Status("sampling", before + count, total, None, speed, left))
+            speed = done / (now - began)
+            left = (total - before - done) / speed
+            report(Status("sampling", before + done, total, None, speed, left))
         return prediction
 
-    report(Status("sampling", before, total))
+    if report is not None:
+        report(Status("sampling", before, total))
     parts = []
     for batch, size in enumerate(sizes):
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
@@ -235,12 +302,8 @@ def _draw_samples(
         )
         parts.append(to_bytes(images).cpu())
     seconds = time.monotonic() - began
-    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), count, seconds)
-    images = torch.cat(parts)
-    write_grid(subject.folder / grid_file(*astuple(scoring)), images[:GRID_IMAGES])
-    if trial.dataset_options.on_sphere:
-        write_mollweide(subject.folder / maps_file(*astuple(scoring)), images)
-    return _Samples(scoring, images, seconds)
+    _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), done, seconds)
+    return _Samples(scoring, torch.cat(parts), seconds)
 
 
 def _start(

@@ -146,6 +146,7 @@ def prepare_sweep(
         results_dir=results_dir,
         data_dir=data_dir,
         provenance=provenance.collect(),
+        hashes={each: dataset.content_hash for each, dataset in planned.datasets.items()},
     )
     keep_space(sweep.folder, Path(space.source))
     # Of several data sets, the first; each has its own table.
@@ -157,7 +158,7 @@ def prepare_sweep(
         kept.append(REAL_MAPS_FILE)
     if sweep.remote is not None:
         sweep.remote.upload(kept, sweep.folder)
-    say(f"sweep {sweep.shown}: {len(planned.trials)} trials, {_work(space)} each")
+    say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
     return sweep
 
 

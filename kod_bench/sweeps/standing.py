@@ -33,33 +33,34 @@ class Standing:
     seconds_left: float | None  # a guess; None while there is nothing to guess from
 
 
-def standing(views: Iterable[TrialView], now: float) -> Standing:
-    """Sum up the trials' views.
+def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standing:
+    """Sum up the trials' views; `to_come` more are yet to be chosen.
 
     The time left supposes that trials take as long as those that ended in this run, or else as
     long as the running ones say, and that as many run at once as do now.
     """
-    views = list(views)
+    views, to_come = list(views), max(0, to_come)
     best: dict[str, float] = {}
     for view in views:
         for row in view.rows:
-            # Samples that start from real images' noise are no generative model's score.
-            if row.prior != FORWARD_START:
+            # Samples that start from real images' noise are no generative model's score, and
+            # those of a pruned trial are few.
+            if row.prior != FORWARD_START and row.pruned_at is None:
                 best[view.trial.model] = min(row.kid, best.get(view.trial.model, row.kid))
     training = [v.status for v in views if v.status is not None and v.status.phase == "training"]
     return Standing(
-        trials=len(views),
+        trials=len(views) + to_come,
         done=sum(view.state == "done" for view in views),
         failed=sum(view.state == "failed" for view in views),
         best=best,
         speed=sum(status.speed or 0.0 for status in training),
-        seconds_left=_seconds_left(views, now),
+        seconds_left=_seconds_left(views, now, to_come),
     )
 
 
-def _seconds_left(views: list[TrialView], now: float) -> float | None:
+def _seconds_left(views: list[TrialView], now: float, to_come: int) -> float | None:
     running = [v for v in views if v.state == "running" and v.began is not None]
-    waiting = sum(view.state == "waiting" for view in views)
+    waiting = to_come + sum(view.state == "waiting" for view in views)
     took = [
         view.ended - view.began
         for view in views

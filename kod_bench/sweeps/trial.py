@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.results import Row, read_trial, write_rows
+from kod_bench.sweeps.early_stopping import decided, judge, pruned_at, rung_iterations
 from kod_bench.sweeps.failures import write_error
 from kod_bench.sweeps.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE
 from kod_bench.sweeps.locks import exclusive_lock
@@ -27,7 +29,7 @@ from kod_bench.sweeps.mirror import (
 )
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Report, Status
-from kod_bench.sweeps.scoring import score
+from kod_bench.sweeps.scoring import rung_kid, score
 from kod_bench.sweeps.stopping import stop_check, stop_requested
 from kod_bench.sweeps.subject import Subject
 from kod_bench.training import (
@@ -35,6 +37,7 @@ from kod_bench.training import (
     CurveWriter,
     History,
     Progress,
+    PrunedError,
     StoppedError,
     TooLittleMemoryError,
     TrainedModel,
@@ -112,16 +115,20 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
     report(Status("preparing"))
     subject = Subject.load(sweep, trial, device)
-    model = _train_within_memory(subject, report, device)
+    try:
+        model = _train_within_memory(subject, report, device)
+    except PrunedError as pruned:
+        _log.info("%s", pruned)
+        return _score_checkpoint(subject, report, device, pruned.iteration)
     return score(subject, model, report, device)
 
 
 def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
     """Train the trial's model to its last checkpoint, as one of several DDP workers.
 
-    It returns without complaint if the sweep was told to stop. A worker whose memory runs out ends,
-    and with it the group: those that are started in its place find the smaller micro-batch on
-    record.
+    It returns without complaint if the sweep was told to stop, or the trial was pruned. A worker
+    whose memory runs out ends, and with it the group: those that are started in its place find the
+    smaller micro-batch on record.
     """
     first = not dist.is_initialized() or dist.get_rank() == 0
     folder = sweep.trial_folder(trial)
@@ -133,8 +140,8 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
         subject = Subject.load(sweep, trial, device)
         try:
             _train(subject, report, device)
-        except StoppedError as stopped:
-            _log.info("%s", stopped)
+        except (StoppedError, PrunedError) as ended:
+            _log.info("%s", ended)
         except TooLittleMemoryError as error:
             _take_less(subject, error)
             raise
@@ -153,9 +160,16 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     with working_copy(sweep, trial), put_pictures(sweep, trial), _trial_log(folder):
         subject = Subject.load(sweep, trial, device)
-        iterations = trial.training_section.iterations
-        model = load_trained(subject.network(), subject.checkpoints, iterations, device)
-        return score(subject, model, report, device)
+        return _score_checkpoint(subject, report, device, pruned_at(folder))
+
+
+def _score_checkpoint(
+    subject: Subject, report: Report, device: torch.device, pruned: int | None
+) -> list[Row]:
+    """Score the model of the last checkpoint: of the end, or of the rung where it was pruned."""
+    iterations = subject.trial.training_section.iterations if pruned is None else pruned
+    model = load_trained(subject.network(), subject.checkpoints, iterations, device)
+    return score(subject, model, report, device, pruned)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -212,6 +226,14 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         curves = CurveWriter(subject.folder / CURVES, keep_up_to)
         return History(subject.folder / HISTORY_FILE, keep_up_to, curves)
 
+    def goes_on(iteration: int, network: nn.Module) -> bool:
+        verdict = decided(subject.folder, iteration)
+        if verdict is None:
+            kid = rung_kid(subject, network, device)
+            verdict = judge(subject.sweep, subject.trial, iteration, kid)
+            _log.info("KID %.4g at rung %d: %s", kid, iteration, "goes on" if verdict else "pruned")
+        return verdict
+
     return train(
         subject.process,
         subject.network(),
@@ -224,6 +246,8 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         on_progress=on_progress,
         augment=subject.trial.dataset_options.augment,
         should_stop=stop_check(subject.sweep),
+        rungs=rung_iterations(subject.sweep, subject.trial),
+        goes_on=goes_on,
     )
 
 

@@ -19,7 +19,10 @@ def check_trusted(sweep: Sweep, extractor: str | None) -> None:
     Raises:
         UsageError: naming the extractor.
     """
-    for name in dict.fromkeys(str(trial.evaluation.get("features")) for trial in sweep.trials):
+    evaluations = [trial.evaluation for trial in sweep.trials]
+    if sweep.growth is not None:
+        evaluations.append(sweep.growth.evaluation)  # of the trials to come
+    for name in dict.fromkeys(str(each.get("features")) for each in evaluations):
         if is_users_code(name) and name != extractor:
             raise UsageError(
                 f"{sweep.shown}: its plan imports the feature extractor {name!r}; if you know "

@@ -2,13 +2,14 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from kod_bench.results import read_trial
+from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
 from kod_bench.sweeps.failures import read_error, root_message, write_error
 from kod_bench.sweeps.mirror import fetch_outcomes, put_error
@@ -23,12 +24,21 @@ class Watcher(tune.Callback):
     Args:
         sweep: where the trials' folders are.
         board: shows them.
+        signals: that may stop the sweep.
+        ended: told of every trial that has: its id, its rows, or why it has failed.
     """
 
-    def __init__(self, sweep: Sweep, board: Board, signals: StopSignals) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        board: Board,
+        signals: StopSignals,
+        ended: Callable[[str, list[Row] | None, str | None], None],
+    ) -> None:
         self._sweep = sweep
         self._board = board
         self._signals = signals
+        self._tell = ended
         self._announced = False
         self._active: set[str] = set()  # ids of trials that have said what they do
         self._began: dict[str, tuple[float, Any]] = {}  # name to start and Tune trial
@@ -79,6 +89,7 @@ class Watcher(tune.Callback):
             self._board.mark_done(name, rows)
         elif name in self._board.running:
             self._board.mark_stopped(name)
+        self._tell(name, rows, None)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
@@ -97,6 +108,7 @@ class Watcher(tune.Callback):
             write_error(folder, error)
             put_error(self._sweep, name)
         self._board.mark_failed(name, reason)
+        self._tell(name, None, reason)
 
     def _ended(self, trial: Any) -> str:
         name: str = trial.config["id"]

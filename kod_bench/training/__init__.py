@@ -7,6 +7,7 @@ from kod_bench.training.images import ShuffledImages
 from kod_bench.training.loop import (
     DivergedError,
     Progress,
+    PrunedError,
     StoppedError,
     TrainedModel,
     TrainingOptions,
@@ -23,6 +24,7 @@ __all__ = [
     "DivergedError",
     "History",
     "Progress",
+    "PrunedError",
     "ShuffledImages",
     "StoppedError",
     "TooLittleMemoryError",

@@ -34,6 +34,18 @@ class DivergedError(RuntimeError):
     """Training produced a loss that is not finite, or far above that of an untrained network."""
 
 
+class PrunedError(Exception):
+    """Training was given up at a rung, of whose iteration there is a checkpoint.
+
+    Args:
+        iteration: of the rung.
+    """
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"pruned at iteration {iteration}")
+        self.iteration = iteration
+
+
 class StoppedError(Exception):
     """Training was asked to stop before its end. Its checkpoint is of the iteration it reached."""
 
@@ -98,6 +110,8 @@ def train(
     on_progress: Callable[[Progress], None] = lambda _: None,
     augment: Sequence[str] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    rungs: Sequence[int] = (),
+    goes_on: Callable[[int, nn.Module], bool] = lambda iteration, network: True,
 ) -> TrainedModel:
     """Train `network` for `process`, continuing from the newest checkpoint if there is one.
 
@@ -120,6 +134,9 @@ def train(
             wants the reports of all workers.
         augment: random changes of the images; see `ShuffledImages`.
         should_stop: asked at every log interval, of every rank; one True stops all of them.
+        rungs: iterations at which `goes_on` is asked, after a checkpoint has been written. Its time
+            is no training time.
+        goes_on: given the iteration and the EMA network, on rank 0, whether to train on.
 
     Returns:
         The EMA network, its last mean loss, and the seconds of training (earlier parts of a
@@ -128,6 +145,7 @@ def train(
     Raises:
         DivergedError: at the first log interval whose loss is not finite or exceeds `EXPLODED`;
             the state that caused it is never saved.
+        PrunedError: if `goes_on` said no.
         StoppedError: if it was asked to stop, after a checkpoint has been written.
         TooLittleMemoryError: if a training step does not fit into memory.
         ValueError: if the workers cannot share the batch evenly.
@@ -162,6 +180,20 @@ def train(
     def generator(name: str) -> torch.Generator:
         return torch.Generator(device).manual_seed(derive_seed(seed, name, rank, start))
 
+    def judge(iteration: int) -> None:
+        verdict = [True]
+        if rank == 0:
+            average.module.eval()
+            verdict = [goes_on(iteration, average.module)]
+            average.module.train()
+        if world > 1:
+            dist.broadcast_object_list(verdict, src=0)
+        if not verdict[0]:
+            raise PrunedError(iteration)
+
+    if start in rungs:
+        judge(start)  # unless it has been asked, an earlier attempt ended while it was
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout", rank, start))
         source = ShuffledImages(images, generator("images"), augment)
@@ -193,7 +225,9 @@ def train(
             average.update_parameters(network)
 
             checkpoint_due = (
-                iteration % options.checkpoint_every == 0 or iteration == options.iterations
+                iteration % options.checkpoint_every == 0
+                or iteration == options.iterations
+                or iteration in rungs
             )
             if checkpoint_due or iteration % options.log_every == 0:
                 stop = should_stop() and iteration < options.iterations
@@ -239,6 +273,11 @@ def train(
                     )
                 if stop:
                     raise StoppedError(f"stopped at iteration {iteration}")
+                if iteration in rungs:
+                    paused = time.monotonic()
+                    judge(iteration)
+                    paused = time.monotonic() - paused
+                    began, marked = began + paused, marked + paused
         spent += time.monotonic() - began
         seen += world * source.drawn
     average.module.eval()

@@ -326,8 +326,8 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     ([K + "strength={choice: [1]}", "search={strategy: grid, trials: null}"],
      r"strength: choice is drawn, which search.strategy grid does not do"),
     (["search={trials: null}"], r"--set search: strategy random needs trials"),
-    (["search.strategy=grid"], r"--set search: trials is for strategy random"),
-    (["search.strategy=optuna"], r"search.strategy: 'optuna' is not allowed: .*'grid' or 'random'"),
+    (["search.strategy=grid"], r"--set search: trials is for strategies random and"),
+    (["search.strategy=optun"], r"--set search.strategy: 'optun' is not allowed: .*'grid', "),
     (["search.trials=0"], r"--set search.trials: 0 is not allowed"),
     # --set itself.
     (["iterations"], r"^--set 'iterations': must be path=value, such as"),

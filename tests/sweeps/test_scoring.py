@@ -43,7 +43,7 @@ def trial_of(sweep: Path) -> Any:
 
 
 def reference(sweep: Path) -> Any:
-    return scoring._reference(cast(Any, trial_of(sweep)), Slow(), torch.device("cpu"))
+    return scoring._reference(cast(Any, trial_of(sweep)), Slow(), 10, torch.device("cpu"))
 
 
 def test_trials_that_start_together_measure_the_reference_once(

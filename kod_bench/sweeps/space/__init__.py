@@ -2,8 +2,16 @@
 
 from kod_bench.sweeps.space.document import Document, merge
 from kod_bench.sweeps.space.files import find_space, known_spaces
-from kod_bench.sweeps.space.load import SearchSpace, load_space, read_profiles, resolve_space
+from kod_bench.sweeps.space.load import (
+    SearchSpace,
+    load_space,
+    read_profiles,
+    resolve_models,
+    resolve_space,
+)
+from kod_bench.sweeps.space.model import Model, Point
 from kod_bench.sweeps.space.options import (
+    AshaOptions,
     EvaluationOptions,
     NetworkOptions,
     ResourceOptions,
@@ -14,10 +22,13 @@ from kod_bench.sweeps.space.options import (
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
 __all__ = [
+    "AshaOptions",
     "Document",
     "EvaluationOptions",
+    "Model",
     "ModelVariant",
     "NetworkOptions",
+    "Point",
     "ResourceOptions",
     "SearchOptions",
     "SearchSpace",
@@ -29,5 +40,6 @@ __all__ = [
     "merge",
     "parameters_model",
     "read_profiles",
+    "resolve_models",
     "resolve_space",
 ]

@@ -79,20 +79,37 @@ class Axis:
             return inside and (value - self.low) % self.step == 0
         return value in self.values
 
+    @property
+    def all_values(self) -> tuple[Any, ...]:
+        """Every value that can be drawn; of a range of real numbers, as many as are told apart."""
+        if self.kind == "int":
+            return tuple(range(int(self.low), int(self.high) + 1, self.step))
+        if self.kind in ("uniform", "loguniform"):
+            count = round(1 / _RESOLUTION)
+            return tuple(dict.fromkeys(self.at(i / count) for i in range(count)))
+        return self.values
+
     def at(self, position: float) -> Any:
         """The value at a position in [0, 1): evenly distributed positions draw from the axis."""
         if self.kind == "uniform":
-            value = self.low + position * (self.high - self.low)
-            digits = math.ceil(-math.log10((self.high - self.low) * _RESOLUTION))
-            return self._inside(round(value, digits))
+            return self.rounded(self.low + position * (self.high - self.low))
         if self.kind == "loguniform":
-            ratio = self.high / self.low
-            value = self.low * ratio**position
-            digits = math.ceil(-math.log10(min(1.0, ratio - 1) * _RESOLUTION))
-            return self._inside(float(f"{value:.{digits}g}"))
+            return self.rounded(self.low * (self.high / self.low) ** position)
         if self.kind == "int":
             return self._whole(position)
         return self.values[int(position * len(self.values))]
+
+    def rounded(self, value: float) -> float | int:
+        """The value of a range that is next to a number."""
+        if self.kind == "uniform":
+            digits = math.ceil(-math.log10((self.high - self.low) * _RESOLUTION))
+            return self._inside(round(value, digits))
+        if self.kind == "loguniform":
+            digits = math.ceil(-math.log10(min(1.0, self.high / self.low - 1) * _RESOLUTION))
+            return self._inside(float(f"{value:.{digits}g}"))
+        low = int(self.low)
+        most = (int(self.high) - low) // self.step
+        return low + self.step * min(most, max(0, round((value - low) / self.step)))
 
     def _inside(self, value: float) -> float:
         return min(max(value, float(self.low)), float(self.high))
@@ -104,8 +121,7 @@ class Axis:
             return low + self.step * int(position * count)
         # Each number n owns the logarithms from n - step / 2 to n + step / 2.
         first, last = low - self.step / 2, low + self.step * (count - 0.5)
-        value: float = first * (last / first) ** position
-        return low + self.step * min(count - 1, max(0, round((value - low) / self.step)))
+        return int(self.rounded(first * (last / first) ** position))
 
 
 def is_axis(value: Any) -> bool:

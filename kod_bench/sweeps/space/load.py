@@ -100,9 +100,7 @@ def resolve_space(document: Document) -> SearchSpace:
     Raises:
         UsageError: with the file, the key's path and what is allowed.
     """
-    options = _options(document)
-    models = _models(document)
-    _check_shared_parameters(document, models)
+    options, models = resolve_models(document)
     variants: list[ModelVariant] = []
     for model in models:
         points = list(STRATEGIES[options.search.strategy](model, options.search))
@@ -117,6 +115,18 @@ def resolve_space(document: Document) -> SearchSpace:
         document=document.merged,
         changes=dict(document.changes),
     )
+
+
+def resolve_models(document: Document) -> tuple[StudyOptions, list[Model]]:
+    """Validate one profile of a space without expanding it.
+
+    Raises:
+        UsageError: with the file, the key's path and what is allowed.
+    """
+    options = _options(document)
+    models = _models(document)
+    _check_shared_parameters(document, models)
+    return options, models
 
 
 def _options(document: Document) -> StudyOptions:

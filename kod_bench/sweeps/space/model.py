@@ -123,6 +123,15 @@ class Model:
                 full[path] = place(path, axis) if axis.is_sampled else axis.values[0]
         return full
 
+    def choices(self, point: Point) -> Iterator[Point]:
+        """Every point that `complete` can make of a grid point; lazily, there may be very many."""
+        return self._choices(dict(point), [path for path in self._order if path in self._drawn])
+
+    def group(self, point: Point) -> str:
+        """Names a grid point of this model; of a complete point, the one that it is at."""
+        at = {p: point[p] for p in self._varied if p in point and p not in self._drawn}
+        return " ".join([self.name, *(f"{dotted(path)}={value}" for path, value in at.items())])
+
     def resolve(self, point: Point, resources: ResourceOptions) -> ModelVariant:
         """Everything about one point, validated.
 
@@ -151,6 +160,8 @@ class Model:
         return ModelVariant(
             model=self.name,
             label=" ".join([self.name, *_labels(varied)]),
+            group=self.group(point),
+            drawn={dotted(p): v for p, v in varied.items() if self.axes[p].is_sampled},
             point={dotted(path): value for path, value in varied.items()},
             process=self.process,
             steps=checked.steps,
@@ -254,6 +265,18 @@ class Model:
             return
         for value in axis.values:
             yield from self._grid(point | {path: value}, rest)
+
+    def _choices(self, point: Point, paths: list[Path]) -> Iterator[Point]:
+        if not paths:
+            yield point
+            return
+        path, *rest = paths
+        axis = self.axes[path]
+        if not self._exists(axis, point):
+            yield from self._choices(point, rest)
+            return
+        for value in axis.all_values:
+            yield from self._choices(point | {path: value}, rest)
 
     def _exists(self, axis: Axis, point: Point) -> bool:
         return all(self._value(c.path, point) in c.values for c in axis.when)

@@ -3,10 +3,17 @@
 import inspect
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from kod_bench.data import DatasetOptions
-from kod_bench.evaluation import check_extractor
+from kod_bench.evaluation import METRICS, check_extractor
 from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
 
 Count = Annotated[int, Field(ge=1)]
@@ -114,30 +121,166 @@ def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
         )
 
 
+class TpeOptions(Section):
+    """Of `optuna.samplers.TPESampler`, where they are described."""
+
+    n_startup_trials: Count = 10  # drawn independently before it learns
+    n_ei_candidates: Count = 24
+    group: bool = False
+    constant_liar: bool = True  # trials that run are no good: those beside them look elsewhere
+
+
+class CmaEsOptions(Section):
+    """Of `optuna.samplers.CmaEsSampler`."""
+
+    n_startup_trials: Count = 1
+    sigma0: PositiveFloat | None = None
+    popsize: Annotated[int, Field(ge=2)] | None = None
+
+
+class GaussianProcessOptions(Section):
+    """Of `optuna.samplers.GPSampler`."""
+
+    n_startup_trials: Count = 10
+    deterministic_objective: bool = False
+
+
+#: Optuna's samplers by the name that a space says, with what it may say of them.
+SAMPLERS: dict[str, type[Section]] = {
+    "tpe": TpeOptions,
+    "random": Section,
+    "cmaes": CmaEsOptions,
+    "gp": GaussianProcessOptions,
+}
+
+#: What a search can go by, and whether low or high is good: columns of rows, and the wall time of
+#: sampling over the number of samples.
+OBJECTIVES: dict[str, Literal["min", "max"]] = {
+    **{
+        column: "min" if metric.better == "lower" else "max"
+        for metric in METRICS
+        for column in metric.columns
+    },
+    "seconds_per_sample": "min",
+}
+
+
+class AshaOptions(Section):
+    """Early stopping; see `kod_bench.sweeps.early_stopping`.
+
+    Attributes:
+        min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
+        reduction_factor: of the trials at a rung one in so many goes on, and the next rung is so
+            many times as far.
+        samples: behind the KID of a rung, at most as many as a full evaluation's.
+    """
+
+    min_iterations: Count | None = None
+    reduction_factor: Annotated[int, Field(ge=2)] = 4
+    samples: Annotated[int, Field(ge=2)] = 256
+
+
 class SearchOptions(Section):
     """Which configurations become trials; see `kod_bench.sweeps.space.strategies`.
 
     Attributes:
-        strategy: "grid" takes every point of the grids; "random" draws what else varies, too.
-        trials: how many configurations "random" draws at every grid point of every model that
-            draws something.
+        strategy: "grid" takes every point of the grids; "random" draws what else varies, too;
+            "optuna" chooses it by the results so far.
+        trials: how many configurations "random" and "optuna" take at every grid point of every
+            model that has something to draw.
         seed: of the draws.
+        metric: what "optuna" goes by, of `OBJECTIVES`; of several, it looks for the best trade.
+        mode: "min" or "max", for each metric; None for what is good of it.
+        sampler: of `SAMPLERS`.
+        sampler_options: of that sampler.
+        early_stopping: "asha", or None: every trial is trained to its end.
+        asha: how it stops.
     """
 
-    strategy: Literal["grid", "random"] = "grid"
+    strategy: Literal["grid", "random", "optuna"] = "grid"
     trials: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "kid"
+    mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
+    sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
+    sampler_options: dict[str, Any] = {}
+    early_stopping: Literal["asha"] | None = None
+    asha: AshaOptions = AshaOptions()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is gone by, one or several."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
+
+    @property
+    def sampler_settings(self) -> Section:
+        """The sampler's options, defaults included."""
+        return SAMPLERS[self.sampler].model_validate(self.sampler_options)
 
     @model_validator(mode="after")
     def _trials_are_for_drawing(self) -> Self:
-        if self.strategy == "random" and self.trials is None:
+        if self.strategy != "grid" and self.trials is None:
             raise ValueError(
-                "strategy random needs trials: how many configurations it draws at every grid point"
+                f"strategy {self.strategy} needs trials: how many configurations it takes at every "
+                "grid point"
             )
         if self.strategy == "grid" and self.trials is not None:
             raise ValueError(
-                "trials is for strategy random; grid takes every point once, leave it out"
+                "trials is for strategies random and optuna; grid takes every point once, leave "
+                "it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _learning_is_for_optuna(self) -> Self:
+        said = [
+            name
+            for name in ("metric", "mode", "sampler", "sampler_options")
+            if name in self.model_fields_set
+        ]
+        if self.strategy != "optuna" and said:
+            raise ValueError(f"{said[0]} is for strategy optuna, not {self.strategy}")
+        return self
+
+    @model_validator(mode="after")
+    def _stops_what_is_drawn(self) -> Self:
+        if self.early_stopping is None:
+            if "asha" in self.model_fields_set:
+                raise ValueError("asha is for early_stopping: asha")
+        elif self.strategy == "grid":
+            raise ValueError("early_stopping is for strategies random and optuna")
+        elif self.metrics != ("kid",):
+            raise ValueError("early_stopping goes by KID; metric must be kid")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_by_something(self) -> Self:
+        for name in self.metrics:
+            if name not in OBJECTIVES:
+                raise ValueError(f"metric {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("metric: one is given twice")
+        good = tuple(OBJECTIVES[name] for name in self.metrics)
+        modes = (self.mode,) if isinstance(self.mode, str) else self.mode
+        if modes is not None and modes != good:
+            each = ", ".join(f"{n} {m}" for n, m in zip(self.metrics, good, strict=True))
+            raise ValueError(f"mode must say what is good of each metric: {each}; or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_knows_its_options(self) -> Self:
+        if self.sampler == "cmaes" and len(self.metrics) > 1:
+            raise ValueError("sampler cmaes goes by one metric; for several: tpe, gp or random")
+        try:
+            _ = self.sampler_settings
+        except ValidationError as error:
+            first = error.errors()[0]
+            names = ", ".join(SAMPLERS[self.sampler].model_fields) or "none"
+            key = ".".join(map(str, first["loc"]))
+            message = "unknown key" if first["type"] == "extra_forbidden" else f"{first['msg']}"
+            raise ValueError(
+                f"sampler_options.{key}: {message}; sampler {self.sampler} has: {names}"
+            ) from None
         return self
 
 

@@ -1,8 +1,8 @@
 """Strategies: which points of a model become trials.
 
-A strategy is one function ``(model, options) -> points``. Whoever adds one that learns from results
-has `Model.grid` for the points to begin at, `Model.complete` to be asked for one value after
-another, and `Model.resolve` to turn what it chose into a validated variant.
+A strategy is one function ``(model, options) -> points``. What one that learns from results will
+choose is not known before: for the estimate of a dry run, and for the checks before a sweep, draws
+stand in for it. `kod_bench.sweeps.optuna_search` then chooses.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def grid_points(model: Model, options: SearchOptions) -> Iterator[Point]:
     for path, axis in model.sampled.items():
         raise UsageError(
             f"{model.where(path)}: {axis.kind} is drawn, which search.strategy {options.strategy} "
-            "does not do; say search: {strategy: random, trials: NUMBER}, or use grid"
+            "does not do; say search: {strategy: random, trials: NUMBER}, or optuna, or use grid"
         )
     for point in model.grid():
         yield model.complete(point, _never)
@@ -49,12 +49,13 @@ def random_points(model: Model, options: SearchOptions) -> Iterator[Point]:
 STRATEGIES: dict[str, Callable[[Model, SearchOptions], Iterator[Point]]] = {
     "grid": grid_points,
     "random": random_points,
+    "optuna": random_points,  # stand-ins, see above
 }
 
 
 def _drawn(model: Model, point: Point, options: SearchOptions) -> Iterator[Point]:
     trials = options.trials or 1
-    grid_point = _canonical(point)
+    grid_point = canonical(point)
     seen: set[str] = set()
     number, in_vain = 0, 0
     while len(seen) < trials and in_vain < _PATIENCE * max(_PATIENCE, len(seen)):
@@ -64,12 +65,12 @@ def _drawn(model: Model, point: Point, options: SearchOptions) -> Iterator[Point
             nonlocal asked
             asked = True
             return axis.at(
-                _position(str(options.seed), model.name, grid_point, dotted(path), str(number))
+                position_of(str(options.seed), model.name, grid_point, dotted(path), str(number))
             )
 
         full = model.complete(point, place)
         number += 1
-        if (text := _canonical(full)) in seen:
+        if (text := canonical(full)) in seen:
             in_vain += 1
             continue
         seen.add(text)
@@ -79,11 +80,12 @@ def _drawn(model: Model, point: Point, options: SearchOptions) -> Iterator[Point
             return  # nothing is drawn here
 
 
-def _canonical(point: Point) -> str:
+def canonical(point: Point) -> str:
+    """A point as text: equal for equal points."""
     return json.dumps(sorted((dotted(path), value) for path, value in point.items()), default=str)
 
 
-def _position(*parts: str) -> float:
+def position_of(*parts: str) -> float:
     """A number in [0, 1), evenly distributed over different parts."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

@@ -24,7 +24,9 @@ class ModelVariant(Section):
 
     model: str  # its name in the search space
     label: str  # that name and the point: what reports compare
-    point: dict[str, Any]  # what varies, by dotted path
+    group: str  # the name and the grid point: draws at one grid point have it in common
+    drawn: dict[str, Any]  # what was drawn, by dotted path
+    point: dict[str, Any]  # what varies, likewise
     process: str
     steps: int
     parameters: dict[str, Any]
