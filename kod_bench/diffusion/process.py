@@ -226,7 +226,9 @@ class DiffusionProcess(ABC):
         """
 
     def diagnostics(self, prior: str | None = None) -> dict[str, float]:
-        """What `fit` has measured and a reader of the results should know, by column name.
+        """What a reader of the results should know of the process, by column name.
+
+        What `fit` has measured, or what the process's parameters make of its noise.
 
         Args:
             prior: the prior that was sampled from; default the first.

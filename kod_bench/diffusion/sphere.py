@@ -48,6 +48,17 @@ class SpectralNoise:
         covariance = white / unit**2
         return cls(grid, unit, covariance, cholesky_by_order(covariance, grid.order))
 
+    @property
+    def distance_to_induced(self) -> float:
+        """|R - R'| / |R'| (Frobenius), R' what white noise on the grid induces."""
+        return _distance(self.covariance, self.grid.covariance / self.unit**2)
+
+    @property
+    def distance_to_isotropic(self) -> float:
+        """|R - c I| / |R| (Frobenius), with the best c."""
+        best = self.covariance.trace() / len(self.covariance)
+        return _distance(best * torch.eye(len(self.covariance)).double(), self.covariance)
+
 
 class SphereDiffusion(EuclideanDiffusion):
     r"""Diffusion of spherical-harmonic coefficients (arXiv 2601.20498).
@@ -70,8 +81,8 @@ class SphereDiffusion(EuclideanDiffusion):
         spatial    e^T R e, what white noise on the grid counts; the network predicts C^{-1} eta
         spectral   e^T e, of coefficients; the network predicts R^{-1} eta, times a constant
 
-    They agree where R is a multiple of I (`covariance: isotropic`), the control: noise that the
-    same in all coefficients, as if the grid had no poles.
+    They agree where R is a multiple of I (`covariance: isotropic`), the control: noise that is
+    the same in all coefficients, as if the grid had no poles.
 
     Args:
         shape: (C, L, 2 L).
@@ -166,6 +177,14 @@ class SphereDiffusion(EuclideanDiffusion):
         self.check_states(state)
         return self._image(state).clamp(-1, 1)
 
+    def diagnostics(self, prior: str | None = None) -> dict[str, float]:
+        """How far the noise is from what the grid induces, and from isotropic noise."""
+        self.check_prior(prior)
+        return {
+            "noise_from_induced": self.noise.distance_to_induced,
+            "noise_from_isotropic": self.noise.distance_to_isotropic,
+        }
+
     def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
         """u_0, given what the network says of eta."""
         noise = self._linear(self._to_noise, prediction)
@@ -207,3 +226,8 @@ class SphereDiffusion(EuclideanDiffusion):
 
     def _linear(self, matrix: DeviceConstant, state: Tensor) -> Tensor:
         return (state.flatten(2) @ matrix.on(state.device, state.dtype).mT).view(state.shape)
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    norms = torch.linalg.matrix_norm(torch.stack([one - other, other]))
+    return (norms[0] / norms[1]).item()

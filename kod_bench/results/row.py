@@ -58,6 +58,10 @@ class Row:
     prior_order: float | None
     prior_order_spread: float | None
 
+    # the covariance R of a process's noise on coefficients; on the sphere only
+    noise_from_induced: float | None  # relative Frobenius distance to white noise on the grid
+    noise_from_isotropic: float | None  # of the nearest multiple of I to R
+
     # quality, by the columns of kod_bench.evaluation.METRICS; None: not defined at these counts.
     # `_real`: real versus real, as many training images in place of samples
     kid: float  # lower is better
@@ -114,9 +118,11 @@ FORWARD_START = "forward"
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
 
-#: What a process on phases has measured of its end; see `DiffusionProcess.diagnostics`.
+#: What a process says of its own end and noise; see `DiffusionProcess.diagnostics`.
 TERMINAL_COLUMNS = tuple(
-    field.name for field in fields(Row) if field.name.startswith(("terminal_", "prior_"))
+    field.name
+    for field in fields(Row)
+    if field.name.startswith(("terminal_", "prior_", "noise_from_"))
 )
 
 #: Scores are comparable within, never across, equal values of these columns.
