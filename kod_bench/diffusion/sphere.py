@@ -230,4 +230,5 @@ class SphereDiffusion(EuclideanDiffusion):
 
 def _distance(one: Tensor, other: Tensor) -> float:
     norms = torch.linalg.matrix_norm(torch.stack([one - other, other]))
-    return (norms[0] / norms[1]).item()
+    ratio: float = (norms[0] / norms[1]).item()
+    return ratio
