@@ -36,7 +36,7 @@ def fetch(url: str) -> Any:
         return json.load(answer)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(950)
 def test_a_killed_search_goes_on_and_opens_in_the_dashboard(
     command: list[str], kod_bench: Command, tmp_path: Path
 ) -> None:
@@ -45,7 +45,7 @@ def test_a_killed_search_goes_on_and_opens_in_the_dashboard(
     with started(
         command, "sweep", tmp_path / "search.yaml", "--results-dir", results, "--json"
     ) as driver:
-        wait_for(lambda: list(results.glob("*/*/trials/*/row.parquet")), "a row", 200)
+        wait_for(lambda: list(results.glob("*/*/trials/*/row.parquet")), "a row", 400)
         os.kill(driver.pid, signal.SIGKILL)
     sweep = only_sweep(results)
     before, rows = lines(sweep), row_files(sweep)
@@ -54,7 +54,7 @@ def test_a_killed_search_goes_on_and_opens_in_the_dashboard(
     assert f"{5 - len(before)} not chosen yet" in status.stdout
     assert f"continue with: kod-bench resume {sweep}" in status.stdout
 
-    done = kod_bench("resume", sweep, "--json", timeout=280)
+    done = kod_bench("resume", sweep, "--json", timeout=500)
     assert done.returncode == 0, done.stderr
     after = lines(sweep)
     assert after[: len(before)] == before  # what was begun is finished as the same trials
@@ -112,7 +112,7 @@ def _opens_in_the_dashboard(journal: Path, study: optuna.Study) -> None:
         server.wait()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(950)
 def test_early_stopping_is_continued_after_a_kill(
     command: list[str], kod_bench: Command, tmp_path: Path
 ) -> None:
@@ -123,12 +123,12 @@ def test_early_stopping_is_continued_after_a_kill(
     with started(
         command, "sweep", tmp_path / "search.yaml", "--results-dir", results, "--json"
     ) as driver:
-        wait_for(lambda: list(results.glob("*/*/trials/*/row.parquet")), "a row", 200)
+        wait_for(lambda: list(results.glob("*/*/trials/*/row.parquet")), "a row", 400)
         os.kill(driver.pid, signal.SIGKILL)
     sweep = only_sweep(results)
     rows = row_files(sweep)
     before = {name: read_rungs(sweep / "trials" / name) for name in rows}
-    done = kod_bench("resume", sweep, timeout=280)
+    done = kod_bench("resume", sweep, timeout=500)
     assert done.returncode == 0, done.stderr
     assert {name: row_files(sweep)[name] for name in rows} == rows
 
