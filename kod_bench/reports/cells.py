@@ -64,10 +64,8 @@ def _group(
     rows: pd.DataFrame, distinct: Mapping[str, set[str]], structured: Mapping[str, bool]
 ) -> Group:
     first = rows.iloc[0]
-    rows = rows.assign(
-        cell=rows.groupby(list(CELL_COLUMNS), sort=True, dropna=False, observed=True).ngroup()
-    )
-    cells = _cells(rows, structured)
+    rows = numbered(rows)
+    cells = cells_of(rows, structured)
     differences = find_differences(cells, rows)
     shown = _shown_cells(cells)
     notes = [
@@ -81,7 +79,7 @@ def _group(
             "of evaluations; the CSV and Parquet tables hold all."
         )
     return Group(
-        title=f"{first['dataset']}, {_whole(first['image_size'])} px",
+        title=title_of(first),
         caption=(
             f"Features {first['features']}; {_whole(first['sample_count'])} samples against "
             f"{_whole(first['reference_count'])} held-out images (reference "
@@ -102,7 +100,18 @@ def _group(
     )
 
 
-def _cells(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame:
+def title_of(row: "pd.Series[Any]") -> str:
+    """The title of what may be compared with a row."""
+    return f"{row['dataset']}, {_whole(row['image_size'])} px"
+
+
+def numbered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one group with the number of their `cell`."""
+    by_cell = rows.groupby(list(CELL_COLUMNS), sort=True, dropna=False, observed=True)
+    return rows.assign(cell=by_cell.ngroup())
+
+
+def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame:
     """A line per cell: what it is, and for each metric its estimate and rank."""
     by_cell = rows.groupby("cell", sort=True)
     cells = by_cell[list(CELL_COLUMNS)].first()

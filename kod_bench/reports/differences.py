@@ -159,20 +159,33 @@ def verdict(cells: pd.DataFrame, table: pd.DataFrame) -> tuple[str, ...]:
             "No structured model shares seeds, budget, network size and number of evaluations with "
             "a Euclidean one: nothing that could be compared fairly.",
         )
+    return sentences(table, "Structured minus Euclidean")
+
+
+def sentences(table: pd.DataFrame, what: str) -> tuple[str, ...]:
+    """What a table of differences supports, in words.
+
+    Args:
+        table: as `paired` makes it.
+        what: is subtracted from what.
+    """
+    kid = table[(table["metric"] == "kid") & (table["count"] > 0)]
+    if kid.empty:
+        return (f"{what}: no seed is on both sides.",)
     wanted = seeds_needed(len(kid))
     if not kid["enough_seeds"].any():
         most = int(kid["count"].max())
         shared = "1 shared seed" if most == 1 else f"{most} shared seeds"
         return (
-            f"Not enough seeds to say whether structure helps: {_comparisons(len(kid))} with at "
-            f"most {shared}; it takes {wanted}.{_leaning(kid)}",
+            f"Not enough seeds to say: {what} in KID, {_comparisons(len(kid))} with at most "
+            f"{shared}; it takes {wanted}.{_leaning(kid)}",
         )
     decided = kid[kid["adjusted"] <= ALPHA]
     better, worse = decided[decided["mean"] < 0], decided[decided["mean"] > 0]
     counts = (
-        f"Structured minus Euclidean in KID, {_comparisons(len(kid))}: better in {len(better)}, "
-        f"worse in {len(worse)}, no difference shown in {len(kid) - len(decided)} "
-        f"(Holm-adjusted exact sign-flip test, {ALPHA:g} over the table)."
+        f"{what} in KID, {_comparisons(len(kid))}: better in {len(better)}, worse in "
+        f"{len(worse)}, no difference shown in {len(kid) - len(decided)} (exact sign-flip test, "
+        f"Holm-adjusted to {ALPHA:g} over the table)."
     )
     lines = [_sentence(line) for line in decided.head(10).to_dict("records")]
     if len(decided) > len(lines):
@@ -191,7 +204,7 @@ def _leaning(kid: pd.DataFrame) -> str:
     if int(kid["count"].max()) < MIN_SEEDS:
         return ""
     lower = int((kid["mean"] < 0).sum())
-    return f" The structured model's mean KID is lower in {lower} of {len(kid)}."
+    return f" The mean difference is below 0 (better) in {lower} of {len(kid)}."
 
 
 def _sentence(line: Mapping[Any, Any]) -> str:

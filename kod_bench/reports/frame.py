@@ -192,6 +192,9 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
             columns[column.name] = values.cast(pa.float64()).to_pandas()
         elif column.name in _PLAIN_TEXT:
             columns[column.name] = values.to_pandas(types_mapper=_TEXT)
+        elif pa.types.is_dictionary(column.type):
+            text = values.to_pandas()
+            columns[column.name] = text.cat.set_categories(sorted(text.cat.categories))
         else:
             columns[column.name] = values.to_pandas()
     return pd.DataFrame(columns)

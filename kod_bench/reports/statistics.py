@@ -85,7 +85,7 @@ def estimates(values: pd.Series, groups: pd.Series) -> pd.DataFrame:
     return found.assign(low=found["mean"] - half, high=found["mean"] + half)
 
 
-def estimate_of(line: Mapping[str, Any], prefix: str = "") -> Estimate:
+def estimate_of(line: Mapping[Any, Any], prefix: str = "") -> Estimate:
     """A line of `estimates` as an `Estimate`; its columns may begin with a prefix."""
     mean, low, high = (number(line[f"{prefix}{name}"]) for name in ("mean", "low", "high"))
     return Estimate(mean, low, high, int(line[f"{prefix}count"]))
