@@ -321,7 +321,9 @@ def make_content(
     planned = sum(sweep.planned for sweep in sweeps)
     done = len(rows[["sweep", "trial"]].drop_duplicates())
     failed = sum(len(sweep.failures) for sweep in sweeps)
-    summary = f"{done} of {planned} trials done" if sweeps else f"{done} trials"
+    summary = (
+        f"{done} of {planned} trials done" if sweeps else f"{done} trial{'' if done == 1 else 's'}"
+    )
     return ReportContent(
         title=title,
         summary=summary + (f", {failed} failed" if failed else ""),

@@ -22,7 +22,6 @@ from kod_bench.reports.layout import (
 from kod_bench.reports.markdown import provenance_lines
 
 _PREAMBLE = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,margin=2cm]{geometry}
 \usepackage{array,booktabs,longtable}
@@ -42,14 +41,13 @@ _ESCAPES = {
     "%": r"\%",
     "_": r"\_",
     "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
+    "~": r"$\sim$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "-": "-{}",  # two of them are no dash
-    "`": r"\textasciigrave{}",
-    "'": r"\textquotesingle{}",
+    "`": r"\`{}",
 }
 _NUMBER = re.compile(r"[+-](?=\d)")
 
@@ -59,13 +57,15 @@ def to_latex(content: ReportContent) -> str:
     lines = [_PREAMBLE, rf"\section*{{{escape(content.title)}}}", escape(content.summary), ""]
     for group in content.groups:
         lines += [rf"\subsection*{{{escape(group.title)}}}"]
-        lines += [_table(comparison_table(group), f"{group.title}. {group.caption}")]
+        lines += [_table(comparison_table(group), group.caption)]
         lines += _sentences(group.notes)
         lines += [r"\subsubsection*{Structured minus Euclidean}", *_sentences(group.verdict)]
+        if group.differences:
+            lines += [rf"{{\footnotesize {escape(DIFFERENCES_NOTE)}\par}}"]
         for metric in METRIC_NAMES:
             table = difference_table(group.differences, metric)
             if table.lines:
-                lines += [_table(table, DIFFERENCES_NOTE)]
+                lines += [_table(table, "")]
     if content.published:
         lines += [rf"\subsection*{{{escape(PUBLISHED_TITLE)}}}"]
         table = published_table(content.published)
@@ -134,7 +134,9 @@ def escape(text: str) -> str:
 
 
 def _letter(character: str) -> str:
-    if character.isascii() or (character.isalpha() and ord(character) < 256):
+    # Of letters beyond ASCII, those that TeX's own fonts can build.
+    base = unicodedata.normalize("NFD", character)[0]
+    if character.isascii() or character in "ßæøÆØ" or (ord(character) < 256 and base.isascii()):
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(_ESCAPES.get(c, c) for c in plain) or "?"

@@ -17,9 +17,9 @@ from kod_bench.reports.layout import (
     published_table,
 )
 
-#: HTML, links, pictures, emphasis, code and cells begin with one of these. Underscores inside a
-#: name and a lone tilde mean nothing and are left to be read.
-_SPECIAL = re.compile(r"([\\`*<>&\[\]|]|(?<!\w)_|_(?!\w)|~(?=.*~)|(?<=~)~)")
+#: HTML, emphasis, code and cells begin with one of these, and the target of a link with ``](``.
+#: Underscores inside a name, a lone tilde and other brackets mean nothing and are left to be read.
+_SPECIAL = re.compile(r"([\\`*<>&|]|(?<=\])\(|(?<!\w)_|_(?!\w)|~(?=.*~)|(?<=~)~)")
 
 
 def to_markdown(content: ReportContent) -> str:

@@ -1,10 +1,10 @@
 """What a sweep leaves for its reader: its report in several formats, and the sheet of samples."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from kod_bench.atomic import atomic_write
 from kod_bench.reports.content import ReportContent
@@ -72,24 +72,25 @@ class SweepReport:
             for path in itertools.islice(self.folders.values(), 1)
         ]
         priors = rows.groupby("model", observed=True)["prior"].nunique().to_dict()
-        for row in rows[["sweep", "trial", *way]].astype(object).itertuples(index=False):
-            line = evaluations.index(row.network_evaluations)
+        for row in rows.to_dict("records"):
+            line = evaluations.index(row["network_evaluations"])
             for again in itertools.count():
-                place = (row.sweep, row.model, row.prior, row.sampler, again)
+                place = (row["sweep"], row["model"], row["prior"], row["sampler"], again)
                 column = columns.setdefault(place, 1 + len(columns))
                 if (line, column) not in taken:
                     break
             taken.add((line, column))
-            title = _panel_title(row, priors[row.model] > 1)
-            name = grid_file(str(row.prior), str(row.sampler), int(row.network_evaluations))
-            path = self.folders[row.sweep] / "trials" / str(row.trial) / name
+            title = _panel_title(row, priors[row["model"]] > 1)
+            name = grid_file(row["prior"], row["sampler"], int(row["network_evaluations"]))
+            path = self.folders[row["sweep"]] / "trials" / row["trial"] / name
             panels.append(Panel(title, path, line, column))
             if len(panels) > MOST_PANELS:
                 break
         return [panel for panel in panels if panel.path.is_file()]
 
 
-def _panel_title(row: "pd.Series[str]", several_priors: bool) -> str:
-    how = f"{row.prior}, {row.sampler}" if several_priors else row.sampler
-    skipped = f" of T = {row.steps}" if row.steps != row.network_evaluations else ""
-    return f"{row.model}, {how} {row.network_evaluations}{skipped}"
+def _panel_title(row: Mapping[Any, Any], several_priors: bool) -> str:
+    how = f"{row['prior']}, {row['sampler']}" if several_priors else row["sampler"]
+    evaluations = row["network_evaluations"]
+    skipped = f" of T = {row['steps']}" if row["steps"] != evaluations else ""
+    return f"{row['model']}, {how} {evaluations}{skipped}"
