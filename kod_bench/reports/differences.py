@@ -30,6 +30,8 @@ METRICS = ("kid", "fid")
 MOST_OPPONENTS = 8
 _BUDGET = ["network_evaluations", "iterations", "batch_size"]
 _SAME_SIZE = 0.01
+#: Pairs that are worked on at once.
+_CHUNK = 20_000
 
 
 def find_differences(cells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,6 +99,35 @@ def _of_metric(
     metric: str, pairs: pd.DataFrame, cells: pd.DataFrame, rows: pd.DataFrame
 ) -> pd.DataFrame:
     values = rows.loc[np.isfinite(rows[metric].astype(np.float64)), ["cell", "seed", metric]]
+    parts = [
+        _tested(metric, pairs.iloc[first : first + _CHUNK].reset_index(drop=True), values)
+        for first in range(0, max(1, len(pairs)), _CHUNK)
+    ]
+    found = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    p = found["p_value"].to_numpy()
+    tested = ~np.isnan(p)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[tested] = holm(p[tested])
+    lowest = found["count"].map(lowest_p) * int(tested.sum())
+    label = cells["label"].astype("category")
+    evaluations = cells["network_evaluations"]
+    return pd.DataFrame(
+        {
+            "metric": pd.Categorical([metric] * len(pairs), categories=METRICS),
+            "label": label.loc[pairs["a"]].array,
+            "other": label.loc[pairs["b"]].array,
+            "network_evaluations": evaluations.loc[pairs["a"]].to_numpy(),
+            **{name: found[name] for name in ("mean", "low", "high", "deviation", "count")},
+            "p_value": p,
+            "adjusted": adjusted,
+            "enough_seeds": (lowest <= ALPHA).to_numpy(dtype=bool),
+        }
+    )
+
+
+def _tested(metric: str, pairs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Estimates and p-values of some pairs, a line each."""
+    pairs = pairs.assign(pair=range(len(pairs)))
     ours = pairs.merge(values.rename(columns={"cell": "a", metric: "ours"}), on="a")
     both = ours.merge(values.rename(columns={"cell": "b", metric: "theirs"}), on=["b", "seed"])
     both = both.assign(difference=both["ours"] - both["theirs"]).sort_values(["pair", "seed"])
@@ -109,25 +140,7 @@ def _of_metric(
         which = np.flatnonzero(count.to_numpy() == seeds)
         places = starts[which][:, None] + np.arange(seeds)
         p[which] = sign_flip(sorted_differences[places])
-    tested = ~np.isnan(p)
-    adjusted = np.full(len(pairs), np.nan)
-    adjusted[tested] = holm(p[tested])
-    lowest = count.map(lowest_p) * int(tested.sum())
-    label = cells["label"].to_dict()
-    evaluations = cells["network_evaluations"].to_dict()
-    return pd.DataFrame(
-        {
-            "metric": metric,
-            "label": pairs["a"].map(label),
-            "other": pairs["b"].map(label),
-            "network_evaluations": pairs["a"].map(evaluations),
-            **{name: found[name].to_numpy() for name in ("mean", "low", "high", "deviation")},
-            "count": count.to_numpy(),
-            "p_value": p,
-            "adjusted": adjusted,
-            "enough_seeds": (lowest <= ALPHA).to_numpy(),
-        }
-    )
+    return found.assign(count=count, p_value=p)
 
 
 def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:

@@ -27,8 +27,11 @@ MOST_CONFIGURATIONS = 2_000
 
 #: Each distinct in most rows: as categories they would take more.
 _PLAIN_TEXT = ("trial", "config", "config_hash", "finished_at")
+_NAMES = frozenset(COLUMNS.names)
 _BATCH = 8_192
 _THREADS = 4
+_AHEAD = 64  # files
+_MERGED = 4_096  # pieces
 
 #: What differs between seeds, and what says how samples were drawn, which has columns of its own.
 #: A configuration is JSON with sorted keys.
@@ -54,11 +57,11 @@ class ReadFrame:
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows that are in memory already."""
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-    return _Collector().add(table).finish().rows
+    return _Collector().add([_part(table)]).finish().rows
 
 
 def read_frame(paths: Iterable[Path]) -> ReadFrame:
-    """Read row files, or Parquet files of many rows, in batches.
+    """Read row files, or Parquet files of many rows.
 
     Columns that a file lacks, from an older version, are empty; those that nobody knows are left
     out. A file that is no Parquet, or whose columns have other types, counts as unreadable.
@@ -66,19 +69,11 @@ def read_frame(paths: Iterable[Path]) -> ReadFrame:
     collector = _Collector()
     unreadable = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: list[pa.Table] = []
-        count = 0
-        for path, table in _in_order(pool, paths):
-            if table is None:
+        for path, parts in _in_order(pool, paths):
+            if parts is None:
                 unreadable.append(path)
-                continue
-            waiting.append(table)
-            count += len(table)
-            if count >= _BATCH:
-                collector.add(pa.concat_tables(waiting))
-                waiting, count = [], 0
-        if waiting:
-            collector.add(pa.concat_tables(waiting))
+            else:
+                collector.add(parts)
     found = collector.finish()
     found.unreadable = unreadable
     return found
@@ -102,80 +97,93 @@ def combine(frames: Sequence[ReadFrame]) -> ReadFrame:
     return found
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Rows without their configurations, and these by hash."""
+
+    table: pa.Table
+    configurations: dict[str, str]
+
+
 def _in_order(
     pool: ThreadPoolExecutor, paths: Iterable[Path]
-) -> Iterator[tuple[Path, pa.Table | None]]:
-    """Files and what is in them, in a bounded number of reads ahead."""
+) -> Iterator[tuple[Path, list[_Part] | None]]:
+    """Files and what is in them, a bounded number of them ahead."""
     window: list[Path] = []
     for path in paths:
         window.append(path)
-        if len(window) == 1024:
+        if len(window) == _AHEAD:
             yield from zip(window, pool.map(_read, window), strict=True)
             window = []
     yield from zip(window, pool.map(_read, window), strict=True)
 
 
-def _read(path: Path) -> pa.Table | None:
+def _read(path: Path) -> list[_Part] | None:
     try:
         with pq.ParquetFile(path) as file:
-            known = [name for name in file.schema_arrow.names if name in COLUMNS.names]
-            return _conform(file.read(columns=known, use_threads=False))
+            known = [name for name in file.schema_arrow.names if name in _NAMES]
+            batches = file.iter_batches(batch_size=_BATCH, columns=known, use_threads=False)
+            return [_part(pa.Table.from_batches([batch])) for batch in batches]
     except (OSError, pa.ArrowException, ValueError):
         return None
 
 
-def _conform(table: pa.Table) -> pa.Table:
-    columns = [
-        table[column.name].cast(column.type)
-        if column.name in table.column_names
-        else pa.nulls(len(table), column.type)
-        for column in COLUMNS
-    ]
-    return pa.table(columns, names=COLUMNS.names)
+def _part(table: pa.Table) -> _Part:
+    configurations: dict[str, str] = {}
+    hashes = []
+    texts = table["config"].to_pylist() if "config" in table.column_names else [None] * len(table)
+    for text in texts:
+        plain = _SAMPLING_AND_SEED.sub("", _CODE.sub("{", text or "{}"))
+        digest = hashlib.sha256(plain.encode()).hexdigest()[:12]
+        hashes.append(digest)
+        if len(configurations) < MOST_CONFIGURATIONS:
+            configurations[digest] = plain
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {}
+    for column in COLUMNS:
+        if column.name == "config":
+            continue
+        if column.name not in table.column_names:
+            values = pa.nulls(len(table), column.type)
+        elif (values := table[column.name]).type != column.type:
+            values = values.cast(column.type)
+        if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
+            values = values.dictionary_encode()
+        columns[column.name] = values
+    columns["configuration"] = pa.array(hashes, pa.string()).dictionary_encode()
+    return _Part(pa.table(columns), configurations)
 
 
 class _Collector:
-    """Puts batches of rows together, with each distinct text once."""
+    """Puts parts together, with each distinct text once."""
 
     def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
+        self._tables: list[pa.Table] = []
         self._frames: list[pd.DataFrame] = []
         self._configurations: dict[str, str] = {}
 
-    def add(self, table: pa.Table) -> "_Collector":
-        table = _conform(table)
-        for first in range(0, len(table), _BATCH):
-            self._add_batch(table.slice(first, _BATCH))
+    def add(self, parts: Sequence[_Part]) -> "_Collector":
+        for part in parts:
+            self._tables.append(part.table)
+            if len(self._configurations) < MOST_CONFIGURATIONS:
+                self._configurations = part.configurations | self._configurations
+        if len(self._tables) >= _MERGED:  # thousands of row files: as many small pieces
+            self._tables = [pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()]
         return self
 
     def add_frame(self, frame: pd.DataFrame) -> None:
         self._frames.append(frame)
 
-    def _add_batch(self, table: pa.Table) -> None:
-        hashes = []
-        for text in table["config"].to_pylist():
-            plain = _SAMPLING_AND_SEED.sub("", _CODE.sub("{", text or "{}"))
-            digest = hashlib.sha256(plain.encode()).hexdigest()[:12]
-            hashes.append(digest)
-            if len(self._configurations) < MOST_CONFIGURATIONS:
-                self._configurations.setdefault(digest, plain)
-        kept = table.drop_columns(["config"]).append_column("configuration", pa.array(hashes))
-        for place, column in enumerate(kept.schema):
-            if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
-                kept = kept.set_column(
-                    place, column.name, kept[column.name].combine_chunks().dictionary_encode()
-                )
-        self._parts.append(kept)
-
     def finish(self) -> ReadFrame:
-        if self._parts:
-            table = pa.concat_tables(self._parts).unify_dictionaries()
-            self._parts = []
-            self._frames.append(_to_pandas(table))
-        if not self._frames:
-            self._add_batch(_conform(pa.table({})))
-            return self.finish()
+        if not self._tables and not self._frames:
+            self.add([_part(pa.table({}))])
+        if self._tables:
+            self._frames.append(_to_pandas(self._take()))
         return ReadFrame(_concatenate(self._frames), self._configurations)
+
+    def _take(self) -> pa.Table:
+        """All that was added. Nothing else holds it, so that columns can be dropped one by one."""
+        tables, self._tables = self._tables, []
+        return pa.concat_tables(tables).unify_dictionaries()
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """A report's tables for programs: CSV and Parquet, all cells and differences, nothing left out."""
 
-import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -22,10 +22,8 @@ def write_tables(content: ReportContent, folder: Path) -> None:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
         with atomic_write(folder / f"{name}.parquet") as file:
             pq.write_table(table, file)
-        content_csv = io.BytesIO()
-        pyarrow.csv.write_csv(_flat(table), content_csv)
         with atomic_write(folder / f"{name}.csv") as file:
-            file.write(content_csv.getbuffer())
+            pyarrow.csv.write_csv(_flat(table), file)
 
 
 def tables(content: ReportContent) -> dict[str, pd.DataFrame]:
@@ -46,7 +44,14 @@ def _joined(content: ReportContent, attribute: str) -> pd.DataFrame:
         part: pd.DataFrame = getattr(group, attribute)
         if len(part):
             # The key first, so that nobody takes lines of two sets for one ranking.
-            key = pd.DataFrame({name: [value] * len(part) for name, value in group.key.items()})
+            codes = np.zeros(len(part), dtype=np.int8)
+            key = pd.DataFrame(
+                {
+                    name: pd.Categorical.from_codes(codes, [value]) if value is not None else None
+                    for name, value in group.key.items()
+                },
+                index=range(len(part)),
+            )
             parts.append(pd.concat([key, part.reset_index(drop=True)], axis=1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
