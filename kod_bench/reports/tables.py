@@ -47,7 +47,9 @@ def _joined(content: ReportContent, attribute: str) -> pd.DataFrame:
             codes = np.zeros(len(part), dtype=np.int8)
             key = pd.DataFrame(
                 {
-                    name: pd.Categorical.from_codes(codes, [value]) if value is not None else None
+                    name: pd.Categorical.from_codes(codes, pd.Index([value]))
+                    if value is not None
+                    else None
                     for name, value in group.key.items()
                 },
                 index=range(len(part)),
