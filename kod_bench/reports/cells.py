@@ -70,6 +70,7 @@ def _group(
     shown = _shown_cells(cells)
     notes = [
         *_caption_notes(rows, cells),
+        *_spectra(rows, cells),
         *_uneven(rows),
         *_left_apart(first, distinct),
     ]
@@ -273,6 +274,26 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         if bad := int((~np.isfinite(rows[metric].astype(np.float64))).sum()):
             notes.append(f"{bad} row{'s have' if bad > 1 else ' has'} no finite {metric.upper()}.")
     return notes
+
+
+def _spectra(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """The distance of angular power spectra, for maps of the sphere."""
+    rows = rows[rows["spectrum_distance"].notna()]
+    if rows.empty:
+        return []
+    found = estimates(rows["spectrum_distance"], rows["cell"])
+    found = cells[["label", "network_evaluations"]].join(found, how="inner")
+    each = []
+    for line in found.to_dict("records"):
+        text = f"{line['label']}, {line['network_evaluations']} NFE: {line['mean']:.3f}"
+        if np.isfinite(line["low"]):
+            text += f" [{line['low']:.3f}, {line['high']:.3f}]"
+        each.append(text)
+    real = rows["spectrum_distance_real"].iloc[0]
+    return [
+        "Maps of the sphere: KID and FID see equirectangular images. Distance of angular power "
+        f"spectra (rms of log C_l over degrees; real versus real {real:.3f}): {_few(each, '; ')}."
+    ]
 
 
 def _uneven(rows: pd.DataFrame) -> list[str]:

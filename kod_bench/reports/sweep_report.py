@@ -1,7 +1,7 @@
 """What a sweep leaves for its reader: its report in several formats, and the sheet of samples."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from kod_bench.reports.latex import to_latex
 from kod_bench.reports.markdown import to_markdown
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.tables import write_tables
-from kod_bench.results import REAL_FILE, grid_file
+from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, grid_file, maps_file
 
 #: A sheet of more pictures is not looked at.
 MOST_PANELS = 60
@@ -37,7 +37,7 @@ class SweepReport:
         return to_markdown(self.content)
 
     def write(self, folder: Path) -> Path:
-        """Write ``comparison.md`` and ``.tex``, the tables, and ``samples.png``.
+        """Write ``comparison.md`` and ``.tex``, the tables, and sheets of pictures.
 
         Returns:
             The folder they are in.
@@ -50,16 +50,18 @@ class SweepReport:
             with atomic_write(folder / name) as file:
                 file.write(text.encode())
         write_tables(self.content, folder)
-        if panels := self._panels():
+        if panels := self._panels(REAL_FILE, grid_file):
             write_contact_sheet(folder / "samples.png", panels)
+        if panels := self._panels(REAL_MAPS_FILE, maps_file):  # the sphere
+            write_contact_sheet(folder / "mollweide.png", panels)
         return folder
 
     def latex(self) -> str:
         """The report as one LaTeX document."""
         return to_latex(self.content)
 
-    def _panels(self) -> list[Panel]:
-        """Real images, then a row of grids per number of evaluations, at each lowest seed."""
+    def _panels(self, real: str, file_of: Callable[[str, str, int], str]) -> list[Panel]:
+        """Real images, then a row of pictures per number of evaluations, at each lowest seed."""
         way = ["model", "prior", "sampler", "steps", "network_evaluations"]
         rows = self.content.rows.sort_values("seed", kind="stable").drop_duplicates(["sweep", *way])
         rows = rows[rows["sweep"].isin(self.folders)].sort_values(way, kind="stable")
@@ -68,7 +70,7 @@ class SweepReport:
         columns: dict[tuple[object, ...], int] = {}
         taken: set[tuple[int, int]] = set()
         panels = [
-            Panel("real, held out", path / REAL_FILE, 0, 0)
+            Panel("real, held out", path / real, 0, 0)
             for path in itertools.islice(self.folders.values(), 1)
         ]
         priors = rows.groupby("model", observed=True)["prior"].nunique().to_dict()
@@ -81,7 +83,7 @@ class SweepReport:
                     break
             taken.add((line, column))
             title = _panel_title(row, priors[row["model"]] > 1)
-            name = grid_file(row["prior"], row["sampler"], int(row["network_evaluations"]))
+            name = file_of(row["prior"], row["sampler"], int(row["network_evaluations"]))
             path = self.folders[row["sweep"]] / "trials" / row["trial"] / name
             panels.append(Panel(title, path, line, column))
             if len(panels) > MOST_PANELS:

@@ -173,3 +173,11 @@ def test_a_wrong_filter_is_one_line(datasets: list[str], condition: str, message
     with pytest.raises(UsageError, match=message) as error:
         filter_rows(frame_of([make_row()]), datasets, [condition])
     assert "\n" not in str(error.value)
+
+
+def test_maps_of_the_sphere_have_their_spectra_said() -> None:
+    rows = [
+        make_row(seed=s, spectrum_distance=0.5 + s, spectrum_distance_real=0.1) for s in range(2)
+    ]
+    notes = make_content(frame_of(rows), title="x").groups[0].notes
+    assert any("real versus real 0.100): ddpm, 100 NFE: 1.000." in note for note in notes)
