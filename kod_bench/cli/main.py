@@ -16,13 +16,13 @@ import typer
 import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import Changes, SpaceName
+from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
+from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
-    from kod_bench.reports import SweepReport
     from kod_bench.sweeps.board import Output
     from kod_bench.sweeps.plan import Sweep
     from kod_bench.sweeps.space import SearchSpace
@@ -40,12 +40,6 @@ app.add_typer(spaces_app)
 
 SweepName = Annotated[
     str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
-]
-ResultsDir = Annotated[
-    str,
-    typer.Option(
-        metavar="PATH|URI", help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix."
-    ),
 ]
 Address = Annotated[
     str | None,
@@ -68,8 +62,6 @@ Quiet = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print events for other programs, one JSON per line.")
 ]
-DEFAULT_RESULTS = "results"
-
 #: A status has at most so many lines of trials.
 MOST_SHOWN = 100
 
@@ -237,54 +229,9 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
         typer.echo(f"continue with: kod-bench resume {found.shown}")
 
 
-@app.command()
-def report(
-    sweep: SweepName = None,
-    results_dir: ResultsDir = DEFAULT_RESULTS,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown in place of terminal tables.")
-    ] = False,
-) -> None:
-    """Compare the models of a sweep: KID and FID per step count, with real versus real."""
-    from rich.console import Console
-
-    from kod_bench.sweeps.mirror import fetch_outcomes, put_report
-    from kod_bench.sweeps.plan import find_sweep
-
-    chosen = find_sweep(sweep, parse_location(results_dir))
-    fetch_outcomes(chosen)
-    found = _report(chosen)
-    for path in found.found.unreadable:
-        typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
-    if not found.tables:
-        raise UsageError(f"{chosen.shown}: no trial is done yet; see kod-bench status")
-    if markdown:
-        typer.echo(found.markdown())
-    else:
-        console = Console()
-        for table in found.tables:
-            console.print(table.rich())
-            console.print()
-    try:
-        written = f"written to {put_report(chosen, found.write())}"
-    except OSError as error:
-        written = f"warning: not written ({error})"
-    typer.echo(written, err=True)
-
-
+app.command()(report)
+app.command()(compare)
 app.command()(evaluate)
-
-
-def _report(prepared: "Sweep") -> "SweepReport":
-    from kod_bench.reports import SweepReport
-    from kod_bench.sweeps.mirror import fetch_pictures
-
-    try:
-        fetch_pictures(prepared)
-    except OSError as error:
-        typer.echo(f"warning: not all pictures could be fetched ({error})", err=True)
-    title = f"{prepared.space}, profile {prepared.profile}"
-    return SweepReport.read(prepared.folder, title, [trial.id for trial in prepared.trials])
 
 
 def _dry_run(space: "SearchSpace", data_dir: Location | None, timing: bool) -> None:
@@ -373,15 +320,16 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         )
         raise typer.Exit(130)
     prepared = outcome.sweep
-    report = _report(prepared)
+    found = make_report([prepared])
+    warn_unreadable(found.unreadable)
     written: str | None = None
     try:
-        written = put_report(prepared, report.write())
+        written = put_report(prepared, found.write(prepared.folder / "report"))
     except OSError as error:
         typer.echo(f"warning: the report is not written ({error})", err=True)
     board.finished(outcome.failures, stopped=False, report=written)
     if output != "json":
-        typer.echo("\n" + report.markdown())
+        typer.echo("\n" + found.markdown())
         if written is not None:
             typer.echo(f"table and pictures: {written}")
         typer.echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")

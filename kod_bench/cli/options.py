@@ -15,3 +15,10 @@ Changes = Annotated[
         help="Change a key of the space, e.g. training.iterations=500; may be repeated.",
     ),
 ]
+ResultsDir = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH|URI", help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix."
+    ),
+]
+DEFAULT_RESULTS = "results"

@@ -1,16 +1,22 @@
 """Reports: rows in, tables and pictures out."""
 
-from kod_bench.reports.comparison import ComparisonTable, compare
+from kod_bench.reports.content import ReportContent, SweepOrigin, make_content
+from kod_bench.reports.frame import ReadFrame, combine, frame_of, read_frame
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.statistics import Estimate, estimate
 from kod_bench.reports.sweep_report import SweepReport
 
 __all__ = [
-    "ComparisonTable",
     "Estimate",
     "Panel",
+    "ReadFrame",
+    "ReportContent",
+    "SweepOrigin",
     "SweepReport",
-    "compare",
+    "combine",
     "estimate",
+    "frame_of",
+    "make_content",
+    "read_frame",
     "write_contact_sheet",
 ]

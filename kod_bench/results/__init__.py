@@ -1,10 +1,17 @@
 """Results: the row schema and the Parquet store of a sweep."""
 
-from kod_bench.results.row import FID_COUNT, FORWARD_START, TERMINAL_COLUMNS, Row
+from kod_bench.results.row import (
+    COMPARISON_COLUMNS,
+    FID_COUNT,
+    FORWARD_START,
+    TERMINAL_COLUMNS,
+    Row,
+)
 from kod_bench.results.store import (
     REAL_FILE,
     REAL_MAPS_FILE,
     ROW_FILE,
+    SCHEMA,
     ReadRows,
     grid_file,
     is_picture,
@@ -16,11 +23,13 @@ from kod_bench.results.store import (
 )
 
 __all__ = [
+    "COMPARISON_COLUMNS",
     "FID_COUNT",
     "FORWARD_START",
     "REAL_FILE",
     "REAL_MAPS_FILE",
     "ROW_FILE",
+    "SCHEMA",
     "TERMINAL_COLUMNS",
     "ReadRows",
     "Row",

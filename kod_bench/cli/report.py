@@ -1,0 +1,234 @@
+"""``kod-bench report`` and ``kod-bench compare``: what rows say, on the terminal and in files."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
+from kod_bench.errors import UsageError
+from kod_bench.storage import parse_location
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kod_bench.reports import ReadFrame, SweepOrigin, SweepReport
+    from kod_bench.sweeps.plan import Sweep
+
+#: Of several sweeps, or of some of the rows of one: the sweep's own report has all of its rows.
+OTHER_REPORT = Path("report")
+
+SweepNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SWEEP]...",
+        help="Names or folders of sweeps, or a folder or address of many; default: the newest.",
+    ),
+]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", metavar="NAME", help="Only rows on this data set; repeatable."),
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only rows that meet it, e.g. 'model=kuramoto*' or 'steps>=50'; repeatable.",
+    ),
+]
+
+
+def report(
+    sweeps: SweepNames = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    dataset: Datasets = None,
+    where: Conditions = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where to write; default: the sweep's report folder, or ./report for several "
+            "sweeps or some of the rows.",
+        ),
+    ] = None,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print only; write no files.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown in place of terminal tables.")
+    ] = False,
+) -> None:
+    """Compare models: KID and FID per step count, with intervals, differences and origin."""
+    from rich.console import Console
+
+    from kod_bench.reports.filters import check_conditions
+    from kod_bench.reports.terminal import to_terminal
+    from kod_bench.sweeps.find import find_sweeps
+    from kod_bench.sweeps.mirror import put_report
+
+    check_conditions(where or [])
+    chosen = find_sweeps(sweeps or [], parse_location(results_dir))
+    found = make_report(chosen, dataset or [], where or [])
+    warn_unreadable(found.unreadable)
+    if found.content.rows.empty:
+        shown = ", ".join(sweep.shown for sweep in chosen)
+        if dataset or where:
+            raise UsageError(f"{shown}: no row meets --dataset and --where")
+        raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")
+    if markdown:
+        typer.echo(found.markdown())
+    else:
+        console = Console()
+        for piece in to_terminal(found.content):
+            console.print(piece)
+    if terminal:
+        return
+    try:
+        if output is None and len(chosen) == 1 and not (dataset or where):
+            folder = put_report(chosen[0], found.write(chosen[0].folder / "report"))
+        else:
+            folder = str(found.write(Path(output) if output else OTHER_REPORT))
+        written = f"written to {folder}"
+    except OSError as error:
+        written = f"warning: not written ({error})"
+    typer.echo(written, err=True)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A sweep, or a model of one.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="A sweep, a model, or 'published'.")],
+    sweep: Annotated[
+        str | None, typer.Option(help="Of the models, a name or folder; default: the newest.")
+    ] = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    dataset: Datasets = None,
+    where: Conditions = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown in place of terminal tables.")
+    ] = False,
+) -> None:
+    """Compare two sweeps or two models, A minus B on shared seeds; or set A beside `published`."""
+    from rich.console import Console
+
+    from kod_bench.reports.comparison import PUBLISHED, compare_sides, compare_with_published
+    from kod_bench.reports.filters import check_conditions, filter_rows
+    from kod_bench.reports.markdown import comparison_markdown
+    from kod_bench.reports.terminal import comparison_terminal
+
+    check_conditions(where or [])
+    if first == PUBLISHED:
+        raise UsageError(f"compare {first} {second}: {PUBLISHED!r} comes second")
+    sides = [
+        filter_rows(_side(name, sweep, results_dir), dataset or [], where or [])
+        for name in (first, second)
+        if name != PUBLISHED
+    ]
+    for name, rows in zip((first, second), sides, strict=False):
+        if rows.empty:
+            raise UsageError(f"{name}: has no rows here")
+    found = (
+        compare_with_published(first, sides[0])
+        if second == PUBLISHED
+        else compare_sides(first, sides[0], second, sides[1])
+    )
+    if markdown:
+        typer.echo(comparison_markdown(found))
+        return
+    console = Console()
+    for piece in comparison_terminal(found):
+        console.print(piece)
+
+
+def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
+    """Rows of a sweep, or else of a model of the chosen sweep."""
+    from kod_bench.sweeps.plan import find_sweep
+
+    location = parse_location(results_dir)
+    try:
+        found = find_sweep(name, location)
+    except UsageError:
+        within = find_sweep(sweep, location)
+        rows = _read(within)[0].rows
+        models = sorted(rows["model"].dropna().unique())
+        if name not in models:
+            raise UsageError(
+                f"{name!r} is no sweep in {results_dir}, and no model of {within.shown} (models "
+                f"with rows: {', '.join(models) or 'none'})"
+            ) from None
+        return rows[(rows["model"] == name).to_numpy(dtype=bool)].reset_index(drop=True)
+    return _read(found)[0].rows
+
+
+def make_report(
+    sweeps: Sequence["Sweep"], datasets: Sequence[str] = (), conditions: Sequence[str] = ()
+) -> "SweepReport":
+    """The report of the rows of sweeps.
+
+    Raises:
+        UsageError: if a filter names what is not there.
+    """
+    from kod_bench.reports import SweepReport, combine, make_content
+    from kod_bench.reports.filters import filter_rows
+    from kod_bench.sweeps.mirror import fetch_pictures
+
+    for sweep in sweeps:
+        try:
+            fetch_pictures(sweep)
+        except OSError as error:
+            typer.echo(f"warning: not all pictures could be fetched ({error})", err=True)
+    read = [_read(sweep) for sweep in sweeps]
+    frame = combine([rows for rows, _ in read])
+    content = make_content(
+        filter_rows(frame.rows, datasets, conditions),
+        title=_title(sweeps),
+        sweeps=[origin for _, origin in read],
+        configurations=frame.configurations,
+    )
+    return SweepReport(
+        content, {sweep.name: sweep.folder for sweep in sweeps}, tuple(frame.unreadable)
+    )
+
+
+def warn_unreadable(paths: Sequence[Path]) -> None:
+    """Name row files that cannot be read, on standard error."""
+    for path in paths:
+        typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
+
+
+def _title(sweeps: Sequence["Sweep"]) -> str:
+    if len(sweeps) == 1:
+        return f"{sweeps[0].space}, profile {sweeps[0].profile}"
+    return f"{len(sweeps)} sweeps of {', '.join(sorted({sweep.space for sweep in sweeps}))}"
+
+
+def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
+    """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
+    from kod_bench.reports import SweepOrigin, read_frame
+    from kod_bench.results import ROW_FILE
+    from kod_bench.sweeps.failures import ERROR_FILE, read_error
+    from kod_bench.sweeps.mirror import fetch_outcomes
+    from kod_bench.sweeps.plan import SWEEP_FILE
+
+    fetch_outcomes(sweep)
+    paths, failures = [], []
+    for trial in sweep.trials:
+        folder = sweep.trial_folder(trial)
+        if (folder / ROW_FILE).is_file():
+            paths.append(folder / ROW_FILE)
+        elif (folder / ERROR_FILE).is_file():
+            failures.append((trial.id, read_error(folder) or "not recorded"))
+    frame = read_frame(paths)
+    document = (sweep.folder / SWEEP_FILE).read_bytes()
+    return frame, SweepOrigin(
+        name=f"{sweep.space}/{sweep.name}",
+        location=sweep.name,
+        profile=sweep.profile,
+        planned=len(sweep.trials),
+        document=document.decode(errors="replace"),
+        document_hash=hashlib.sha256(document).hexdigest()[:12],
+        failures=tuple(failures),
+        unreadable=tuple(path.parent.name for path in frame.unreadable),
+    )

@@ -1,0 +1,227 @@
+"""Rows as a table in memory, small enough for hundreds of thousands of them.
+
+The resolved configuration is most of a row, and nearly the same in all: here it becomes a hash of
+what two seeds of one trial share (`configuration`), and the text is kept once per hash, for the
+first `MOST_CONFIGURATIONS` of them. Texts that repeat are categories.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kod_bench.results import SCHEMA, Row
+
+#: Columns that rows may have beside those of `Row`, from versions that stop trials early.
+_EXTRA = pa.schema([pa.field("pruned_at", pa.int64())])
+COLUMNS = pa.schema([*SCHEMA, *(f for f in _EXTRA if f.name not in SCHEMA.names)])
+
+MOST_CONFIGURATIONS = 2_000
+
+#: Each distinct in most rows: as categories they would take more.
+_PLAIN_TEXT = ("trial", "config", "config_hash", "finished_at")
+_NAMES = frozenset(COLUMNS.names)
+_BATCH = 8_192
+_THREADS = 4
+_AHEAD = 64  # files
+_MERGED = 4_096  # pieces
+
+#: What differs between seeds, and what says how samples were drawn, which has columns of its own.
+#: A configuration is JSON with sorted keys.
+_CODE = re.compile(r'^\{"code": "[^"]*"(?:, )?')
+_SAMPLING_AND_SEED = re.compile(r'"sampling": \[[^\]]*\], "seed": \d+(?:, )?')
+
+
+@dataclass
+class ReadFrame:
+    """Rows of row files.
+
+    Attributes:
+        rows: a line per row; `COLUMNS` without `config`, and `configuration`.
+        configurations: by hash.
+        unreadable: files that cannot be read.
+    """
+
+    rows: pd.DataFrame
+    configurations: dict[str, str]
+    unreadable: list[Path] = field(default_factory=list)
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows that are in memory already."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    return _Collector().add([_part(table)]).finish().rows
+
+
+def read_frame(paths: Iterable[Path]) -> ReadFrame:
+    """Read row files, or Parquet files of many rows.
+
+    Columns that a file lacks, from an older version, are empty; those that nobody knows are left
+    out. A file that is no Parquet, or whose columns have other types, counts as unreadable.
+    """
+    collector = _Collector()
+    unreadable = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for path, parts in _in_order(pool, paths):
+            if parts is None:
+                unreadable.append(path)
+            else:
+                collector.add(parts)
+    found = collector.finish()
+    found.unreadable = unreadable
+    return found
+
+
+def combine(frames: Sequence[ReadFrame]) -> ReadFrame:
+    """Rows of several sweeps in one table."""
+    if len(frames) == 1:
+        return frames[0]
+    configurations: dict[str, str] = {}
+    for each in frames:
+        for key, text in each.configurations.items():
+            if len(configurations) < MOST_CONFIGURATIONS:
+                configurations.setdefault(key, text)
+    collector = _Collector()
+    for each in frames:
+        collector.add_frame(each.rows)
+    found = collector.finish()
+    found.configurations = configurations
+    found.unreadable = [path for each in frames for path in each.unreadable]
+    return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows without their configurations, and these by hash."""
+
+    table: pa.Table
+    configurations: dict[str, str]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, paths: Iterable[Path]
+) -> Iterator[tuple[Path, list[_Part] | None]]:
+    """Files and what is in them, a bounded number of them ahead."""
+    window: list[Path] = []
+    for path in paths:
+        window.append(path)
+        if len(window) == _AHEAD:
+            yield from zip(window, pool.map(_read, window), strict=True)
+            window = []
+    yield from zip(window, pool.map(_read, window), strict=True)
+
+
+def _read(path: Path) -> list[_Part] | None:
+    try:
+        with pq.ParquetFile(path) as file:
+            known = [name for name in file.schema_arrow.names if name in _NAMES]
+            batches = file.iter_batches(batch_size=_BATCH, columns=known, use_threads=False)
+            return [_part(pa.Table.from_batches([batch])) for batch in batches]
+    except (OSError, pa.ArrowException, ValueError):
+        return None
+
+
+def _part(table: pa.Table) -> _Part:
+    configurations: dict[str, str] = {}
+    hashes = []
+    texts = table["config"].to_pylist() if "config" in table.column_names else [None] * len(table)
+    for text in texts:
+        plain = _SAMPLING_AND_SEED.sub("", _CODE.sub("{", text or "{}"))
+        digest = hashlib.sha256(plain.encode()).hexdigest()[:12]
+        hashes.append(digest)
+        if len(configurations) < MOST_CONFIGURATIONS:
+            configurations[digest] = plain
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {}
+    for column in COLUMNS:
+        if column.name == "config":
+            continue
+        if column.name not in table.column_names:
+            values = pa.nulls(len(table), column.type)
+        elif (values := table[column.name]).type != column.type:
+            values = values.cast(column.type)
+        if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
+            values = values.dictionary_encode()
+        columns[column.name] = values
+    columns["configuration"] = pa.array(hashes, pa.string()).dictionary_encode()
+    return _Part(pa.table(columns), configurations)
+
+
+class _Collector:
+    """Puts parts together, with each distinct text once."""
+
+    def __init__(self) -> None:
+        self._tables: list[pa.Table] = []
+        self._frames: list[pd.DataFrame] = []
+        self._configurations: dict[str, str] = {}
+
+    def add(self, parts: Sequence[_Part]) -> "_Collector":
+        for part in parts:
+            self._tables.append(part.table)
+            if len(self._configurations) < MOST_CONFIGURATIONS:
+                self._configurations = part.configurations | self._configurations
+        if len(self._tables) >= _MERGED:  # thousands of row files: as many small pieces
+            self._tables = [pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()]
+        return self
+
+    def add_frame(self, frame: pd.DataFrame) -> None:
+        self._frames.append(frame)
+
+    def finish(self) -> ReadFrame:
+        if not self._tables and not self._frames:
+            self.add([_part(pa.table({}))])
+        if self._tables:
+            self._frames.append(_to_pandas(self._take()))
+        return ReadFrame(_concatenate(self._frames), self._configurations)
+
+    def _take(self) -> pa.Table:
+        """All that was added. Nothing else holds it, so that columns can be dropped one by one."""
+        tables, self._tables = self._tables, []
+        return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """One column after the other, so that never both copies of all of them are there."""
+    columns: dict[str, Any] = {}
+    for column in table.schema:
+        values = table[column.name]
+        table = table.drop_columns([column.name])
+        if pa.types.is_boolean(column.type):
+            columns[column.name] = values.to_pandas(
+                types_mapper={pa.bool_(): pd.BooleanDtype()}.get
+            )
+        elif pa.types.is_integer(column.type) and values.null_count:
+            columns[column.name] = values.cast(pa.float64()).to_pandas()
+        elif column.name in _PLAIN_TEXT:
+            columns[column.name] = values.to_pandas(types_mapper=_TEXT)
+        elif pa.types.is_dictionary(column.type):
+            text = values.to_pandas()
+            columns[column.name] = text.cat.set_categories(sorted(text.cat.categories))
+        else:
+            columns[column.name] = values.to_pandas()
+    return pd.DataFrame(columns)
+
+
+_TEXT = {pa.string(): pd.ArrowDtype(pa.string())}.get
+_BOOLEAN = {pa.bool_(): pd.BooleanDtype()}.get
+
+
+def _concatenate(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    if len(frames) == 1:
+        return frames[0]
+    columns: Mapping[str, list[str]] = {
+        name: sorted({str(v) for f in frames for v in f[name].cat.categories})
+        for name in frames[0].columns
+        if isinstance(frames[0][name].dtype, pd.CategoricalDtype)
+    }
+    same = [
+        f.assign(**{name: f[name].cat.set_categories(values) for name, values in columns.items()})
+        for f in frames
+    ]
+    return pd.concat(same, ignore_index=True)

@@ -1,0 +1,155 @@
+"""Tables of a report as text, the same in every format: what stands where, in bold or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
+from kod_bench.reports.statistics import ALPHA, Estimate
+
+METRIC_NAMES = {"kid": "KID", "fid": "FID"}
+_DIGITS = {"kid": 3, "fid": 1}
+MISSING = "n/a"
+SAME_AS_BEST = "~"
+
+
+@dataclass(frozen=True)
+class CellText:
+    """Text, in bold if it is the best of its kind."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class TableText:
+    """A table.
+
+    Attributes:
+        columns: their headings.
+        lines: of as many cells.
+        left: headings of the columns that begin at the left; numbers end at the right.
+    """
+
+    columns: tuple[str, ...]
+    lines: tuple[tuple[CellText, ...], ...]
+    left: frozenset[str]
+
+
+def comparison_table(group: Group) -> TableText:
+    """Real versus real, then every cell: KID, FID, seeds, times."""
+    columns = ("NFE", "Model", "KID", "FID", "Seeds", "Train s", "s/image")
+    real = _plain(
+        "",
+        "real versus real",
+        _number(group.real.kid, "kid"),
+        _number(group.real.fid, "fid"),
+        "",
+        "",
+        "",
+    )
+    return TableText(columns, (real, *map(_cell_line, group.cells)), frozenset({"Model"}))
+
+
+def _cell_line(cell: Cell) -> tuple[CellText, ...]:
+    seconds, training = cell.seconds_per_image, cell.training_seconds
+    return (
+        CellText(str(cell.network_evaluations)),
+        CellText(cell.label),
+        _score(cell.kid, "kid"),
+        _score(cell.fid, "fid"),
+        CellText(str(len(cell.seeds))),
+        CellText("" if training is None else f"{training:.0f}"),
+        CellText("" if seconds is None else f"{seconds:.3f}"),
+    )
+
+
+def difference_table(differences: Sequence[Difference], metric: str) -> TableText:
+    """One metric's paired differences."""
+    name = METRIC_NAMES[metric]
+    columns = ("NFE", "Model", "minus", f"{name} difference", "Seeds", "p", "Holm p", "Says")
+    lines = tuple(
+        _plain(
+            str(line.network_evaluations),
+            line.label,
+            line.other,
+            estimate_text(line.estimate, metric, signed=True),
+            str(line.estimate.count),
+            MISSING if line.p_value is None else f"{line.p_value:.3g}",
+            MISSING if line.adjusted is None else f"{line.adjusted:.3g}",
+            _says(line),
+        )
+        for line in differences
+        if line.metric == metric
+    )
+    return TableText(columns, lines, frozenset({"Model", "minus", "Says"}))
+
+
+def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
+    """What others have published, in the order of their tables; nothing is best here."""
+    columns = ("Data", "T", "Model", "Metric", "Value", "Source", "Confidence", "Differs")
+    lines = tuple(
+        _plain(
+            number.dataset,
+            "" if number.steps is None else str(number.steps),
+            number.model,
+            number.metric,
+            f"{number.value:.2f}",
+            f"{number.paper}; {number.source}",
+            number.confidence,
+            number.differences,
+        )
+        for number in numbers
+    )
+    return TableText(columns, lines, frozenset(columns) - {"T", "Value"})
+
+
+def _says(line: Difference) -> str:
+    if not line.enough_seeds or line.adjusted is None or line.estimate.mean is None:
+        return "too few seeds"
+    if line.adjusted > ALPHA:
+        return "not shown"
+    return "better" if line.estimate.mean < 0 else "worse"
+
+
+PUBLISHED_TITLE = "Published numbers, not ranked with ours"
+PUBLISHED_NOTE = (
+    "Other data, networks, extractors or counts: they show where the field stands, and cannot be "
+    "compared with the tables of this report."
+)
+DIFFERENCES_NOTE = (
+    "Difference: the model on the left minus the one named after it, on the seeds that both have; "
+    "negative is better. p: exact sign-flip test over seeds, then Holm-adjusted over the lines of "
+    "the table."
+)
+
+
+def estimate_text(value: Estimate, metric: str, signed: bool = False) -> str:
+    """A mean and its interval, if there is one."""
+    if value.mean is None:
+        return MISSING
+    form = f"{'+' if signed else ''}.{_DIGITS[metric]}f"
+    text = format(value.mean, form)
+    if value.low is not None and value.high is not None:
+        text += f" [{value.low:{form}}, {value.high:{form}}]"
+    return text
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and other control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _score(score: Score, metric: str) -> CellText:
+    same = not score.is_best and score.indistinguishable is True
+    return CellText(
+        estimate_text(score.estimate, metric) + (f" {SAME_AS_BEST}" if same else ""),
+        score.is_best,
+    )
+
+
+def _number(value: float | None, metric: str) -> str:
+    return MISSING if value is None else f"{value:.{_DIGITS[metric]}f}"
+
+
+def _plain(*texts: str) -> tuple[CellText, ...]:
+    return tuple(map(CellText, texts))

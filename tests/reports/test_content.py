@@ -1,0 +1,183 @@
+"""What a report ranks, what it leaves out, and what it says of rows that are odd."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kod_bench.errors import UsageError
+from kod_bench.reports import SweepOrigin, SweepReport, frame_of, make_content, read_frame
+from kod_bench.reports.comparison import compare_sides, compare_with_published
+from kod_bench.reports.filters import filter_rows
+from kod_bench.reports.latex import to_latex
+from kod_bench.reports.markdown import comparison_markdown, to_markdown
+from kod_bench.reports.published import COLUMNS, all_published, read_published
+from kod_bench.results import write_rows
+from tests.rows import make_row
+
+HOSTILE = "a|b <script>alert(1)</script> [x](http://e) $x_1$ \\input{/etc/passwd} %~^&# \n\x1b[31m"
+
+
+def test_ours_and_published_are_never_in_one_ranking() -> None:
+    content = make_content(frame_of([make_row(fid=1000.0)]), title="study")
+    assert {number.dataset for number in content.published} == {"SOCOFing"}
+    (cell,) = content.groups[0].cells
+    assert cell.fid.is_best  # though every published FID is far lower
+    labels = set(content.groups[0].cell_table["label"])
+    assert labels == {"ddpm"}
+    compared = compare_with_published("study", frame_of([make_row(fid=1000.0)]))
+    assert compared.groups == ()
+    assert "not ranked with ours" in comparison_markdown(compared)
+
+
+def test_two_sweeps_with_other_extractors_or_counts_are_never_ranked_or_compared() -> None:
+    ours = [make_row(sweep="a", seed=s, trial=f"a{s}") for s in range(7)]
+    for change in ({"features": "inception"}, {"sample_count": 5000}):
+        theirs = [make_row(sweep="b", seed=s, trial=f"b{s}", kid=0.1, **change) for s in range(7)]
+        content = make_content(frame_of([*ours, *theirs]), title="both")
+        assert [len(group.cells) for group in content.groups] == [1, 1]
+        assert all(group.cells[0].kid.is_best for group in content.groups)
+        compared = compare_sides("a", frame_of(ours), "b", frame_of(theirs))
+        assert compared.groups == ()
+        assert f"Nothing can be compared: {next(iter(change))} differs" in compared.notes[0]
+
+
+def test_two_sweeps_are_compared_model_by_model_on_shared_seeds() -> None:
+    ours = [make_row(sweep="a", seed=s, kid=1.0 + s) for s in range(7)]
+    theirs = [make_row(sweep="b", seed=s, kid=2.0 + s) for s in range(1, 9)]
+    theirs += [make_row(sweep="b", model="other", seed=0, kid=0.1)]
+    compared = compare_sides("a", frame_of(ours), "b", frame_of(theirs))
+    (group,) = compared.groups
+    kid = group.differences[0]
+    assert (kid.estimate.mean, kid.estimate.count) == (-1.0, 6)
+    assert "better in 1" in group.verdict[0]
+    assert compared.notes == ("On one side only: other.",)
+
+
+def test_published_numbers_all_have_source_confidence_and_differences() -> None:
+    numbers = all_published()
+    assert all(n.paper and n.source and n.confidence and n.differences for n in numbers)
+    table = {(n.dataset, n.steps, n.model): n.value for n in numbers if n.source == "main table"}
+    assert len(table) == 27
+    assert table["SOCOFing", 100, "Kuramoto local"] == 67.49
+    assert table["CIFAR-10", 1000, "SGM"] == 3.17
+    assert {n.dataset for n in numbers} >= {"CelebA-128", "Brodatz", "Terrain"}
+
+
+def test_a_published_file_that_is_wrong_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match="line 1: columns must be family"):
+        read_published(path)
+    path.write_text(",".join(COLUMNS) + "\n,d,m,,FID,much,p,s,c,x\n")
+    with pytest.raises(UsageError, match="line 2: could not convert"):
+        read_published(path)
+
+
+def test_hostile_text_stays_text_everywhere(tmp_path: Path) -> None:
+    origin = SweepOrigin("s/1", "1", "laptop", 2, "", "0", failures=(("t", HOSTILE),))
+    content = make_content(frame_of([make_row(model=HOSTILE)]), title=HOSTILE, sweeps=[origin])
+    markdown = to_markdown(content)
+    assert "<script>" not in markdown.replace("\\<script\\>", "")
+    assert "\x1b" not in markdown
+    assert "](http" not in markdown
+    latex = to_latex(content)
+    assert r"\input" not in latex.replace(r"\usepackage[utf8]{inputenc}", "")
+    assert r"\textbackslash{}input\{/etc/passwd\}" in latex
+    SweepReport(content, {}).write(tmp_path)
+    assert pd.read_csv(tmp_path / "cells.csv")["model"][0] == HOSTILE
+    assert pd.read_parquet(tmp_path / "cells.parquet")["model"][0] == HOSTILE
+
+
+def test_pruned_and_repeated_rows_are_left_out_and_said(tmp_path: Path) -> None:
+    rows = frame_of(
+        [
+            make_row(trial="old", kid=9.0),
+            make_row(trial="new", kid=1.0, finished_at="2026-02-01T00:00:00+00:00"),
+            make_row(trial="pruned", seed=1, kid=0.1),
+        ]
+    )
+    rows.loc[2, "pruned_at"] = 50.0
+    content = make_content(rows, title="study")
+    (cell,) = content.groups[0].cells
+    assert (cell.kid.estimate.mean, cell.trials) == (1.0, ("new",))
+    assert {(e.rows, e.trials) for e in content.provenance.excluded} == {
+        (1, ("pruned",)),
+        (1, ("old",)),
+    }
+    assert "1 row is excluded: stopped early" in to_markdown(content)
+
+
+def test_a_score_that_is_not_finite_is_not_ranked() -> None:
+    content = make_content(frame_of([make_row(kid=float("nan")), make_row(model="b")]), title="x")
+    nan, good = content.groups[0].cells[::-1]
+    assert (nan.kid.estimate.mean, nan.kid.is_best, nan.is_ranked) == (None, False, False)
+    assert good.kid.is_best
+    assert "n/a" in to_markdown(content)
+    assert "missing or not finite" in to_markdown(content)
+
+
+def test_rows_of_an_older_version_lack_columns_and_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    path = write_rows(folder, [make_row()])
+    table = pq.read_table(path).drop_columns(["precision", "density", "git_dirty", "images_seen"])
+    pq.write_table(table.append_column("unknown", pa.array([1])), path)
+    (tmp_path / "broken.parquet").write_bytes(b"no")
+    read = read_frame([path, tmp_path / "broken.parquet"])
+    assert read.unreadable == [tmp_path / "broken.parquet"]
+    content = make_content(read.rows, title="x")
+    assert content.groups[0].cells[0].kid.estimate.mean == 2.0
+    assert "| ddpm " in to_markdown(content)
+
+
+def test_no_rows_make_a_report_that_says_so(tmp_path: Path) -> None:
+    content = make_content(read_frame([]).rows, title="x")
+    SweepReport(content, {}).write(tmp_path)
+    assert "0 trials" in (tmp_path / "comparison.md").read_text()
+
+
+def test_rows_of_other_code_are_said_to_be() -> None:
+    rows = [make_row(), make_row(model="b", code_hash="0ther", git_commit="abc", git_dirty=True)]
+    content = make_content(frame_of(rows), title="x")
+    assert content.provenance.statements[0].startswith("Rows come from 2 versions of the code")
+    assert "uncommitted" in content.provenance.statements[1]
+    times = content.provenance.trials
+    assert times["wall_seconds"].sum() == content.provenance.wall_seconds > 0
+    assert content.provenance.accelerator_seconds == 0
+
+
+def test_filters_choose_rows() -> None:
+    rows = frame_of(
+        [make_row(model=m, steps=s) for m in ("ddpm", "kuramoto-local") for s in (25, 100)]
+    )
+    assert len(filter_rows(rows, conditions=["model=kuramoto*"])) == 2
+    assert len(filter_rows(rows, conditions=["steps>=50", "model != ddpm"])) == 1
+    assert len(filter_rows(rows, ["fingerprints-synthetic"], ["git_dirty=true"])) == 0
+
+
+@pytest.mark.parametrize(
+    ("datasets", "condition", "message"),
+    [
+        ([], "model", "must be a column, one of"),
+        ([], "modell=x", "no column 'modell'; choose from space, sweep"),
+        ([], "steps=many", "steps is a number, 'many' is none"),
+        ([], "model>a", "model is a text, which takes = or !="),
+        ([], "git_dirty=2", "takes = or != and true or false"),
+        (["cifar"], "steps>1", "no rows of it; there are fingerprints-synthetic"),
+    ],
+)
+def test_a_wrong_filter_is_one_line(datasets: list[str], condition: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        filter_rows(frame_of([make_row()]), datasets, [condition])
+    assert "\n" not in str(error.value)
+
+
+def test_maps_of_the_sphere_have_their_spectra_said() -> None:
+    rows = [
+        make_row(seed=s, spectrum_distance=0.5 + s, spectrum_distance_real=0.1) for s in range(2)
+    ]
+    notes = make_content(frame_of(rows), title="x").groups[0].notes
+    assert any("real versus real 0.100): ddpm, 100 NFE: 1.000." in note for note in notes)
