@@ -207,18 +207,20 @@ def _heat_maps(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figu
     places: dict[tuple[str, int], dict[tuple[float, float], float]] = defaultdict(dict)
     for cell in group.cells:
         values = read.get(cell.configuration, {})
-        x = values.get("parameters.coupling_strength")
-        y = values.get("parameters.reference_strength")
+        strengths = [
+            values.get(f"parameters.{name}_strength") for name in ("coupling", "reference")
+        ]
         kid = _mean(cell, "kid")
-        if kid is None or not cell.is_ranked or not (_is_number(x) and _is_number(y)):
+        if kid is None or not cell.is_ranked or not all(_is_number(each) for each in strengths):
             continue
-        found = places[cell.model, cell.network_evaluations]
-        found[x, y] = min(kid, found.get((x, y), math.inf))
+        x, y = (float(each) for each in strengths if each is not None)
+        own = places[cell.model, cell.network_evaluations]
+        own[x, y] = min(kid, own.get((x, y), math.inf))
     maps: list[Figure] = []
-    for (model, evaluations), values in places.items():
-        across, up = sorted({x for x, _ in values}), sorted({y for _, y in values})
+    for (model, evaluations), tried in places.items():
+        across, up = sorted({x for x, _ in tried}), sorted({y for _, y in tried})
         # Sampled values meet no other one in row or column: that is a scatter, and drawn elsewhere.
-        if min(len(across), len(up)) < 2 or len(values) * 2 < len(across) * len(up):
+        if min(len(across), len(up)) < 2 or len(tried) * 2 < len(across) * len(up):
             continue
         maps.append(
             HeatMap(
@@ -230,7 +232,7 @@ def _heat_maps(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figu
                 "reference strength K_ref",
                 tuple(across),
                 tuple(up),
-                tuple(tuple(values.get((x, y)) for x in across) for y in up),
+                tuple(tuple(tried.get((x, y)) for x in across) for y in up),
                 "KID",
             )
         )

@@ -13,7 +13,7 @@ _MARKERS = ("o", "s", "D", "^", "P", "X", "*")
 _INCHES = (4.6, 3.2)
 
 # Letters stay text in PDF; equal figures are equal files.
-_SETTINGS = {
+_SETTINGS: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "kod-bench",
     "font.size": 8,
