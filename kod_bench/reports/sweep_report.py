@@ -37,8 +37,12 @@ class SweepReport:
         """The report as one Markdown document."""
         return to_markdown(self.content)
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, paper: bool = True) -> Path:
         """Write ``report.html``, ``comparison.md`` and ``.tex``, tables, figures, picture sheets.
+
+        Args:
+            folder: where to; it is made.
+            paper: whether to draw the figures as SVG and PDF, too, which takes the longest.
 
         Returns:
             The folder they are in.
@@ -55,7 +59,7 @@ class SweepReport:
             write_contact_sheet(folder / "samples.png", panels)
         if panels := self._panels(REAL_MAPS_FILE, maps_file):  # the sphere
             write_contact_sheet(folder / "mollweide.png", panels)
-        write_page(self.content, list(self.folders.values()), folder)
+        write_page(self.content, list(self.folders.values()), folder, paper)
         return folder
 
     def latex(self) -> str:

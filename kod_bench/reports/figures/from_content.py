@@ -15,6 +15,9 @@ _METRICS: tuple[tuple[str, str], ...] = (("kid", "KID"), ("fid", "FID"))
 _FEWEST_SAMPLED = 8
 _MOST_AXES = 10
 
+#: Real versus real is a line only where it is less than so many times below the best score.
+_FAR_BELOW = 4
+
 
 def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Figure]:
     """All figures that a group's cells support.
@@ -66,13 +69,40 @@ def _mean(cell: Cell, metric: str) -> float | None:
 
 
 def _label_slots(group: Group) -> dict[str, int]:
-    labels = list(dict.fromkeys(cell.label for cell in group.cells))
-    return {label: place for place, label in enumerate(sorted(labels))}
+    models = {cell.label: cell.model for cell in group.cells}
+    if len(set(models.values())) == len(models):  # the colours of models, as in other figures
+        own = slots(group)
+        return {label: own[model] for label, model in models.items()}
+    return {label: place for place, label in enumerate(sorted(models))}
 
 
-def _floor(group: Group, metric: str) -> tuple[float, str] | None:
+def _floor(group: Group, metric: str, lowest: float) -> tuple[tuple[float, str] | None, str]:
+    """The line of real versus real, and a sentence on it; no line if it would squeeze all else."""
     value = group.real.kid if metric == "kid" else group.real.fid
-    return None if value is None else (value, "real versus real")
+    if value is None:
+        return None, ""
+    if value < lowest / _FAR_BELOW or value > lowest:
+        return None, f" Real versus real, {value:.3g}, is not on the axis."
+    return (
+        (value, "real versus real"),
+        " Dotted: real versus real, as many training images in place of samples.",
+    )
+
+
+def log_ticks(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
+    """Round numbers in the range of positive values, few enough to be read."""
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [
+            tick
+            for decade in decades
+            for digit in digits
+            if low / 1.1 <= (tick := digit * 10.0**decade) <= high * 1.1
+        ]
+        if len(ticks) >= 3:
+            break
+    return tuple((tick, f"{tick:g}") for tick in ticks)
 
 
 def _log_scale(values: Sequence[float]) -> bool:
@@ -104,20 +134,22 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
             )
         )
     heights = [y for line in lines for y in line.y]
-    floor = _floor(group, metric)
-    bars = any(low is not None for line in lines for low in line.low)
     lowest = [low for line in lines for low in line.low if low is not None]
+    floor, on_floor = _floor(group, metric, min(heights))
+    bars = bool(lowest)
+    levels = [*heights, *lowest, *([floor[0]] if floor else [])]
     return Chart(
         f"{metric}-against-steps",
         f"{name} and steps",
         f"{name} against network evaluations",
         f"Mean over training seeds{'; bars: 95 % interval' if bars else ', too few for intervals'}"
-        ". Lower is better. Dotted: as many real training images in place of samples.",
+        f". Lower is better.{on_floor}",
         "network evaluations per image",
         name,
         tuple(lines),
         x_log=len({x for line in lines for x in line.x}) > 1,
-        y_log=_log_scale([*heights, *lowest, *([floor[0]] if floor else [])]),
+        y_log=_log_scale(levels),
+        y_ticks=log_ticks(levels) if _log_scale(levels) else (),
         x_ticks=tuple((x, f"{x:.0f}") for x in sorted({x for line in lines for x in line.x})),
         floor=floor,
     )
@@ -153,9 +185,10 @@ def _against_cost(
                 names=tuple(f"{cell.network_evaluations} evaluations" for _, _, cell in own),
             )
         )
-    floor = _floor(group, "kid")
-    heights = [y for _, y, _ in points] + ([floor[0]] if floor else [])
-    lowest = [low for line in lines for low in line.low if low is not None]
+    floor, on_floor = _floor(group, "kid", min(y for _, y, _ in points))
+    levels = [y for _, y, _ in points] + ([floor[0]] if floor else [])
+    levels += [low for line in lines for low in line.low if low is not None]
+    costs = [x for x, _, _ in points]
     # Samples that started from real images' noise are shown, but set no mark for others.
     front = pareto_front([(x, y) for x, y, cell in points if cell.is_ranked])
     return Chart(
@@ -163,12 +196,14 @@ def _against_cost(
         tab,
         f"KID against {label.split(',')[0]}",
         "Down and left is better. The stepped line is the Pareto front: no other point is both "
-        "better and cheaper. Times are those of the machines in the provenance.",
+        f"better and cheaper. Times are those of the machines in the provenance.{on_floor}",
         label,
         "KID",
         tuple(lines),
-        x_log=_log_scale([x for x, _, _ in points]),
-        y_log=_log_scale([*heights, *lowest]),
+        x_log=_log_scale(costs),
+        y_log=_log_scale(levels),
+        x_ticks=log_ticks(costs) if _log_scale(costs) else (),
+        y_ticks=log_ticks(levels) if _log_scale(levels) else (),
         floor=floor,
         front=front,
     )

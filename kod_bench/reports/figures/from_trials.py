@@ -11,7 +11,7 @@ import numpy as np
 
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.chart import Chart, Figure, Line
-from kod_bench.reports.figures.from_content import slots
+from kod_bench.reports.figures.from_content import log_ticks, slots
 from kod_bench.results import measured_file
 from kod_bench.training import read_history
 
@@ -100,6 +100,8 @@ def _loss(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> C
         known.add(label)
     if not lines:
         return None
+    levels = [y for line in lines for y in line.y]
+    log = min(levels) > 0
     more = f" {len(lines)} of {len(trials)} trials are shown." if len(lines) < len(trials) else ""
     return Chart(
         "training-loss",
@@ -110,7 +112,8 @@ def _loss(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> C
         "iteration",
         "loss",
         tuple(lines),
-        y_log=True,
+        y_log=log,
+        y_ticks=log_ticks(levels) if log else (),
     )
 
 

@@ -30,9 +30,6 @@ def _axis(label: str, log: bool, ticks: tuple[tuple[float, str], ...]) -> dict[s
         "automargin": True,
         "zeroline": False,
     }
-    if log:
-        axis["dtick"] = "D2"
-        axis["exponentformat"] = "power"
     if ticks:
         texts = ["<br>".join(_text(line) for line in text.split("\n")) for _, text in ticks]
         axis |= {"tickvals": [place for place, _ in ticks], "ticktext": texts}

@@ -105,15 +105,15 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
         return budget.embed(path, title, alt)
 
     real = next((p for sweep in files.sweeps if (p := sweep / REAL_FILE).is_file()), None)
-    picture = budget.embed(real, "real, held out", "Grid of real held-out images")
-    if picture is not None:
-        found.samples.append(("Real", [picture]))
+    real_grid = budget.embed(real, "real, held out", "Grid of real held-out images")
     by_evaluations: dict[int, list[Cell]] = {}
     for cell in group.cells:
         by_evaluations.setdefault(cell.network_evaluations, []).append(cell)
     for evaluations, cells in sorted(by_evaluations.items(), reverse=True):
         line = [embed(c, _name(grid_file, c), c.label, "Grid of samples") for c in cells]
         shown = [picture for picture in line if picture is not None]
+        if shown and not found.samples and real_grid is not None:
+            shown.insert(0, real_grid)
         if shown:
             found.samples.append((f"{evaluations} network evaluations", shown))
     most = sorted(group.cells, key=lambda cell: -cell.network_evaluations)

@@ -53,7 +53,7 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--text"), size: 13, family: style.fontFamily || "sans-serif" },
       margin: { t: 16, r: narrow() ? 8 : 24, b: 48, l: narrow() ? 44 : 60 },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.22, yanchor: "top" },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
       hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--line"), font: { color: colour("--text") } },
     };
   };

@@ -57,7 +57,7 @@ class _Section:
 
 
 def write_page(
-    content: ReportContent, folders: Sequence[Path], folder: Path, figures: bool = True
+    content: ReportContent, folders: Sequence[Path], folder: Path, paper: bool = True
 ) -> Path:
     """Write ``report.html``, and ``figures/*.svg`` and ``*.pdf`` beside it.
 
@@ -65,7 +65,7 @@ def write_page(
         content: what to say.
         folders: of sweeps on this machine, where trials have left pictures and histories.
         folder: where to write.
-        figures: whether to write those for papers, too.
+        paper: whether to write the figures for papers, too.
 
     Returns:
         The page.
@@ -73,11 +73,11 @@ def write_page(
     Raises:
         OSError: if it cannot be written.
     """
-    sections = _sections(content, folders)
+    sections, omitted = _sections(content, folders)
     path = folder / "report.html"
     with atomic_write(path) as file:
-        file.write(_render(content, sections).encode())
-    if figures:
+        file.write(_render(content, sections, omitted).encode())
+    if paper:
         for number, section in enumerate(sections, 1):
             prefix = f"{number}-" if len(sections) > 1 else ""
             write_paper_figures(folder / "figures", section.figures, prefix)
@@ -86,10 +86,11 @@ def write_page(
 
 def page(content: ReportContent, folders: Sequence[Path] = ()) -> str:
     """The page's text; see `write_page`."""
-    return _render(content, _sections(content, folders))
+    return _render(content, *_sections(content, folders))
 
 
-def _sections(content: ReportContent, folders: Sequence[Path]) -> list[_Section]:
+def _sections(content: ReportContent, folders: Sequence[Path]) -> tuple[list[_Section], int]:
+    """The groups, and how many of their pictures the page has no room for."""
     files = TrialFiles(tuple(folders))
     budget = Budget(MOST_BYTES - _TEXT_BYTES - len(_plotly()))
     sections = []
@@ -111,10 +112,10 @@ def _sections(content: ReportContent, folders: Sequence[Path]) -> list[_Section]
                 group_pictures(group, files, budget),
             )
         )
-    return sections
+    return sections, budget.omitted
 
 
-def _render(content: ReportContent, sections: Sequence[_Section]) -> str:
+def _render(content: ReportContent, sections: Sequence[_Section], omitted: int) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -139,6 +140,7 @@ def _render(content: ReportContent, sections: Sequence[_Section]) -> str:
         provenance=content.provenance,
         configurations=_configurations(content.provenance.configurations),
         sections=sections,
+        omitted=omitted,
         published=published_table(content.published) if content.published else None,
         published_title=PUBLISHED_TITLE,
         published_note=PUBLISHED_NOTE,
