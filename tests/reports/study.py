@@ -49,7 +49,9 @@ def make_study(
                     "model": model,
                     "process": process,
                     "seed": seed,
-                    "config": json.dumps({"parameters": parameters, "seed": seed}, sort_keys=True),
+                    "config": json.dumps(
+                        {"parameters": parameters, "sampling": [], "seed": seed}, sort_keys=True
+                    ),
                     "network_evaluations": evaluations,
                     "kid": kid,
                     "fid": 100 * kid,
