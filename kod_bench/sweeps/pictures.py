@@ -51,9 +51,11 @@ class Trajectory:
     states: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @classmethod
-    def along(cls, process: DiffusionProcess, evaluations: int, start: Tensor) -> "Trajectory":
+    def along(
+        cls, process: DiffusionProcess, evaluations: int, sampler: str | None, start: Tensor
+    ) -> "Trajectory":
         """Follow a way with so many network evaluations, beginning at the states `start`."""
-        way = (*process.step_subset(evaluations), 0)
+        way = (*dict.fromkeys(process.step_subset(evaluations, sampler)), 0)
         places = np.linspace(0, len(way) - 1, min(STATES, len(way))).round().astype(int)
         found = cls(process, frozenset(way[place] for place in places))
         found.see(process.steps, start)

@@ -244,7 +244,7 @@ def _draw_samples(
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
         start = _start(subject, scoring.prior, options.batch_size * batch, size, generator)
         if trajectory is None:
-            trajectory = Trajectory.along(subject.process, evaluations, start)
+            trajectory = Trajectory.along(subject.process, evaluations, scoring.sampler, start)
         images = sample(
             subject.process,
             ask,

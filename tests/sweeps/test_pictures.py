@@ -19,7 +19,7 @@ def follow(name: str, channels: int = 1) -> Trajectory:
     generator = torch.Generator().manual_seed(0)
     process.fit(lambda n: torch.rand(n, channels, 8, 8, generator=generator) - 0.5, generator)
     start = process.prior(20, generator, process.priors[-1])
-    trajectory = Trajectory.along(process, 12, start)
+    trajectory = Trajectory.along(process, 12, None, start)
     sample(
         process,
         lambda state, step: torch.zeros_like(state),

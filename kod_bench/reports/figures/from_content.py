@@ -392,7 +392,7 @@ def _importance(model: str, axes: Sequence[str], trials: _Trials) -> Chart | Non
         f"importance-{_file_name(model)}",
         f"Importance, {model}",
         f"Which axis decides between the trials of {model}",
-        "Importance by Optuna's PED-ANOVA: how differently the best tenth of the trials and all of "
+        "Importance by Optuna's PED-ANOVA: how differently the best quarter of the trials and all of "
         "them are spread along each axis; shares add up to 1.",
         "share of importance",
         "",
@@ -443,6 +443,6 @@ def _optuna_shares(axes: Sequence[str], trials: _Trials) -> dict[str, float]:
             for values, kid in trials
         ]
     )
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {axis: float(share) for axis, share in found.items()}

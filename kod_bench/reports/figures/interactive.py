@@ -10,6 +10,9 @@ from typing import Any
 from kod_bench.reports.figures.chart import COLOURS, Chart, Figure, HeatMap, Line
 from kod_bench.reports.layout import one_line
 
+#: A longer legend leaves no room for the figure; names are shown on hovering.
+_MOST_IN_LEGEND = 24
+
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 
 
@@ -32,6 +35,10 @@ def _axis(label: str, log: bool, ticks: tuple[tuple[float, str], ...]) -> dict[s
     }
     if ticks:
         texts = ["<br>".join(_text(line) for line in text.split("\n")) for _, text in ticks]
+        if not log:  # room for the names at both ends
+            places = [place for place, _ in ticks]
+            margin = 0.06 * (places[-1] - places[0]) or 0.5
+            axis["range"] = [places[0] - margin, places[-1] + margin]
         axis |= {"tickvals": [place for place, _ in ticks], "ticktext": texts}
     return axis
 
@@ -53,7 +60,9 @@ def _chart(chart: Chart) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "xaxis": _axis(chart.x_label, chart.x_log, chart.x_ticks),
         "yaxis": _axis(chart.y_label, chart.y_log, chart.y_ticks),
-        "showlegend": any(line.in_legend for line in chart.lines) and not chart.bars,
+        "showlegend": any(line.in_legend for line in chart.lines)
+        and not chart.bars
+        and len(chart.lines) <= _MOST_IN_LEGEND,
     }
     if chart.floor is not None:
         level, label = chart.floor
