@@ -50,7 +50,8 @@ def make_study(
                     "process": process,
                     "seed": seed,
                     "config": json.dumps(
-                        {"parameters": parameters, "sampling": [], "seed": seed}, sort_keys=True
+                        {"parameters": parameters, "sampling": [], "seed": seed, "steps": 100},
+                        sort_keys=True,
                     ),
                     "network_evaluations": evaluations,
                     "kid": kid,

@@ -392,8 +392,8 @@ def _importance(model: str, axes: Sequence[str], trials: _Trials) -> Chart | Non
         f"importance-{_file_name(model)}",
         f"Importance, {model}",
         f"Which axis decides between the trials of {model}",
-        "Importance by Optuna's PED-ANOVA: how differently the best quarter of the trials and all of "
-        "them are spread along each axis; shares add up to 1.",
+        "Importance by Optuna's PED-ANOVA: how differently the best quarter of the trials and all "
+        "of them are spread along each axis; shares add up to 1.",
         "share of importance",
         "",
         (
