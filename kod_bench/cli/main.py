@@ -324,7 +324,7 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
     warn_unreadable(found.unreadable)
     written: str | None = None
     try:
-        written = put_report(prepared, found.write(prepared.folder / "report"))
+        written = put_report(prepared, found.write(prepared.folder / "report", paper=False))
     except OSError as error:
         typer.echo(f"warning: the report is not written ({error})", err=True)
     board.finished(outcome.failures, stopped=False, report=written)

@@ -2,6 +2,7 @@
 
 from kod_bench.reports.content import ReportContent, SweepOrigin, make_content
 from kod_bench.reports.frame import ReadFrame, combine, frame_of, read_frame
+from kod_bench.reports.page import write_page
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.statistics import Estimate, estimate
 from kod_bench.reports.sweep_report import SweepReport
@@ -19,4 +20,5 @@ __all__ = [
     "make_content",
     "read_frame",
     "write_contact_sheet",
+    "write_page",
 ]

@@ -10,6 +10,7 @@ from kod_bench.atomic import atomic_write
 from kod_bench.reports.content import ReportContent
 from kod_bench.reports.latex import to_latex
 from kod_bench.reports.markdown import to_markdown
+from kod_bench.reports.page import write_page
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.tables import write_tables
 from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, grid_file, maps_file
@@ -36,8 +37,12 @@ class SweepReport:
         """The report as one Markdown document."""
         return to_markdown(self.content)
 
-    def write(self, folder: Path) -> Path:
-        """Write ``comparison.md`` and ``.tex``, the tables, and sheets of pictures.
+    def write(self, folder: Path, paper: bool = True) -> Path:
+        """Write ``report.html``, ``comparison.md`` and ``.tex``, tables, figures, picture sheets.
+
+        Args:
+            folder: where to; it is made.
+            paper: whether to draw the figures as SVG and PDF, too, which takes the longest.
 
         Returns:
             The folder they are in.
@@ -54,6 +59,7 @@ class SweepReport:
             write_contact_sheet(folder / "samples.png", panels)
         if panels := self._panels(REAL_MAPS_FILE, maps_file):  # the sphere
             write_contact_sheet(folder / "mollweide.png", panels)
+        write_page(self.content, list(self.folders.values()), folder, paper)
         return folder
 
     def latex(self) -> str:

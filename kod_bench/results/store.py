@@ -39,9 +39,28 @@ def nearest_file(prior: str, sampler: str, network_evaluations: int) -> str:
     return f"nearest-{prior}-{sampler}-{network_evaluations}.png"
 
 
+def trajectory_file(prior: str, sampler: str, network_evaluations: int, film: bool = False) -> str:
+    """Likewise, of states on the way from the prior to the samples; a strip, or a film."""
+    suffix = "gif" if film else "png"
+    return f"trajectory-{prior}-{sampler}-{network_evaluations}.{suffix}"
+
+
+def forward_end_file(prior: str) -> str:
+    """Name of the picture of where the forward process ends, beside a prior."""
+    return f"forward-end-{prior}.png"
+
+
+def measured_file(prior: str, sampler: str, network_evaluations: int) -> str:
+    """Name of the numbers that figures need of one row, and no table: curves, histograms."""
+    return f"measured-{prior}-{sampler}-{network_evaluations}.json"
+
+
 def is_picture(name: str) -> bool:
-    """Whether a file of a trial's folder is one of the pictures."""
-    return name.startswith(("samples-", "mollweide-", "nearest-")) and name.endswith(".png")
+    """Whether a file of a trial's folder is one of the pictures, or the numbers for one."""
+    return name.startswith(_PICTURES) and name.endswith((".png", ".gif", ".json"))
+
+
+_PICTURES = ("samples-", "mollweide-", "nearest-", "trajectory-", "forward-end-", "measured-")
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {

@@ -242,7 +242,7 @@ def fetch_named(sweep: Sweep, names: Iterable[str]) -> None:
 
 
 def fetch_pictures(sweep: Sweep) -> None:
-    """Fetch the pictures of samples that a report shows.
+    """Fetch what a report shows of single trials: pictures of samples, and training histories.
 
     Raises:
         OSError: if the store cannot be reached.
@@ -256,7 +256,8 @@ def fetch_pictures(sweep: Sweep) -> None:
         for trial, files in list_trials(sweep).items()
         if trial in shown
         for name in files
-        if is_picture(name) and not (sweep.trials_folder / trial / name).is_file()
+        if (is_picture(name) or name == HISTORY_FILE)
+        and not (sweep.trials_folder / trial / name).is_file()
     ]
     for name in (REAL_FILE, REAL_MAPS_FILE):
         if not (sweep.folder / name).is_file() and sweep.remote.find(name) is not None:

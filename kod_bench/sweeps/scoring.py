@@ -1,5 +1,6 @@
 """From a trained model to rows: samples, pictures of them, scores, provenance."""
 
+import json
 import logging
 import math
 import time
@@ -33,12 +34,22 @@ from kod_bench.results import (
     FORWARD_START,
     TERMINAL_COLUMNS,
     Row,
+    forward_end_file,
     grid_file,
     maps_file,
+    measured_file,
     nearest_file,
     provenance,
+    trajectory_file,
 )
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.pictures import (
+    ENDS,
+    Trajectory,
+    forward_order,
+    write_forward_end,
+    write_trajectory,
+)
 from kod_bench.sweeps.plan import Scoring
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.stopping import stop_check
@@ -63,6 +74,7 @@ class _Samples:
     scoring: Scoring
     images: Tensor
     seconds: float
+    trajectory: Trajectory
 
 
 def score(
@@ -96,14 +108,21 @@ def score(
         write_grid(subject.folder / grid_file(*astuple(scoring)), each.images[:GRID_IMAGES])
         if trial.dataset_options.on_sphere:
             write_mollweide(subject.folder / maps_file(*astuple(scoring)), each.images)
+        way = (scoring.prior, scoring.sampler, scoring.network_evaluations)
+        strip, film = (subject.folder / trajectory_file(*way, film=x) for x in (False, True))
+        write_trajectory(strip, film, each.trajectory)
         drawn.append(each)
 
+    orders = _draw_forward_ends(subject, device)
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
     reference = _reference(subject, extractor, count, device)
     # Of training, then of sampling; one word if they agree.
     precision = ", ".join(dict.fromkeys((*model.precisions, predict.precision)))
-    rows = [_row(subject, model, precision, extractor, reference, each, device) for each in drawn]
+    rows = [
+        _row(subject, model, precision, extractor, reference, each, orders, device)
+        for each in drawn
+    ]
     if pruned_at is None:
         return rows
     said = f"pruned at iteration {pruned_at} of {trial.training_section.iterations}"
@@ -178,6 +197,7 @@ def _row(
     extractor: FeatureExtractor,
     reference: Reference,
     drawn: _Samples,
+    orders: list[tuple[int, float]],
     device: torch.device,
 ) -> Row:
     sweep, trial = subject.sweep, subject.trial
@@ -193,6 +213,7 @@ def _row(
     if measured.nearest is not None:
         path = subject.folder / nearest_file(*way)
         write_nearest_pairs(path, images, dataset.train, measured.nearest)
+    _write_measured(subject.folder / measured_file(*way), drawn, orders, measured, reference)
 
     code = provenance.collect()
     return Row(
@@ -288,9 +309,12 @@ def _draw_samples(
     if report is not None:
         report(Status("sampling", before, total))
     parts = []
+    trajectory: Trajectory | None = None
     for batch, size in enumerate(sizes):
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "sample", batch))
         start = _start(subject, scoring.prior, options.batch_size * batch, size, generator)
+        if trajectory is None:
+            trajectory = Trajectory.along(subject.process, evaluations, scoring.sampler, start)
         images = sample(
             subject.process,
             ask,
@@ -299,11 +323,51 @@ def _draw_samples(
             sampler=scoring.sampler,
             evaluations=evaluations,
             start=start,
+            on_step=None if batch else trajectory.see,
         )
         parts.append(to_bytes(images).cpu())
     seconds = time.monotonic() - began
     _log.info("sampled: %d images with %d network calls in %.1f s", sum(sizes), done, seconds)
-    return _Samples(scoring, torch.cat(parts), seconds)
+    assert trajectory is not None  # there is at least one batch
+    return _Samples(scoring, torch.cat(parts), seconds, trajectory)
+
+
+def _draw_forward_ends(subject: Subject, device: torch.device) -> list[tuple[int, float]]:
+    """Draw where the chains of held-out images end, beside each prior that was sampled from.
+
+    Returns:
+        For phases, the mean order parameter of the chains on their way: (t, value).
+    """
+    process, folder = subject.process, subject.folder
+    generator = torch.Generator(device).manual_seed(derive_seed(subject.trial.seed, "picture"))
+    images = subject.dataset.test[:ENDS].to(device).float() / 127.5 - 1.0
+    ends, orders = forward_order(process, images, generator)
+    priors = dict.fromkeys(scoring.prior for scoring in subject.trial.scorings)
+    for prior in priors:
+        if prior != FORWARD_START:
+            states = process.prior(len(ends), generator, prior)
+            write_forward_end(folder / forward_end_file(prior), process, ends, states)
+    return orders
+
+
+def _write_measured(
+    path: Path,
+    drawn: _Samples,
+    orders: list[tuple[int, float]],
+    measured: Measured,
+    reference: Reference,
+) -> None:
+    """Leave the numbers that a report's figures need: they are no columns of a table."""
+    found: dict[str, Any] = {}
+    if (back := drawn.trajectory.order_parameters()) is not None:
+        steps = [step for step, _ in drawn.trajectory.states]
+        found["order_backward"] = list(zip(steps, back, strict=True))
+        found["order_forward"] = orders
+    if measured.texture is not None and reference.measured.texture is not None:
+        for name, texture in (("samples", measured.texture), ("data", reference.measured.texture)):
+            found[f"orientation_{name}"] = texture.orientation.tolist()
+    with atomic_write(path) as file:
+        file.write(json.dumps(found).encode())
 
 
 def _start(

@@ -2,7 +2,7 @@
 
 from kod_bench.training.checkpoint import CheckpointStore, checkpoint_iteration
 from kod_bench.training.curves import CurveWriter
-from kod_bench.training.history import History
+from kod_bench.training.history import History, read_history
 from kod_bench.training.images import ShuffledImages
 from kod_bench.training.loop import (
     DivergedError,
@@ -35,5 +35,6 @@ __all__ = [
     "is_out_of_memory",
     "load_trained",
     "pick_device",
+    "read_history",
     "train",
 ]
