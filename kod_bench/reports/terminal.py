@@ -83,7 +83,10 @@ def _rich(table: TableText, title: str, caption: tuple[str, ...]) -> Table:
         pad_edge=False,
     )
     for name in table.columns:
-        found.add_column(Text(name), justify="left" if name in table.left else "right")
+        # A name that is too long goes on below: cut off, it would name nothing.
+        found.add_column(
+            Text(name), justify="left" if name in table.left else "right", overflow="fold"
+        )
     for line in table.lines:
         found.add_row(*(Text(one_line(c.text), "bold" if c.bold else "") for c in line))
     return found

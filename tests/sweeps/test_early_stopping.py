@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kod_bench.errors import UsageError
-from kod_bench.reports import compare
+from kod_bench.reports import frame_of, make_content
 from kod_bench.results import read_trial
 from kod_bench.sweeps import trial as trial_module
 from kod_bench.sweeps.early_stopping import Rung, goes_on, judge, read_rungs, rung_iterations
@@ -157,9 +157,10 @@ def test_pruned_trials_have_rows_that_say_so_and_are_ranked_with_none(
     assert pruned.marks.startswith("pruned at iteration 10 of 40; FID of 12 samples")
     assert read_trial(sweep.trial_folder(two)) == [pruned]
     assert best.pruned_at is None
-    (table,) = compare([full, pruned, best])
-    assert {entry.model for entry in table.entries} == {"real versus real", one.model, three.model}
-    assert "1 more trials were pruned by early stopping" in table.notes[-1]
+    content = make_content(frame_of([full, pruned, best]), title="study")
+    (group,) = content.groups
+    assert {trial for cell in group.cells for trial in cell.trials} == {one.id, three.id}
+    assert [(each.rows, each.trials) for each in content.provenance.excluded] == [(1, (two.id,))]
 
 
 def test_a_rung_measures_what_the_row_of_a_pruned_trial_says(
@@ -175,9 +176,10 @@ def test_a_rung_measures_what_the_row_of_a_pruned_trial_says(
 
 def test_pruned_and_full_rows_share_no_table_at_equal_counts() -> None:
     full = make_row(model="a", trial="a")
-    tables = compare([full, replace(full, model="b", trial="b", pruned_at=10)])
-    assert [[e.model for e in table.entries] for table in tables] == [["real versus real", "a"]]
-    assert compare([replace(full, pruned_at=10)]) == []
+    both = [full, replace(full, model="b", trial="b", pruned_at=10)]
+    (group,) = make_content(frame_of(both), title="study").groups
+    assert [cell.trials for cell in group.cells] == [("a",)]
+    assert make_content(frame_of(both[1:]), title="study").groups == ()
 
 
 @pytest.mark.parametrize(
