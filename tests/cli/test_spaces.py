@@ -65,8 +65,8 @@ def test_show_prints_a_space_that_resolves_to_the_same(
 def test_show_takes_every_profile_or_one(run: Run) -> None:
     both = ok(run("spaces", "show", "textures"))
     assert re.findall(r"^# \S+textures\.yaml, profile (\w+): (\d+) trials", both, re.M) == [
-        ("laptop", "3"),
-        ("cluster", "30"),
+        ("laptop", "5"),
+        ("cluster", "50"),
     ]
     one = ok(run("spaces", "show", "textures", "--profile", "cluster"))
     assert one in both
@@ -192,7 +192,7 @@ def test_what_set_changed_is_in_the_plan(
 ) -> None:
     from kod_bench.sweeps import runner
 
-    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     ok(run("sweep", tiny_space, "--set", "models.ddpm=null", "--set", "training.iterations=7"))
     (path,) = (tmp_path / "results").glob("tiny/*/sweep.yaml")
     document = yaml.safe_load(path.read_text())
@@ -208,7 +208,7 @@ def test_data_sets_can_vary(
 ) -> None:
     from kod_bench.sweeps import runner
 
-    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     change = "dataset.image_size={grid: [16, 24]}"
     out = ok(run("sweep", tiny_space, "--set", change, "--set", "models.kuramoto-local=null"))
     assert re.findall(r"^data: .* (\d+)x\d+ patches", out, re.M) == ["16", "24"]
@@ -225,7 +225,7 @@ def test_the_status_of_thousands_is_short(
 ) -> None:
     from kod_bench.sweeps import runner
 
-    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     seeds = ",".join(map(str, range(1000)))
     ok(run("sweep", tiny_space, "--seeds", seeds))
     out = ok(run("status"))

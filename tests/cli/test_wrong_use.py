@@ -84,7 +84,7 @@ def test_mistakes_in_a_space(run: Run, tiny_space: Path, old: str, new: str, par
 def test_a_model_may_have_a_network_of_another_size(
     run: Run, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     edited(tiny_space, "{process: ddpm,", "{process: ddpm, network: {width: {grid: [8, 16, 24]}},")
     code, out, err = run("sweep", tiny_space)
     assert (code, err) == (0, "")
@@ -178,7 +178,7 @@ def test_a_corrupt_image_among_good_ones_is_counted_and_skipped(
         pixels = generator.integers(0, 256, (120, 120), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{finger}_1.png")
     (folder / "9_1.png").write_bytes((folder / "0_1.png").read_bytes()[:300])
-    monkeypatch.setattr(runner, "run_sweep", lambda *_: runner.Outcome(0, {}))
+    monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     code, out, err = run("sweep", tiny_space, "--data-dir", folder)
     assert (code, err) == (0, "")
     assert "warning: " in out

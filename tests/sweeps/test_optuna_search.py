@@ -366,7 +366,7 @@ def test_a_complete_plan_is_not_searched(tmp_path: Path) -> None:
         ("search.sampler=tpee", r"search.sampler: 'tpee' is not allowed: .*'tpe'.*'cmaes'"),
         ("search.sampler_options={n_startup: 3}", r"n_startup: unknown key; sampler tpe has: n_st"),
         ("search.sampler_options.n_startup_trials=0", r"n_startup_trials: Input should be great"),
-        ("search={strategy: random, metric: kid}", r"metric is for strategy optuna, not random"),
+        ("search={strategy: random, metric: fid}", r"metric is for strategy optuna, not random"),
         ("search.metric=[kid, kid]", r"metric: one is given twice"),
         ("search.trials=null", r"strategy optuna needs trials"),
         (

@@ -154,6 +154,7 @@ def test_models_share_a_network_and_may_change_it_key_by_key(tmp_path: Path) -> 
         "blocks": 2,
         "attention": [8],
         "dropout": 0.0,
+        "padding": "zeros",
     }
     # A variant is nothing to a process without phases.
     assert found["ddpm"] == found["kuramoto"] | {"variant": None, "attention": []}

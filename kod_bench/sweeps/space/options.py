@@ -231,12 +231,16 @@ class SearchOptions(Section):
             )
         return self
 
+    def _differs(self, name: str) -> bool:
+        """Whether something else than the default is said; a resolved space says all of them."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
     @model_validator(mode="after")
     def _learning_is_for_optuna(self) -> Self:
         said = [
             name
             for name in ("metric", "mode", "sampler", "sampler_options")
-            if name in self.model_fields_set
+            if self._differs(name)
         ]
         if self.strategy != "optuna" and said:
             raise ValueError(f"{said[0]} is for strategy optuna, not {self.strategy}")
@@ -245,7 +249,7 @@ class SearchOptions(Section):
     @model_validator(mode="after")
     def _stops_what_is_drawn(self) -> Self:
         if self.early_stopping is None:
-            if "asha" in self.model_fields_set:
+            if self._differs("asha"):
                 raise ValueError("asha is for early_stopping: asha")
         elif self.strategy == "grid":
             raise ValueError("early_stopping is for strategies random and optuna")
