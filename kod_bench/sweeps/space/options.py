@@ -238,9 +238,7 @@ class SearchOptions(Section):
     @model_validator(mode="after")
     def _learning_is_for_optuna(self) -> Self:
         said = [
-            name
-            for name in ("metric", "mode", "sampler", "sampler_options")
-            if self._differs(name)
+            name for name in ("metric", "mode", "sampler", "sampler_options") if self._differs(name)
         ]
         if self.strategy != "optuna" and said:
             raise ValueError(f"{said[0]} is for strategy optuna, not {self.strategy}")
