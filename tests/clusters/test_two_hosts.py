@@ -213,7 +213,7 @@ class Launcher:
         return said
 
 
-@pytest.mark.slow
+@pytest.mark.endurance  # seven minutes and more; some of it needs root
 @pytest.mark.timeout(1800)
 def test_a_sweep_on_two_hosts_that_ray_up_started(folder: Path) -> None:
     if (reason := hosts.missing()) is not None:

@@ -125,7 +125,15 @@ def exact_process(kind, steps):
 
 
 @pytest.mark.parametrize(
-    "kind", [ExactDDPM, ExactVE, ExactEDM, ExactKuramoto, ExactOneStep, ExactConditional]
+    "kind",
+    [
+        ExactDDPM,
+        ExactVE,
+        ExactEDM,
+        ExactKuramoto,
+        ExactOneStep,
+        pytest.param(ExactConditional, marks=pytest.mark.slow),
+    ],
 )
 def test_targets_average_to_the_exact_prediction(kind):
     exact = exact_process(kind, 100)

@@ -486,7 +486,9 @@ class TestTarget:
         assert gain[29] > 12
         assert gain[99] > 15
 
-    @pytest.mark.parametrize("target", ["path", "conditional"])
+    @pytest.mark.parametrize(
+        "target", ["path", pytest.param("conditional", marks=pytest.mark.slow)]
+    )
     def test_the_pool_has_the_law_of_fresh_chains_in_its_targets(self, target):
         steps, pool = 20, 3000
         process = KuramotoDiffusion(
