@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Of several sweeps, or of some of the rows of one: the sweep's own report has all of its rows.
 OTHER_REPORT = Path("report")
 
+#: In a sweep's folder on this machine; to be thrown away at will.
+ROW_CACHE = ".rows.parquet"
+
 SweepNames = Annotated[
     list[str] | None,
     typer.Argument(
@@ -206,7 +209,7 @@ def _title(sweeps: Sequence["Sweep"]) -> str:
 
 def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
-    from kod_bench.reports import SweepOrigin, read_frame
+    from kod_bench.reports import SweepOrigin, read_cached
     from kod_bench.results import ROW_FILE
     from kod_bench.sweeps.failures import ERROR_FILE, read_error
     from kod_bench.sweeps.mirror import fetch_outcomes
@@ -220,7 +223,7 @@ def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
             paths.append(folder / ROW_FILE)
         elif (folder / ERROR_FILE).is_file():
             failures.append((trial.id, read_error(folder) or "not recorded"))
-    frame = read_frame(paths)
+    frame = read_cached(paths, sweep.folder / ROW_CACHE)
     document = (sweep.folder / SWEEP_FILE).read_bytes()
     return frame, SweepOrigin(
         name=f"{sweep.space}/{sweep.name}",

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kod_bench.reports.content import MOST_SHOWN, Cell, Group, RealScores, Score
+from kod_bench.reports.content import (
+    METRICS,
+    MOST_SHOWN,
+    Cell,
+    Group,
+    RealScores,
+    Score,
+    metrics_of,
+)
 from kod_bench.reports.differences import find_differences, shown_differences, verdict
 from kod_bench.reports.statistics import (
     INTERVAL_METHOD,
@@ -17,8 +25,6 @@ from kod_bench.reports.statistics import (
     welch_interval,
 )
 from kod_bench.results import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START
-
-METRICS = ("kid", "fid")
 
 #: Rows that agree in all of these, and differ in the seed, are one cell.
 CELL_COLUMNS = (
@@ -70,7 +76,7 @@ def _group(
     shown = _shown_cells(cells)
     notes = [
         *_caption_notes(rows, cells),
-        *_spectra(rows, cells),
+        *_maps(rows),
         *_uneven(rows),
         *_left_apart(first, distinct),
     ]
@@ -88,7 +94,8 @@ def _group(
         ),
         key={name: _plain(first[name]) for name in COMPARISON_COLUMNS},
         real=RealScores(
-            number(first["kid_real"]), number(first["fid_real"]), _whole(first["real_count"]) or 0
+            **{metric: number(first[f"{metric}_real"]) for metric in METRICS},
+            count=_whole(first["real_count"]) or 0,
         ),
         cells=_cell_objects(shown, rows),
         differences=shown_differences(differences),
@@ -121,7 +128,7 @@ def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame
     cells.insert(0, "label", labels(cells))
     cells["structured"] = cells["process"].map(lambda name: structured.get(name))
     cells["seeds"] = by_cell["seed"].nunique()
-    for metric in METRICS:
+    for metric in metrics_of(rows):
         cells = cells.join(estimates(rows[metric], rows["cell"]).add_prefix(f"{metric}_"))
     cells["seconds_per_image"] = (
         (rows["sampling_seconds"] / rows["sample_count"]).groupby(rows["cell"]).mean()
@@ -129,7 +136,7 @@ def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame
     cells["training_seconds"] = by_cell["training_seconds"].mean()
     cells["images_seen"] = by_cell["images_seen"].mean()
     cells["is_ranked"] = (cells["prior"] != FORWARD_START) & cells["kid_mean"].notna()
-    for metric in METRICS:
+    for metric in metrics_of(rows):
         cells = cells.join(_ranks(rows, cells, metric))
     return cells.sort_values(["network_evaluations", "label"], kind="stable")
 
@@ -210,10 +217,11 @@ def _cell_objects(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[Cell, ...]:
     members = rows[rows["cell"].isin(cells.index)].sort_values("seed").groupby("cell")
     seeds = members["seed"].agg(tuple).to_dict()
     trials = members["trial"].agg(tuple).to_dict()
+    metrics = metrics_of(rows)
     found = []
     for index, line in cells.to_dict("index").items():
         scores = {}
-        for metric in METRICS:
+        for metric in metrics:
             same = line[f"{metric}_indistinguishable"]
             scores[metric] = Score(
                 estimate_of(line, f"{metric}_"),
@@ -234,6 +242,7 @@ def _cell_objects(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[Cell, ...]:
                 seeds=tuple(int(seed) for seed in seeds[index]),
                 kid=scores["kid"],
                 fid=scores["fid"],
+                spectrum_distance=scores.get("spectrum_distance"),
                 is_ranked=bool(line["is_ranked"]),
                 seconds_per_image=number(line["seconds_per_image"]),
                 training_seconds=number(line["training_seconds"]),
@@ -270,30 +279,29 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         notes.append(f"Brackets: {INTERVAL_METHOD}.")
     if (cells["kid_count"] < MIN_SEEDS).any():
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
-    for metric in METRICS:
+    for metric in ("kid", "fid"):
         if bad := int((~np.isfinite(rows[metric].astype(np.float64))).sum()):
             notes.append(f"{bad} row{'s have' if bad > 1 else ' has'} no finite {metric.upper()}.")
     return notes
 
 
-def _spectra(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    """The distance of angular power spectra, for maps of the sphere."""
-    rows = rows[rows["spectrum_distance"].notna()]
-    if rows.empty:
+def _maps(rows: pd.DataFrame) -> list[str]:
+    """What to know of maps of the sphere, and of the noise that models of them were given."""
+    if rows["spectrum_distance"].isna().all():
         return []
-    found = estimates(rows["spectrum_distance"], rows["cell"])
-    found = cells[["label", "network_evaluations"]].join(found, how="inner")
-    each = []
-    for line in found.to_dict("records"):
-        text = f"{line['label']}, {line['network_evaluations']} NFE: {line['mean']:.3f}"
-        if np.isfinite(line["low"]):
-            text += f" [{line['low']:.3f}, {line['high']:.3f}]"
-        each.append(text)
-    real = rows["spectrum_distance_real"].iloc[0]
-    return [
-        "Maps of the sphere: KID and FID see equirectangular images. Distance of angular power "
-        f"spectra (rms of log C_l over degrees; real versus real {real:.3f}): {_few(each, '; ')}."
+    notes = [
+        "Maps of the sphere: KID and FID see equirectangular images, which stretch the poles. "
+        "Spectrum: distance of angular power spectra, rms of log C_l over degrees, which does not."
     ]
+    noise = ["noise_from_induced", "noise_from_isotropic"]
+    known = rows.dropna(subset=noise).groupby("model", sort=True, observed=True)[noise].mean()
+    if len(known):
+        each = [f"{name} {a:.3f} and {b:.3f}" for name, a, b in known.itertuples()]
+        notes.append(
+            "Covariance of the noise on coefficients, relative Frobenius distance from what the "
+            f"grid induces and from a multiple of I: {_few(each, '; ')}."
+        )
+    return notes
 
 
 def _uneven(rows: pd.DataFrame) -> list[str]:

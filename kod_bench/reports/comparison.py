@@ -72,7 +72,9 @@ def compare_sides(first: str, ours: pd.DataFrame, second: str, theirs: pd.DataFr
     grouped = [dict(tuple(rows.groupby(keys, dropna=False, observed=True))) for rows in sides]
     for key in grouped[0]:
         if key in grouped[1]:
-            found.append(_group(grouped[0][key], grouped[1][key], by_model))
+            found.append(
+                _group(grouped[0][key], grouped[1][key], by_model, f"{first} minus {second}")
+            )
     notes = []
     if by_model and (alone := sorted(map(str, models[0] ^ models[1]))):
         notes.append(f"On one side only: {', '.join(alone)}.")
@@ -100,7 +102,7 @@ def _structured() -> Mapping[str, bool]:
     return {name: process.structured for name, process in PROCESSES.items()}
 
 
-def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool) -> ComparedGroup:
+def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) -> ComparedGroup:
     first, second = numbered(ours), numbered(theirs)
     second = second.assign(cell=second["cell"] + 1 + first["cell"].max())
     structured = _structured()
@@ -113,7 +115,7 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool) -> Compared
     chosen = [(int(a), int(b)) for a, b in pairs.itertuples(index=False)]
     table = paired(chosen, pd.concat(cells), pd.concat([first, second], ignore_index=True))
     line = ours.iloc[0]
-    return ComparedGroup(title_of(line), shown_differences(table), sentences(table, "A minus B"))
+    return ComparedGroup(title_of(line), shown_differences(table), sentences(table, what))
 
 
 def _why_not(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:

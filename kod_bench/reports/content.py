@@ -12,6 +12,13 @@ import pandas as pd
 
 from kod_bench.reports.statistics import Estimate
 
+#: What is estimated over seeds, ranked and compared; all are lower for better samples. The last one
+#: is of maps of the sphere alone: see `metrics_of`.
+METRICS = ("kid", "fid", "spectrum_distance")
+
+#: What sentences on the evidence rest on: FID, biased at few samples, is not among them.
+VERDICT_METRICS = {"kid": "KID", "spectrum_distance": "spectrum distance"}
+
 #: A page lists so many cells, and so many differences, of a comparable set; tables hold all.
 MOST_SHOWN = 200
 
@@ -48,6 +55,7 @@ class Cell:
         seeds: that it was trained with.
         kid: lower is better.
         fid: lower is better.
+        spectrum_distance: lower is better; None but for maps of the sphere.
         is_ranked: False for samples that started from real images' noise, and for no finite score.
         seconds_per_image: wall time of sampling.
         training_seconds: wall time.
@@ -71,6 +79,7 @@ class Cell:
     seeds: tuple[int, ...]
     kid: Score
     fid: Score
+    spectrum_distance: Score | None
     is_ranked: bool
     seconds_per_image: float | None
     training_seconds: float | None
@@ -81,13 +90,18 @@ class Cell:
     configuration: str
     trials: tuple[str, ...]
 
+    def score(self, metric: str) -> Score | None:
+        """Its score in one of `METRICS`."""
+        found: Score | None = getattr(self, metric)
+        return found
+
 
 @dataclass(frozen=True)
 class Difference:
     """One cell minus another on the seeds that both have. Negative: the first is better.
 
     Attributes:
-        metric: kid or fid.
+        metric: of `METRICS`.
         label: of the first cell; the structured one, unless two were chosen by hand.
         other: of the second, the Euclidean one.
         network_evaluations: of both.
@@ -113,7 +127,13 @@ class RealScores:
 
     kid: float | None
     fid: float | None
+    spectrum_distance: float | None
     count: int
+
+    def score(self, metric: str) -> float | None:
+        """In one of `METRICS`."""
+        found: float | None = getattr(self, metric)
+        return found
 
 
 @dataclass(frozen=True)
@@ -289,6 +309,11 @@ class ReportContent:
     published: tuple[PublishedNumber, ...]
     provenance: Provenance
     rows: pd.DataFrame = field(repr=False)
+
+
+def metrics_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics that comparable rows have: KID and FID always, others where any row has them."""
+    return tuple(m for m in METRICS if m in ("kid", "fid") or rows[m].notna().any())
 
 
 def make_content(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kod_bench.reports.content import MOST_SHOWN, Difference
+from kod_bench.reports.content import METRICS, MOST_SHOWN, VERDICT_METRICS, Difference, metrics_of
 from kod_bench.reports.statistics import (
     ALPHA,
     MIN_SEEDS,
@@ -25,7 +25,6 @@ from kod_bench.reports.statistics import (
     sign_flip,
 )
 
-METRICS = ("kid", "fid")
 #: A sampled sweep has thousands of cells on either side, and not every pair is a question.
 MOST_OPPONENTS = 8
 _BUDGET = ["network_evaluations", "iterations", "batch_size"]
@@ -62,7 +61,7 @@ def paired(
     first = pd.Series([a for a, _ in pairs], dtype=np.int64)
     second = pd.Series([b for _, b in pairs], dtype=np.int64)
     numbered = pd.DataFrame({"pair": range(len(pairs)), "a": first, "b": second})
-    parts = [_of_metric(metric, numbered, cells, rows) for metric in METRICS]
+    parts = [_of_metric(metric, numbered, cells, rows) for metric in metrics_of(rows)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -162,12 +161,11 @@ def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:
 
 
 def verdict(cells: pd.DataFrame, table: pd.DataFrame) -> tuple[str, ...]:
-    """Plain sentences: what the evidence supports. They rest on KID alone, which is unbiased."""
+    """Plain sentences: what the evidence supports, in `VERDICT_METRICS`."""
     known = cells[cells["is_ranked"]]["structured"]
-    kid = table[(table["metric"] == "kid") & (table["count"] > 0)]
     if not (known.map(lambda v: v is True).any() and known.map(lambda v: v is False).any()):
         return ("There is no structured model beside a Euclidean one here: nothing to compare.",)
-    if kid.empty:
+    if (table["count"] == 0).all():
         return (
             "No structured model shares seeds, budget, network size and number of evaluations with "
             "a Euclidean one: nothing that could be compared fairly.",
@@ -182,28 +180,37 @@ def sentences(table: pd.DataFrame, what: str) -> tuple[str, ...]:
         table: as `paired` makes it.
         what: is subtracted from what.
     """
-    kid = table[(table["metric"] == "kid") & (table["count"] > 0)]
-    if kid.empty:
+    shared = table[table["count"] > 0]
+    if shared.empty:
         return (f"{what}: no seed is on both sides.",)
-    wanted = seeds_needed(len(kid))
-    if not kid["enough_seeds"].any():
-        most = int(kid["count"].max())
+    return tuple(
+        sentence
+        for metric, name in VERDICT_METRICS.items()
+        if len(lines := shared[shared["metric"] == metric])
+        for sentence in _of_one_metric(lines, f"{what} in {name}", name)
+    )
+
+
+def _of_one_metric(table: pd.DataFrame, what: str, name: str) -> tuple[str, ...]:
+    wanted = seeds_needed(len(table))
+    if not table["enough_seeds"].any():
+        most = int(table["count"].max())
         shared = "1 shared seed" if most == 1 else f"{most} shared seeds"
         return (
-            f"Not enough seeds to say: {what} in KID, {_comparisons(len(kid))} with at most "
-            f"{shared}; it takes {wanted}.{_leaning(kid)}",
+            f"Not enough seeds to say: {what}, {_comparisons(len(table))} with at most "
+            f"{shared}; it takes {wanted}.{_leaning(table)}",
         )
-    decided = kid[kid["adjusted"] <= ALPHA]
+    decided = table[table["adjusted"] <= ALPHA]
     better, worse = decided[decided["mean"] < 0], decided[decided["mean"] > 0]
     counts = (
-        f"{what} in KID, {_comparisons(len(kid))}: better in {len(better)}, worse in "
-        f"{len(worse)}, no difference shown in {len(kid) - len(decided)} (exact sign-flip test, "
+        f"{what}, {_comparisons(len(table))}: better in {len(better)}, worse in "
+        f"{len(worse)}, no difference shown in {len(table) - len(decided)} (exact sign-flip test, "
         f"Holm-adjusted to {ALPHA:g} over the table)."
     )
-    lines = [_sentence(line) for line in decided.head(10).to_dict("records")]
+    lines = [_sentence(line, name) for line in decided.head(10).to_dict("records")]
     if len(decided) > len(lines):
         lines.append(f"And {len(decided) - len(lines)} more; the table has them.")
-    if short := int((~kid["enough_seeds"]).sum()):
+    if short := int((~table["enough_seeds"]).sum()):
         lines.append(f"Not enough seeds to say in {short} of them: it takes {wanted} shared seeds.")
     return (counts, *lines)
 
@@ -212,18 +219,18 @@ def _comparisons(count: int) -> str:
     return "1 comparison" if count == 1 else f"{count} comparisons"
 
 
-def _leaning(kid: pd.DataFrame) -> str:
+def _leaning(table: pd.DataFrame) -> str:
     """What the means say, where they say anything, without claiming it."""
-    if int(kid["count"].max()) < MIN_SEEDS:
+    if int(table["count"].max()) < MIN_SEEDS:
         return ""
-    lower = int((kid["mean"] < 0).sum())
-    return f" The mean difference is below 0 (better) in {lower} of {len(kid)}."
+    lower = int((table["mean"] < 0).sum())
+    return f" The mean difference is below 0 (better) in {lower} of {len(table)}."
 
 
-def _sentence(line: Mapping[Any, Any]) -> str:
+def _sentence(line: Mapping[Any, Any], name: str) -> str:
     direction = "lower (better)" if line["mean"] < 0 else "higher (worse)"
     text = (
-        f"At {int(line['network_evaluations'])} evaluations, {line['label']} has a KID "
+        f"At {int(line['network_evaluations'])} evaluations, {line['label']} has a {name} "
         f"{abs(line['mean']):.3g} {direction} than {line['other']}"
     )
     if math.isfinite(line["low"]):

@@ -28,10 +28,11 @@ MOST_CONFIGURATIONS = 2_000
 #: Each distinct in most rows: as categories they would take more.
 _PLAIN_TEXT = ("trial", "config", "config_hash", "finished_at")
 _NAMES = frozenset(COLUMNS.names)
-_BATCH = 8_192
+#: Rows that are worked on at once.
+BATCH = 8_192
 _THREADS = 4
 _AHEAD = 64  # files
-_MERGED = 4_096  # pieces
+_AHEAD_BYTES = 1_000_000  # of compressed text, which becomes ten times as much
 
 #: What differs between seeds, and what says how samples were drawn, which has columns of its own.
 #: A configuration is JSON with sorted keys.
@@ -57,7 +58,7 @@ class ReadFrame:
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows that are in memory already."""
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-    return _Collector().add([_part(table)]).finish().rows
+    return Collector().add([table]).finish().rows
 
 
 def read_frame(paths: Iterable[Path]) -> ReadFrame:
@@ -66,14 +67,13 @@ def read_frame(paths: Iterable[Path]) -> ReadFrame:
     Columns that a file lacks, from an older version, are empty; those that nobody knows are left
     out. A file that is no Parquet, or whose columns have other types, counts as unreadable.
     """
-    collector = _Collector()
+    collector = Collector()
     unreadable = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for path, parts in _in_order(pool, paths):
-            if parts is None:
-                unreadable.append(path)
-            else:
-                collector.add(parts)
+    for path, tables in in_order(paths):
+        if tables is None:
+            unreadable.append(path)
+        else:
+            collector.add(tables)
     found = collector.finish()
     found.unreadable = unreadable
     return found
@@ -88,7 +88,7 @@ def combine(frames: Sequence[ReadFrame]) -> ReadFrame:
         for key, text in each.configurations.items():
             if len(configurations) < MOST_CONFIGURATIONS:
                 configurations.setdefault(key, text)
-    collector = _Collector()
+    collector = Collector()
     for each in frames:
         collector.add_frame(each.rows)
     found = collector.finish()
@@ -105,27 +105,43 @@ class _Part:
     configurations: dict[str, str]
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, paths: Iterable[Path]
-) -> Iterator[tuple[Path, list[_Part] | None]]:
-    """Files and what is in them, a bounded number of them ahead."""
+def in_order(paths: Iterable[Path]) -> Iterator[tuple[Path, list[pa.Table] | None]]:
+    """Files and their rows, None if a file cannot be read; a bounded number of them ahead."""
     window: list[Path] = []
-    for path in paths:
-        window.append(path)
-        if len(window) == _AHEAD:
-            yield from zip(window, pool.map(_read, window), strict=True)
-            window = []
-    yield from zip(window, pool.map(_read, window), strict=True)
+    size = 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for path in paths:
+            window.append(path)
+            size += _size(path)
+            if len(window) == _AHEAD or size > _AHEAD_BYTES:
+                yield from zip(window, pool.map(_read, window), strict=True)
+                window, size = [], 0
+        yield from zip(window, pool.map(_read, window), strict=True)
 
 
-def _read(path: Path) -> list[_Part] | None:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it will say what is wrong
+
+
+def _read(path: Path) -> list[pa.Table] | None:
     try:
         with pq.ParquetFile(path) as file:
             known = [name for name in file.schema_arrow.names if name in _NAMES]
-            batches = file.iter_batches(batch_size=_BATCH, columns=known, use_threads=False)
-            return [_part(pa.Table.from_batches([batch])) for batch in batches]
+            if file.metadata.num_rows <= BATCH:  # row files: half the time that batches take
+                return [_typed(file.read(columns=known, use_threads=False))]
+            batches = file.iter_batches(batch_size=BATCH, columns=known, use_threads=False)
+            return [_typed(pa.Table.from_batches([batch])) for batch in batches]
     except (OSError, pa.ArrowException, ValueError):
         return None
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """With the types that the columns have now."""
+    wanted = pa.schema([COLUMNS.field(name).with_nullable(True) for name in table.column_names])
+    return table if table.schema.types == wanted.types else table.cast(wanted)
 
 
 def _part(table: pa.Table) -> _Part:
@@ -142,10 +158,10 @@ def _part(table: pa.Table) -> _Part:
     for column in COLUMNS:
         if column.name == "config":
             continue
-        if column.name not in table.column_names:
+        if column.name in table.column_names:
+            values = table[column.name]
+        else:
             values = pa.nulls(len(table), column.type)
-        elif (values := table[column.name]).type != column.type:
-            values = values.cast(column.type)
         if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
             values = values.dictionary_encode()
         columns[column.name] = values
@@ -153,29 +169,43 @@ def _part(table: pa.Table) -> _Part:
     return _Part(pa.table(columns), configurations)
 
 
-class _Collector:
-    """Puts parts together, with each distinct text once."""
+class Collector:
+    """Makes one frame of many tables, with each distinct text once."""
 
     def __init__(self) -> None:
+        self._waiting: list[pa.Table] = []
+        self._rows_waiting = 0
         self._tables: list[pa.Table] = []
         self._frames: list[pd.DataFrame] = []
         self._configurations: dict[str, str] = {}
 
-    def add(self, parts: Sequence[_Part]) -> "_Collector":
-        for part in parts:
-            self._tables.append(part.table)
-            if len(self._configurations) < MOST_CONFIGURATIONS:
-                self._configurations = part.configurations | self._configurations
-        if len(self._tables) >= _MERGED:  # thousands of row files: as many small pieces
-            self._tables = [pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()]
+    def add(self, tables: Sequence[pa.Table]) -> "Collector":
+        """Tables of columns of `COLUMNS`; small ones wait until many can be worked on at once."""
+        for table in tables:
+            self._waiting.append(table)
+            self._rows_waiting += len(table)
+        if self._rows_waiting >= BATCH:
+            self._work()
         return self
 
+    def _work(self) -> None:
+        if not self._waiting:
+            return
+        part = _part(pa.concat_tables(self._waiting, promote_options="default"))
+        self._waiting, self._rows_waiting = [], 0
+        self._tables.append(part.table)
+        if len(self._configurations) < MOST_CONFIGURATIONS:
+            self._configurations = part.configurations | self._configurations
+
     def add_frame(self, frame: pd.DataFrame) -> None:
+        """Rows that are a frame already."""
         self._frames.append(frame)
 
     def finish(self) -> ReadFrame:
+        """All of it."""
+        self._work()
         if not self._tables and not self._frames:
-            self.add([_part(pa.table({}))])
+            self._tables.append(_part(pa.table({})).table)
         if self._tables:
             self._frames.append(_to_pandas(self._take()))
         return ReadFrame(_concatenate(self._frames), self._configurations)

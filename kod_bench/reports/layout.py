@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
 from kod_bench.reports.statistics import ALPHA, Estimate
 
-METRIC_NAMES = {"kid": "KID", "fid": "FID"}
-_DIGITS = {"kid": 3, "fid": 1}
+METRIC_NAMES = {"kid": "KID", "fid": "FID", "spectrum_distance": "Spectrum"}
+_DIGITS = {"kid": 3, "fid": 1, "spectrum_distance": 3}
 MISSING = "n/a"
 SAME_AS_BEST = "~"
 
@@ -36,27 +36,31 @@ class TableText:
 
 
 def comparison_table(group: Group) -> TableText:
-    """Real versus real, then every cell: KID, FID, seeds, times."""
-    columns = ("NFE", "Model", "KID", "FID", "Seeds", "Train s", "s/image")
+    """Real versus real, then every cell: its metrics, seeds, times."""
+    metrics = [
+        metric
+        for metric in METRIC_NAMES
+        if metric in ("kid", "fid") or any(cell.score(metric) for cell in group.cells)
+    ]
+    columns = ("NFE", "Model", *(METRIC_NAMES[m] for m in metrics), "Seeds", "Train s", "s/image")
     real = _plain(
         "",
         "real versus real",
-        _number(group.real.kid, "kid"),
-        _number(group.real.fid, "fid"),
+        *(_number(group.real.score(metric), metric) for metric in metrics),
         "",
         "",
         "",
     )
-    return TableText(columns, (real, *map(_cell_line, group.cells)), frozenset({"Model"}))
+    lines = (_cell_line(cell, metrics) for cell in group.cells)
+    return TableText(columns, (real, *lines), frozenset({"Model"}))
 
 
-def _cell_line(cell: Cell) -> tuple[CellText, ...]:
+def _cell_line(cell: Cell, metrics: Sequence[str]) -> tuple[CellText, ...]:
     seconds, training = cell.seconds_per_image, cell.training_seconds
     return (
         CellText(str(cell.network_evaluations)),
         CellText(cell.label),
-        _score(cell.kid, "kid"),
-        _score(cell.fid, "fid"),
+        *(_score(cell.score(metric), metric) for metric in metrics),
         CellText(str(len(cell.seeds))),
         CellText("" if training is None else f"{training:.0f}"),
         CellText("" if seconds is None else f"{seconds:.3f}"),
@@ -139,7 +143,9 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _score(score: Score, metric: str) -> CellText:
+def _score(score: Score | None, metric: str) -> CellText:
+    if score is None:
+        return CellText(MISSING)
     same = not score.is_best and score.indistinguishable is True
     return CellText(
         estimate_text(score.estimate, metric) + (f" {SAME_AS_BEST}" if same else ""),

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kod_bench.reports.comparison import Comparison
-from kod_bench.reports.content import Group, PublishedNumber, ReportContent
+from kod_bench.reports.content import VERDICT_METRICS, Group, PublishedNumber, ReportContent
 from kod_bench.reports.layout import (
     METRIC_NAMES,
     PUBLISHED_NOTE,
@@ -28,10 +28,11 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
         yield comparison(group)
         yield Text()
         yield from _lines(group.verdict)
-        table = difference_table(group.differences, "kid")
-        if table.lines:
-            yield Text()
-            yield _rich(table, "Structured minus Euclidean, KID", ())
+        for metric in VERDICT_METRICS:
+            table = difference_table(group.differences, metric)
+            if table.lines:
+                yield Text()
+                yield _rich(table, f"Structured minus Euclidean, {METRIC_NAMES[metric]}", ())
         yield Text()
     yield from _published(content.published)
     yield from _lines(content.provenance.statements)

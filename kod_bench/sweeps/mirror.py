@@ -277,7 +277,8 @@ def put_report(sweep: Sweep, folder: Path) -> str:
     if sweep.remote is None:
         return str(folder)
     there = sweep.remote / folder.name
-    there.upload([path.name for path in folder.iterdir() if path.is_file()], folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    there.upload([path.relative_to(folder).as_posix() for path in files], folder)
     return str(there)
 
 

@@ -103,7 +103,8 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     assert report.returncode == 0, report.stderr
     assert f"written to {sweep.uri}/report" in report.stderr
     assert report.stdout.strip() == sweep.read("report/comparison.md").decode().strip()
-    assert sweep.find("report/samples.png") is not None
+    for name in ("samples.png", "report.html", "figures/kid-against-seconds.pdf"):
+        assert sweep.find(f"report/{name}") is not None, name
     again = kod_bench("resume", "--results-dir", results.uri)
     assert again.returncode == 0, again.stderr
     assert rows(results) == after

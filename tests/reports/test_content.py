@@ -12,6 +12,7 @@ from kod_bench.reports import SweepOrigin, SweepReport, frame_of, make_content, 
 from kod_bench.reports.comparison import compare_sides, compare_with_published
 from kod_bench.reports.filters import filter_rows
 from kod_bench.reports.latex import to_latex
+from kod_bench.reports.layout import comparison_table
 from kod_bench.reports.markdown import comparison_markdown, to_markdown
 from kod_bench.reports.published import COLUMNS, all_published, read_published
 from kod_bench.results import write_rows
@@ -175,9 +176,27 @@ def test_a_wrong_filter_is_one_line(datasets: list[str], condition: str, message
     assert "\n" not in str(error.value)
 
 
-def test_maps_of_the_sphere_have_their_spectra_said() -> None:
+def test_maps_of_the_sphere_have_their_spectra_ranked_and_compared() -> None:
     rows = [
-        make_row(seed=s, spectrum_distance=0.5 + s, spectrum_distance_real=0.1) for s in range(2)
+        make_row(
+            model=model,
+            process=process,
+            seed=seed,
+            spectrum_distance=0.5 + seed / 100 + (model == "ddpm"),
+            spectrum_distance_real=0.1,
+        )
+        for model, process in (("ddpm", "ddpm"), ("induced", "sphere"))
+        for seed in range(8)
     ]
-    notes = make_content(frame_of(rows), title="x").groups[0].notes
-    assert any("real versus real 0.100): ddpm, 100 NFE: 1.000." in note for note in notes)
+    content = make_content(frame_of(rows), title="x")
+    (group,) = content.groups
+    table = comparison_table(group)
+    place = table.columns.index("Spectrum")
+    real, ddpm, induced = ([cell.text for cell in line][place] for line in table.lines)
+    assert real == "0.100"
+    assert ddpm.startswith("1.535 [")
+    assert induced.startswith("0.535 [")
+    assert [line[place].bold for line in table.lines] == [False, False, True]
+    assert any("induced has a spectrum distance 1 lower (better)" in s for s in group.verdict)
+    plain = make_content(frame_of([make_row()]), title="x").groups[0]
+    assert "Spectrum" not in comparison_table(plain).columns

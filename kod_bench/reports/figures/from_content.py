@@ -1,19 +1,27 @@
 """Figures of a comparable set of rows: quality against what it costs, and what a search found."""
 
+import itertools
 import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kod_bench.reports.content import Cell, Group, Score
+from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.chart import Chart, Figure, HeatMap, Line
 
-_METRICS: tuple[tuple[str, str], ...] = (("kid", "KID"), ("fid", "FID"))
+_METRICS: tuple[tuple[str, str], ...] = (
+    ("kid", "KID"),
+    ("fid", "FID"),
+    ("spectrum_distance", "Spectrum distance"),
+)
 
 #: Of a search, so many configurations of a model say something about its axes.
 _FEWEST_SAMPLED = 8
 _MOST_AXES = 10
+
+#: More lines than this are no figure: a search of hundreds of configurations shows the best ones.
+_MOST_LINES = 12
 
 #: Real versus real is a line only where it is less than so many times below the best score.
 _FAR_BELOW = 4
@@ -60,12 +68,9 @@ def slots(group: Group) -> dict[str, int]:
     return {name: place for place, name in enumerate(sorted(names))}
 
 
-def _score(cell: Cell, metric: str) -> Score:
-    return cell.kid if metric == "kid" else cell.fid
-
-
 def _mean(cell: Cell, metric: str) -> float | None:
-    return _score(cell, metric).estimate.mean
+    score = cell.score(metric)
+    return None if score is None else score.estimate.mean
 
 
 def _label_slots(group: Group) -> dict[str, int]:
@@ -78,7 +83,7 @@ def _label_slots(group: Group) -> dict[str, int]:
 
 def _floor(group: Group, metric: str, lowest: float) -> tuple[tuple[float, str] | None, str]:
     """The line of real versus real, and a sentence on it; no line if it would squeeze all else."""
-    value = group.real.kid if metric == "kid" else group.real.fid
+    value = group.real.score(metric)
     if value is None:
         return None, ""
     if value < lowest / _FAR_BELOW or value > lowest:
@@ -118,10 +123,18 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
     if not by_label:
         return None
     places = _label_slots(group)
+    shown = _best_labels(by_label, metric)
+    of_all = (
+        f" Shown are the best {len(shown)} of {len(by_label)}, of each model in turn; the tables "
+        "hold all."
+        if len(shown) < len(by_label)
+        else ""
+    )
     lines = []
-    for label, cells in sorted(by_label.items()):
+    for label in shown:
+        cells = by_label[label]
         cells.sort(key=lambda cell: cell.network_evaluations)
-        estimates = [_score(cell, metric).estimate for cell in cells]
+        estimates = [score.estimate for cell in cells if (score := cell.score(metric)) is not None]
         lines.append(
             Line(
                 label,
@@ -139,11 +152,11 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
     bars = bool(lowest)
     levels = [*heights, *lowest, *([floor[0]] if floor else [])]
     return Chart(
-        f"{metric}-against-steps",
+        metric.replace("_", "-") + "-against-steps",
         f"{name} and steps",
         f"{name} against network evaluations",
         f"Mean over training seeds{'; bars: 95 % interval' if bars else ', too few for intervals'}"
-        f". Lower is better.{on_floor}",
+        f". Lower is better.{on_floor}{of_all}",
         "network evaluations per image",
         name,
         tuple(lines),
@@ -153,6 +166,22 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
         x_ticks=tuple((x, f"{x:.0f}") for x in sorted({x for line in lines for x in line.x})),
         floor=floor,
     )
+
+
+def _best_labels(by_label: Mapping[str, Sequence[Cell]], metric: str) -> list[str]:
+    """All labels, or each model's best, second best and so on, as many as one figure can show."""
+
+    def lowest(label: str) -> float:
+        means = (_mean(cell, metric) for cell in by_label[label])
+        return min(mean for mean in means if mean is not None)
+
+    if len(by_label) <= _MOST_LINES:
+        return sorted(by_label)
+    by_model: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(by_label, key=lowest):
+        by_model[by_label[label][0].model].append(label)
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*by_model.values()))
+    return sorted(itertools.islice((label for label in in_turn if label), _MOST_LINES))
 
 
 def _seeds(cell: Cell) -> str:
@@ -169,22 +198,27 @@ def _against_cost(
             points.append((x, y, cell))
     if not points:
         return None
-    places = _label_slots(group)
-    lines = []
-    for each in dict.fromkeys(cell.label for _, _, cell in points):
-        own = [point for point in points if point[2].label == each]
-        lines.append(
-            Line(
-                each,
-                places[each],
-                tuple(x for x, _, _ in own),
-                tuple(y for _, y, _ in own),
-                tuple(cell.kid.estimate.low for _, _, cell in own),
-                tuple(cell.kid.estimate.high for _, _, cell in own),
-                joined=False,
-                names=tuple(f"{cell.network_evaluations} evaluations" for _, _, cell in own),
-            )
+    few = len({cell.label for _, _, cell in points}) <= _MOST_LINES
+    places = _label_slots(group) if few else slots(group)
+    by_name: dict[str, list[tuple[float, float, Cell]]] = defaultdict(list)
+    for point in points:
+        by_name[point[2].label if few else point[2].model].append(point)
+    lines = [
+        Line(
+            each,
+            places[each],
+            tuple(x for x, _, _ in own),
+            tuple(y for _, y, _ in own),
+            tuple(cell.kid.estimate.low for _, _, cell in own) if few else (),
+            tuple(cell.kid.estimate.high for _, _, cell in own) if few else (),
+            joined=False,
+            names=tuple(
+                f"{'' if few else cell.label + ', '}{cell.network_evaluations} evaluations"
+                for _, _, cell in own
+            ),
         )
+        for each, own in by_name.items()
+    ]
     floor, on_floor = _floor(group, "kid", min(y for _, y, _ in points))
     levels = [y for _, y, _ in points] + ([floor[0]] if floor else [])
     levels += [low for line in lines for low in line.low if low is not None]
@@ -196,7 +230,8 @@ def _against_cost(
         tab,
         f"KID against {label.split(',')[0]}",
         "Down and left is better. The stepped line is the Pareto front: no other point is both "
-        f"better and cheaper. Times are those of the machines in the provenance.{on_floor}",
+        f"better and cheaper. Times are those of the machines in the provenance.{on_floor}"
+        + ("" if few else f" A point for each of {len(points)} cells, without intervals."),
         label,
         "KID",
         tuple(lines),

@@ -10,8 +10,10 @@ from kod_bench.reports.figures import TrialFiles
 from kod_bench.results import (
     FORWARD_START,
     REAL_FILE,
+    REAL_MAPS_FILE,
     forward_end_file,
     grid_file,
+    maps_file,
     nearest_file,
     trajectory_file,
 )
@@ -77,6 +79,7 @@ class GroupPictures:
     Attributes:
         seeds: plain words: of which seed each one is.
         samples: real images first, then lines of cells with equal network evaluations.
+        maps: likewise, of samples on the sphere: Mollweide projections.
         nearest: samples that are closest to a training image.
         ways: trajectories.
         ends: forward end states beside the prior.
@@ -84,12 +87,13 @@ class GroupPictures:
 
     seeds: str
     samples: list[tuple[str, list[Picture]]] = field(default_factory=list)
+    maps: list[tuple[str, list[Picture]]] = field(default_factory=list)
     nearest: list[Picture] = field(default_factory=list)
     ways: list[Way] = field(default_factory=list)
     ends: list[Picture] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.samples or self.nearest or self.ways or self.ends)
+        return bool(self.samples or self.maps or self.nearest or self.ways or self.ends)
 
 
 def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPictures:
@@ -104,18 +108,26 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
         alt = f"{what}: {cell.label}, {cell.network_evaluations} network evaluations"
         return budget.embed(path, title, alt)
 
-    real = next((p for sweep in files.sweeps if (p := sweep / REAL_FILE).is_file()), None)
-    real_grid = budget.embed(real, "real, held out", "Grid of real held-out images")
-    by_evaluations: dict[int, list[Cell]] = {}
-    for cell in group.cells:
-        by_evaluations.setdefault(cell.network_evaluations, []).append(cell)
-    for evaluations, cells in sorted(by_evaluations.items(), reverse=True):
-        line = [embed(c, _name(grid_file, c), c.label, "Grid of samples") for c in cells]
-        shown = [picture for picture in line if picture is not None]
-        if shown and not found.samples and real_grid is not None:
-            shown.insert(0, real_grid)
-        if shown:
-            found.samples.append((f"{evaluations} network evaluations", shown))
+    def side_by_side(
+        real_name: str, file: Callable[[str, str, int], str], what: str
+    ) -> list[tuple[str, list[Picture]]]:
+        path = next((p for sweep in files.sweeps if (p := sweep / real_name).is_file()), None)
+        real = budget.embed(path, "real, held out", f"{what}: real held-out images")
+        lines: list[tuple[str, list[Picture]]] = []
+        by_evaluations: dict[int, list[Cell]] = {}
+        for cell in group.cells:
+            by_evaluations.setdefault(cell.network_evaluations, []).append(cell)
+        for evaluations, cells in sorted(by_evaluations.items(), reverse=True):
+            line = [embed(c, _name(file, c), c.label, what) for c in cells]
+            shown = [picture for picture in line if picture is not None]
+            if shown and not lines and real is not None:
+                shown.insert(0, real)
+            if shown:
+                lines.append((f"{evaluations} network evaluations", shown))
+        return lines
+
+    found.maps = side_by_side(REAL_MAPS_FILE, maps_file, "Mollweide maps of samples")
+    found.samples = side_by_side(REAL_FILE, grid_file, "Grid of samples")
     most = sorted(group.cells, key=lambda cell: -cell.network_evaluations)
     seen: set[tuple[str, str, str, int]] = set()
     ends: set[tuple[str, str, int]] = set()
