@@ -144,7 +144,8 @@ def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame
 def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     """The model's name, with what tells apart the cells of one name at one number of evaluations.
 
-    T is said where steps were skipped, and where sampling started if it was no prior.
+    T is said where steps were skipped and T is not the same in all; and where sampling started, if
+    it was no prior.
     """
     found = cells["model"].astype(str)
     several = cells.groupby("model", dropna=False)
@@ -152,7 +153,7 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
         text = cells[name].map(lambda value, form=form: ", " + form.format(_shown(value)))
         if name == "steps":
             skipped = (cells["steps"] != cells["network_evaluations"]).groupby(cells["model"])
-            needed = skipped.transform("any")
+            needed = skipped.transform("any") & (cells["steps"].nunique() > 1)
         elif name in ("prior", "sampler"):
             needed = several[name].transform("nunique") > 1
         else:
@@ -264,6 +265,8 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         "NFE: network evaluations per image. Best at each NFE in bold; ~ marks what the seeds do "
         "not tell from the best."
     ]
+    if rows["steps"].nunique() == 1 and (rows["steps"] != rows["network_evaluations"]).any():
+        notes[0] += f" All models have T = {_shown(first['steps'])}."
     if (rows["prior"] == FORWARD_START).any():
         notes.append(
             f"{FORWARD_START}: sampling started where the forward chains of held-out images end, "

@@ -19,6 +19,9 @@ from kod_bench.reports.layout import (
     published_table,
 )
 
+#: Models' names up to this width are not broken for the sake of other columns.
+_NAME_WIDTH = 15
+
 _PUBLISHED_COLUMNS = ("Data", "T", "Model", "Metric", "Value")
 
 
@@ -83,10 +86,14 @@ def _rich(table: TableText, title: str, caption: tuple[str, ...]) -> Table:
         box=None,
         pad_edge=False,
     )
-    for name in table.columns:
+    for place, name in enumerate(table.columns):
         # A name that is too long goes on below: cut off, it would name nothing.
+        longest = max((len(line[place].text) for line in table.lines), default=0)
         found.add_column(
-            Text(name), justify="left" if name in table.left else "right", overflow="fold"
+            Text(name),
+            justify="left" if name in table.left else "right",
+            overflow="fold",
+            no_wrap=name == "Model" and longest <= _NAME_WIDTH,
         )
     for line in table.lines:
         found.add_row(*(Text(one_line(c.text), "bold" if c.bold else "") for c in line))

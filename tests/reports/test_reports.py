@@ -55,11 +55,18 @@ def test_samplers_and_skipped_steps_are_named_where_they_matter() -> None:
         make_row(model="ddpm", sampler="ancestral", network_evaluations=100),
         make_row(model="kuramoto", sampler="ancestral", network_evaluations=100),
     ]
-    assert [cell.label for cell in groups(rows)[0].cells] == [
+    (group,) = groups(rows)
+    assert [cell.label for cell in group.cells] == ["ddpm, ddim", "ddpm, ancestral", "kuramoto"]
+    assert any("All models have T = 100." in note for note in group.notes)
+    # Another T in the table: it is said where steps were skipped.
+    (group,) = groups([*rows, make_row(model="kuramoto", steps=50, network_evaluations=50)])
+    assert [cell.label for cell in group.cells] == [
         "ddpm, ddim, T=100",
+        "kuramoto",
         "ddpm, ancestral, T=100",
         "kuramoto",
     ]
+    assert not any("All models have" in note for note in group.notes)
 
 
 def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
