@@ -139,13 +139,17 @@ class EuclideanDiffusion(DiffusionProcess):
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         while True:
-            start = images(batch_size)
-            self.check_states(start)
+            start = self._start(images(batch_size))
             step = self.draw_steps(batch_size, generator)
-            noise = standard_normal(start, generator)
+            noise = self._draw_noise(start, generator)
             signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
             target = self.target(start, noise, step)
             yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
+
+    def _start(self, images: Tensor) -> Tensor:
+        """x_0, before a_t scales it."""
+        self.check_states(images)
+        return images
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw states of noise alone, (count, *state_shape)."""

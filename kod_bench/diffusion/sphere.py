@@ -1,7 +1,6 @@
 """Spectral diffusion on the sphere: noise that is white on the grid, as its harmonics see it."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.constants import DeviceConstant
 from kod_bench.diffusion.euclidean import EuclideanDiffusion, linear_betas
-from kod_bench.diffusion.process import Grid, ImageSource, TrainingBatch, standard_normal
+from kod_bench.diffusion.process import Grid, standard_normal
 from kod_bench.diffusion.spherical_harmonics import SphereGrid, cholesky_by_order, sphere_grid
 from kod_bench.diffusion.variance_exploding import geometric_sigmas
 
@@ -190,25 +189,12 @@ class SphereDiffusion(EuclideanDiffusion):
         noise = self._linear(self._to_noise, prediction)
         return (state - self.noise_std[step] * noise) / self.signal[step]
 
-    def training_batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        """Yield batches with t uniform on 1..T, independent between samples."""
-        check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
+    def target(self, images: Tensor, noise: Tensor, step: Tensor) -> Tensor:
+        """C^{-1} eta, or what goes with R^{-1} eta, (B, C, L, L)."""
+        return self._linear(self._to_prediction, noise)
 
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
-            start = self.encode(images(batch_size))
-            step = torch.randint(
-                1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
-            )
-            noise = self._draw_noise(start, generator)
-            signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
-            target = self._linear(self._to_prediction, noise)
-            yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
+    def _start(self, images: Tensor) -> Tensor:
+        return self.encode(images)
 
     def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return self._linear(self._factor, standard_normal(like, generator))

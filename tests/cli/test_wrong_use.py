@@ -69,6 +69,7 @@ def test_unknown_search_space(run: Run) -> None:
             "network of ddpm: 6 levels halve the image 5 times",
         ),
         ("width: 8", "width: 2", "differ in size by more than 1 %"),
+        ("{process: ddpm,", "{process: sphere,", "L colatitudes x 2 L longitudes"),
         (
             "warmup: 5}",
             "warmup: 5}\nresources: {cpus_per_worker: 9999}",

@@ -63,22 +63,25 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
 
 
 def slots(group: Group) -> dict[str, int]:
-    """Colour of each model, the same in all figures of a group."""
-    names = list(dict.fromkeys(cell.model for cell in group.cells))
-    return {name: place for place, name in enumerate(sorted(names))}
+    """Colour of each model, the same in all figures of a group: that of its first label."""
+    models = {cell.label: cell.model for cell in group.cells}
+    if len(models) > _MOST_LINES:  # a search: labels' colours would come round again and again
+        return {name: place for place, name in enumerate(sorted(set(models.values())))}
+    found: dict[str, int] = {}
+    for label, place in label_slots(group).items():
+        found.setdefault(models[label], place)
+    return found
+
+
+def label_slots(group: Group) -> dict[str, int]:
+    """Colour of each label, the same in all figures of a group."""
+    labels = sorted({cell.label for cell in group.cells})
+    return {label: place for place, label in enumerate(labels)}
 
 
 def _mean(cell: Cell, metric: str) -> float | None:
     score = cell.score(metric)
     return None if score is None else score.estimate.mean
-
-
-def _label_slots(group: Group) -> dict[str, int]:
-    models = {cell.label: cell.model for cell in group.cells}
-    if len(set(models.values())) == len(models):  # the colours of models, as in other figures
-        own = slots(group)
-        return {label: own[model] for label, model in models.items()}
-    return {label: place for place, label in enumerate(sorted(models))}
 
 
 def _floor(group: Group, metric: str, lowest: float) -> tuple[tuple[float, str] | None, str]:
@@ -122,8 +125,10 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
             by_label[cell.label].append(cell)
     if not by_label:
         return None
-    places = _label_slots(group)
     shown = _best_labels(by_label, metric)
+    places = label_slots(group)
+    if len(places) > _MOST_LINES:
+        places = {label: place for place, label in enumerate(shown)}
     of_all = (
         f" Shown are the best {len(shown)} of {len(by_label)}, of each model in turn; the tables "
         "hold all."
@@ -199,7 +204,7 @@ def _against_cost(
     if not points:
         return None
     few = len({cell.label for _, _, cell in points}) <= _MOST_LINES
-    places = _label_slots(group) if few else slots(group)
+    places = label_slots(group) if few else slots(group)
     by_name: dict[str, list[tuple[float, float, Cell]]] = defaultdict(list)
     for point in points:
         by_name[point[2].label if few else point[2].model].append(point)
@@ -320,6 +325,11 @@ def _file_name(text: str) -> str:
 def _sampled(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
     """Parallel coordinates and importance of the axes that a model was searched over."""
     found: list[Figure] = []
+    of_best = (
+        f" Of the best {len(group.cells)} cells alone, of {len(group.cell_table)}."
+        if len(group.cells) < len(group.cell_table)
+        else ""
+    )
     for model in sorted({cell.model for cell in group.cells}):
         own = [
             c for c in group.cells if c.model == model and c.is_ranked and read.get(c.configuration)
@@ -333,9 +343,8 @@ def _sampled(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figure
             continue
         trials = [({axis: read[key].get(axis) for axis in axes}, kid) for key, kid in best.items()]
         if len(axes) > 1:
-            found.append(_parallel(model, axes, trials))
-        if (chart := _importance(model, axes, trials)) is not None:
-            found.append(chart)
+            found.append(_parallel(model, axes, trials, of_best))
+        found.append(_importance(model, axes, trials, of_best))
     return found
 
 
@@ -356,7 +365,7 @@ def _varied(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
 _Trials = Sequence[tuple[Mapping[str, Any], float]]
 
 
-def _parallel(model: str, axes: Sequence[str], trials: _Trials) -> Chart:
+def _parallel(model: str, axes: Sequence[str], trials: _Trials, of_best: str) -> Chart:
     scales = [_scale([values[axis] for values, _ in trials]) for axis in axes]
     scores = sorted(kid for _, kid in trials)
     span = (scores[-1] - scores[0]) or 1.0
@@ -386,7 +395,7 @@ def _parallel(model: str, axes: Sequence[str], trials: _Trials) -> Chart:
         f"Search, {model}",
         f"Configurations of {model}, and their KID",
         "A line per configuration, each axis from its lowest value below to its highest above. "
-        "Darker is better.",
+        f"Darker is better.{of_best}",
         "",
         "",
         lines,
@@ -416,19 +425,16 @@ def _short(axis: str) -> str:
     return axis.removeprefix("parameters.")
 
 
-def _importance(model: str, axes: Sequence[str], trials: _Trials) -> Chart | None:
+def _importance(model: str, axes: Sequence[str], trials: _Trials, of_best: str) -> Chart:
     """Optuna's PED-ANOVA (arXiv 2304.10255): how far each axis sets the best trials apart."""
-    try:
-        shares = _optuna_shares(axes, trials)
-    except ImportError:  # optuna comes with the search strategy that needs it
-        return None
+    shares = _optuna_shares(axes, trials)
     ranked = sorted(shares.items(), key=lambda item: item[1])
     return Chart(
         f"importance-{_file_name(model)}",
         f"Importance, {model}",
         f"Which axis decides between the trials of {model}",
         "Importance by Optuna's PED-ANOVA: how differently the best quarter of the trials and all "
-        "of them are spread along each axis; shares add up to 1.",
+        f"of them are spread along each axis; shares add up to 1.{of_best}",
         "share of importance",
         "",
         (

@@ -11,7 +11,7 @@ import numpy as np
 
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.chart import Chart, Figure, Line
-from kod_bench.reports.figures.from_content import log_ticks, slots
+from kod_bench.reports.figures.from_content import label_slots, log_ticks, slots
 from kod_bench.results import measured_file
 from kod_bench.training import read_history
 
@@ -58,7 +58,7 @@ def trial_figures(group: Group, files: TrialFiles) -> list[Figure]:
     figures = [
         _loss(group.cells, places, files),
         _orders(group.cells, places, files),
-        _orientations(group.cells, places, files),
+        _orientations(group.cells, label_slots(group), files),
     ]
     return [figure for figure in figures if figure is not None]
 
@@ -181,7 +181,7 @@ def _orientations(cells: Sequence[Cell], places: dict[str, int], files: TrialFil
             continue
         data = data or _shares(found.get("orientation_data"))
         known.add(cell.label)
-        lines.append(Line(cell.label, places[cell.model], _degrees(samples), samples, marked=False))
+        lines.append(Line(cell.label, places[cell.label], _degrees(samples), samples, marked=False))
     if not lines or not data:
         return None
     lines.insert(0, Line("held-out images", 6, _degrees(data), data, marked=False, dashed=True))

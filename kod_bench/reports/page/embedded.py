@@ -69,7 +69,7 @@ class Way:
 
     title: str
     strip: Picture
-    film: Picture | None
+    film: Picture | None = None
 
 
 @dataclass
@@ -131,6 +131,7 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
     most = sorted(group.cells, key=lambda cell: -cell.network_evaluations)
     seen: set[tuple[str, str, str, int]] = set()
     ends: set[tuple[str, str, int]] = set()
+    films: list[Cell] = []
     for cell in most:
         title = f"{cell.label}, {cell.network_evaluations} evaluations"
         key = (cell.model, cell.sampler, cell.prior, cell.steps)
@@ -141,11 +142,8 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
                 found.nearest.append(picture)
             what = "States from the prior, left, to the image, right"
             if strip := embed(cell, _name(trajectory_file, cell), title, what):
-                name = trajectory_file(
-                    cell.prior, cell.sampler, cell.network_evaluations, film=True
-                )
-                film = embed(cell, name, title, "Film of states from the prior to the image")
-                found.ways.append(Way(title, strip, film))
+                found.ways.append(Way(title, strip))
+                films.append(cell)
         end = (cell.model, cell.prior, cell.steps)
         if end not in ends and cell.prior != FORWARD_START:
             ends.add(end)
@@ -153,6 +151,10 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
             title = f"{cell.model}, T = {cell.steps}, prior {cell.prior}"
             if picture := embed(cell, forward_end_file(cell.prior), title, what):
                 found.ends.append(picture)
+    # They are the largest, and show what the strips do: where the page is full, they are left out.
+    for way, cell in zip(found.ways, films, strict=True):
+        name = trajectory_file(cell.prior, cell.sampler, cell.network_evaluations, film=True)
+        way.film = embed(cell, name, way.title, "Film of states from the prior to the image")
     return found
 
 
