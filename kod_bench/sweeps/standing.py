@@ -37,7 +37,7 @@ def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standi
     """Sum up the trials' views; `to_come` more are yet to be chosen.
 
     The time left supposes that trials take as long as those that ended in this run, or else as
-    long as the running ones say, and that as many run at once as do now.
+    long as the running ones say, and that as many run at once as do now, or did until now.
     """
     views, to_come = list(views), max(0, to_come)
     best: dict[str, float] = {}
@@ -71,8 +71,16 @@ def _seconds_left(views: list[TrialView], now: float, to_come: int) -> float | N
     if not took or not running:
         return None
     each = sum(took) / len(took)
-    rest = sum(max(0.0, each - (now - view.began)) for view in running if view.began is not None)
-    return (rest + waiting * each) / len(running)
+    rests = [max(0.0, each - (now - view.began)) for view in running if view.began is not None]
+    # Just after one ends fewer run than will in a moment: what has been the case counts, too.
+    lasted = [
+        (now if view.ended is None else view.ended) - view.began
+        for view in views
+        if view.began is not None
+    ]
+    span = now - min(view.began for view in views if view.began is not None)
+    at_once = max(len(running), sum(lasted) / span) if span > 0 else len(running)
+    return max(max(rests), (sum(rests) + waiting * each) / at_once)
 
 
 def _own_guess(view: TrialView) -> float | None:

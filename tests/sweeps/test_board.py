@@ -94,5 +94,11 @@ def test_time_left_counts_what_waits_and_what_runs_at_once(trials: tuple[Trial, 
     waiting = TrialView(three)
     assert standing([done, running, waiting], 140.0).seconds_left == 60 + 100
     assert standing([running, waiting], 140.0).seconds_left is None
+    # One of two places is free for a moment: it will be taken.
+    also = TrialView(one, "done", began=40.0, ended=140.0)
+    busy = TrialView(two, "running", began=40.0)
+    left = standing([also, busy, waiting, waiting], 141.0).seconds_left
+    assert left is not None
+    assert 99 <= left <= 101
     says = TrialView(two, "running", Status("training", seconds_left=20.0), began=100.0)
     assert standing([says, waiting], 140.0).seconds_left == 20 + 60
