@@ -209,15 +209,15 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
 
     found = find_sweep(sweep, parse_location(results_dir))
     views = trial_views(found)
-    states = [view.state for view in views]
+    shown = most_active(views, MOST_SHOWN)
+    failed = [view for view in views if view.state == "failed"]
+    read_details(found, [*shown, *failed[:MOST_SHOWN]])
+    states = [view.state for view in views]  # a row that was looked at may turn out damaged
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     running = is_running(found)
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
     typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
-    shown = most_active(views, MOST_SHOWN)
-    failed = [view for view in views if view.state == "failed"]
-    read_details(found, [*shown, *failed[:MOST_SHOWN]])
     Console().print(trial_table(shown))
     if len(shown) < len(views):
         typer.echo(f"... and {len(views) - len(shown)} more")
@@ -303,12 +303,14 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
     try:
         outcome = run_sweep(prepared, board, address, wait_for_nodes)
     except KeyboardInterrupt:
-        board.finished({}, stopped=True, report=None)
+        board.finished(board.failures, stopped=True, report=None)
         typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
     except UsageError:
+        board.finished(board.failures, stopped=True, report=None)
         raise
     except Exception:
+        board.finished(board.failures, stopped=True, report=None)
         typer.echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
         raise
     if outcome.stopped:

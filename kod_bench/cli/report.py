@@ -78,6 +78,9 @@ def report(
     warn_unreadable(found.unreadable)
     if found.content.rows.empty:
         shown = ", ".join(sweep.shown for sweep in chosen)
+        if found.content.provenance.excluded:
+            why = "; ".join(each.reason for each in found.content.provenance.excluded)
+            raise UsageError(f"{shown}: no row can be compared ({why})")
         if dataset or where:
             raise UsageError(f"{shown}: no row meets --dataset and --where")
         raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")
@@ -147,6 +150,7 @@ def compare(
 
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     """Rows of a sweep, or else of a model of the chosen sweep."""
+    from kod_bench.reports.content import base_model
     from kod_bench.sweeps.plan import find_sweep
 
     location = parse_location(results_dir)
@@ -155,13 +159,17 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     except UsageError:
         within = find_sweep(sweep, location)
         rows = _read(within)[0].rows
-        models = sorted(rows["model"].dropna().unique())
-        if name not in models:
+        models = rows["model"].astype(object)
+        chosen = (models == name).to_numpy(dtype=bool)
+        if not chosen.any():  # all points of a grid or search
+            chosen = models.map(base_model, na_action="ignore").eq(name).to_numpy(dtype=bool)
+        if not chosen.any():
+            known = sorted({base_model(each) for each in models.dropna()})
             raise UsageError(
                 f"{name!r} is no sweep in {results_dir}, and no model of {within.shown} (models "
-                f"with rows: {', '.join(models) or 'none'})"
+                f"with rows: {', '.join(known) or 'none'})"
             ) from None
-        return rows[(rows["model"] == name).to_numpy(dtype=bool)].reset_index(drop=True)
+        return rows[chosen].reset_index(drop=True)
     return _read(found)[0].rows
 
 
@@ -190,9 +198,8 @@ def make_report(
         sweeps=[origin for _, origin in read],
         configurations=frame.configurations,
     )
-    return SweepReport(
-        content, {sweep.name: sweep.folder for sweep in sweeps}, tuple(frame.unreadable)
-    )
+    folders = {f"{sweep.space}/{sweep.name}": sweep.folder for sweep in sweeps}
+    return SweepReport(content, folders, tuple(frame.unreadable))
 
 
 def warn_unreadable(paths: Sequence[Path]) -> None:

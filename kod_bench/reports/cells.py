@@ -85,6 +85,12 @@ def _group(
             f"Shown are the {len(shown)} of {len(cells)} cells with the lowest KID at their number "
             "of evaluations; the CSV and Parquet tables hold all."
         )
+    differences_shown = shown_differences(differences)
+    if len(differences_shown) < len(differences):
+        notes.append(
+            f"Shown are {len(differences_shown)} of {len(differences)} paired differences, those "
+            "with the lowest p-values and means; the CSV and Parquet tables hold all."
+        )
     return Group(
         title=title_of(first),
         caption=(
@@ -98,7 +104,7 @@ def _group(
             count=_whole(first["real_count"]) or 0,
         ),
         cells=_cell_objects(shown, rows),
-        differences=shown_differences(differences),
+        differences=differences_shown,
         verdict=verdict(cells, differences),
         notes=tuple(notes),
         cell_table=cells.drop(columns=["structured"]).assign(
@@ -171,8 +177,8 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
 def _ranks(rows: pd.DataFrame, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Which cell is best at its number of evaluations, and which are not shown to be worse."""
     mean = cells[f"{metric}_mean"].where(cells["is_ranked"])
-    lowest = mean.groupby(cells["network_evaluations"]).idxmin() if mean.notna().any() else mean[:0]
-    best = lowest.dropna().astype(int)
+    known = mean.dropna()
+    best = known.groupby(cells.loc[known.index, "network_evaluations"]).idxmin().astype(int)
     is_best = pd.Series(False, index=cells.index)
     is_best[best.to_numpy()] = True
     low, high = _from_best(rows, cells, metric, best)
@@ -334,7 +340,9 @@ def _images_seen(rows: pd.DataFrame) -> str | None:
         f"{model} T={_shown(steps)} {count:.0f}"
         for model, steps, count in zip(seen["model"], seen["steps"], counts, strict=True)
     ]
-    return f"Training images drawn, at equal iterations and batch size: {_few(each)}."
+    equal = len(rows[["iterations", "batch_size"]].drop_duplicates()) == 1
+    condition = ", at equal iterations and batch size" if equal else ""
+    return f"Training images drawn{condition}: {_few(each)}."
 
 
 def _parameters(rows: pd.DataFrame) -> str | None:

@@ -110,7 +110,9 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) 
     on = ["network_evaluations"]
     if by_model:
         on += ["model", "steps", "sampler", "prior"]
-    sides = [side.rename_axis("cell").reset_index()[["cell", *on]] for side in cells]
+    sides = [
+        side[side["is_ranked"]].rename_axis("cell").reset_index()[["cell", *on]] for side in cells
+    ]
     pairs = sides[0].merge(sides[1], on=on, suffixes=("", "_other"))[["cell", "cell_other"]]
     chosen = [(int(a), int(b)) for a, b in pairs.itertuples(index=False)]
     table = paired(chosen, pd.concat(cells), pd.concat([first, second], ignore_index=True))

@@ -5,6 +5,7 @@
 out anything.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -89,6 +90,11 @@ class Cell:
     batch_size: int | None
     configuration: str
     trials: tuple[str, ...]
+
+    @property
+    def base_model(self) -> str:
+        """The model of the search space that this is a point of; see `base_model`."""
+        return base_model(self.model)
 
     def score(self, metric: str) -> Score | None:
         """Its score in one of `METRICS`."""
@@ -311,6 +317,18 @@ class ReportContent:
     rows: pd.DataFrame = field(repr=False)
 
 
+def base_model(name: str) -> str:
+    """A row's model without the values that tell its point of a grid or a search from others.
+
+    >>> base_model("kuramoto coupling_strength=0.5 network.width=32")
+    'kuramoto'
+    """
+    return _POINT.sub("", name)
+
+
+_POINT = re.compile(r"(?: [\w.]+=.*)+$")
+
+
 def metrics_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """The metrics that comparable rows have: KID and FID always, others where any row has them."""
     return tuple(m for m in METRICS if m in ("kid", "fid") or rows[m].notna().any())
@@ -344,7 +362,7 @@ def make_content(
     kept, excluded = split_excluded(rows)
     groups = make_groups(kept, structured)
     planned = sum(sweep.planned for sweep in sweeps)
-    done = len(rows[["sweep", "trial"]].drop_duplicates())
+    done = len(rows[["space", "sweep", "trial"]].drop_duplicates())
     failed = sum(len(sweep.failures) for sweep in sweeps)
     summary = (
         f"{done} of {planned} trials done" if sweeps else f"{done} trial{'' if done == 1 else 's'}"

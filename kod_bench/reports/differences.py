@@ -143,8 +143,13 @@ def _tested(metric: str, pairs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFr
 
 
 def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:
-    """The lines of a table as objects, KID first; at most `MOST_SHOWN` of each metric."""
-    shown = table.groupby("metric", sort=False).head(MOST_SHOWN)
+    """The lines of a table as objects, KID first.
+
+    Of each metric at most `MOST_SHOWN`: those with the lowest p-values, then means.
+    """
+    first = table.sort_values(["adjusted", "mean"], kind="stable")
+    chosen = first.groupby("metric", sort=False, observed=True).head(MOST_SHOWN).index
+    shown = table.loc[table.index.isin(chosen)]
     return tuple(
         Difference(
             metric=str(line["metric"]),
@@ -210,7 +215,7 @@ def _of_one_metric(table: pd.DataFrame, what: str, name: str) -> tuple[str, ...]
     lines = [_sentence(line, name) for line in decided.head(10).to_dict("records")]
     if len(decided) > len(lines):
         lines.append(f"And {len(decided) - len(lines)} more; the table has them.")
-    if short := int((~table["enough_seeds"]).sum()):
+    if short := int((~table["enough_seeds"] & ~(table["adjusted"] <= ALPHA)).sum()):
         lines.append(f"Not enough seeds to say in {short} of them: it takes {wanted} shared seeds.")
     return (counts, *lines)
 

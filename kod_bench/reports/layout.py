@@ -108,11 +108,11 @@ def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
 
 
 def _says(line: Difference) -> str:
-    if not line.enough_seeds or line.adjusted is None or line.estimate.mean is None:
+    if line.adjusted is None or line.estimate.mean is None:
         return "too few seeds"
-    if line.adjusted > ALPHA:
-        return "not shown"
-    return "better" if line.estimate.mean < 0 else "worse"
+    if line.adjusted <= ALPHA:  # Holm may find it where the seeds alone did not promise it
+        return "better" if line.estimate.mean < 0 else "worse"
+    return "not shown" if line.enough_seeds else "too few seeds"
 
 
 PUBLISHED_TITLE = "Published numbers, not ranked with ours"

@@ -22,8 +22,8 @@ _NAMED = 20  # trials that an exclusion names
 def split_excluded(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Excluded, ...]]:
     """Rows that may be ranked, and the others with the reason.
 
-    Left out are trials that a pruner has stopped, and all but the latest row of one seed of one
-    configuration: the same seed twice is no second sample.
+    Left out are trials that a pruner has stopped, rows without a seed, and all but the latest row
+    of one seed of one configuration: the same seed twice is no second sample.
     """
     from kod_bench.reports.cells import CELL_COLUMNS
 
@@ -32,6 +32,10 @@ def split_excluded(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Excluded, ..
     if pruned.any():
         excluded.append(_excluded("stopped early by the search (pruned_at)", rows[pruned]))
         rows = rows[~pruned]
+    unknown = rows["seed"].isna()
+    if unknown.any():
+        excluded.append(_excluded("its seed is not recorded", rows[unknown]))
+        rows = rows[~unknown]
     identity = [*COMPARISON_COLUMNS, *CELL_COLUMNS, "seed"]
     numbers = pd.DataFrame(
         {
@@ -147,10 +151,10 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     """Wall and accelerator time of each trial, in seconds; training counts once, not per row.
 
     Returns:
-        Columns sweep, trial, model, seed, device, training_seconds, sampling_seconds,
+        Columns space, sweep, trial, model, seed, device, training_seconds, sampling_seconds,
         evaluation_seconds, wall_seconds and accelerator_seconds.
     """
-    keyed = rows.groupby(["sweep", "trial"], sort=False, observed=True, dropna=False)
+    keyed = rows.groupby(["space", "sweep", "trial"], sort=False, observed=True, dropna=False)
     found = keyed[["model", "seed", "device", "workers", "training_seconds"]].first()
     for name in ("sampling_seconds", "evaluation_seconds"):
         found[name] = keyed[name].sum()

@@ -25,7 +25,7 @@ class SweepReport:
 
     Attributes:
         content: what it says.
-        folders: of the sweeps, by their names in the rows; on this machine.
+        folders: of the sweeps, by ``<space>/<sweep>`` as in the rows; on this machine.
         unreadable: row files that cannot be read.
     """
 
@@ -69,7 +69,10 @@ class SweepReport:
     def _panels(self, real: str, file_of: Callable[[str, str, int], str]) -> list[Panel]:
         """Real images, then a row of pictures per number of evaluations, at each lowest seed."""
         way = ["model", "prior", "sampler", "steps", "network_evaluations"]
-        rows = self.content.rows.sort_values("seed", kind="stable").drop_duplicates(["sweep", *way])
+        rows = self.content.rows
+        names = rows["space"].astype(str) + "/" + rows["sweep"].astype(str)
+        rows = rows.assign(sweep=names).sort_values("seed", kind="stable")
+        rows = rows.drop_duplicates(["sweep", *way])
         rows = rows[rows["sweep"].isin(self.folders)].sort_values(way, kind="stable")
         evaluations = sorted(rows["network_evaluations"].unique())
         # A column per model, prior and sampler; a second one where two T meet at one number.

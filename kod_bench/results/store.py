@@ -114,8 +114,26 @@ def read_trial(folder: Path) -> list[Row] | None:
     if not path.is_file():
         return None  # most trials of a large plan: far quicker than being told by Parquet
     try:
-        records = pq.read_table(path, schema=SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException):
+        return parse_rows(path)
+    except OSError:
+        return None
+
+
+def parse_rows(source: Path | bytes) -> list[Row] | None:
+    """The rows of a row file, or of its content; None if there are none, or it is damaged.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    file = pa.BufferReader(source) if isinstance(source, bytes) else source
+    try:
+        with pq.ParquetFile(file) as opened:
+            # A third of the time that `pq.read_table` takes, which is for rows of other versions.
+            if opened.schema_arrow.equals(SCHEMA):
+                records = opened.read(use_threads=False).to_pylist()
+            else:
+                records = pq.read_table(file, schema=SCHEMA).to_pylist()
+    except pa.ArrowException:
         return None
     return [Row(**record) for record in records] or None
 

@@ -115,6 +115,15 @@ class Board:
         return {name for name, view in self.views.items() if view.state == "running"}
 
     @property
+    def failures(self) -> dict[str, str]:
+        """Trials that have failed in this run, and why."""
+        return {
+            name: view.reason or "not recorded"
+            for name, view in self.views.items()
+            if view.state == "failed"
+        }
+
+    @property
     def standing(self) -> Standing:
         """How the sweep stands now."""
         return standing(self.views.values(), time.monotonic(), self.total - len(self.views))

@@ -3,6 +3,7 @@
 A worker lives on one node, so totals say nothing: eight nodes of one GPU hold no worker of two.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -26,7 +27,7 @@ def check_capacity(
         UsageError: with the numbers.
     """
     r, nodes = resources, list(nodes)
-    room = sum(_workers_on(node, r) for node in nodes)
+    room = sum(workers_on(node, r) for node in nodes)
     if room >= r.workers_per_trial:
         return
     asked = f"{r.workers_per_trial} worker(s) of {r.cpus_per_worker} CPU"
@@ -51,15 +52,13 @@ def wait_for_capacity(
     Raises:
         UsageError: if they are not there by then, with the numbers.
     """
-    import ray
     from ray.autoscaler.sdk import request_resources
 
     def check() -> None:
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         place = "the Ray cluster"
         if patience:
             place += f" after {patience:g} s of waiting (--wait-for-nodes)"
-        check_capacity(resources, alive, place)
+        check_capacity(resources, alive_nodes(), place)
 
     deadline = time.monotonic() + patience
     asked = False
@@ -84,12 +83,25 @@ def wait_for_capacity(
             request_resources(bundles=[])  # from here on, the trials' own demand counts
 
 
-def _workers_on(node: Mapping[str, float], r: ResourceOptions) -> int:
-    fits = [node.get("CPU", 0.0) // r.cpus_per_worker]
+def alive_nodes() -> list[Mapping[str, float]]:
+    """What each node of the Ray cluster has that is there now."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def workers_on(node: Mapping[str, float], r: ResourceOptions) -> int:
+    """How many workers fit beside each other on a node, by what Ray says that it has.
+
+    Fractions share one accelerator; they are not put together from several.
+    """
+    fits = [math.floor(node.get("CPU", 0.0) / r.cpus_per_worker)]
     if r.gpus_per_worker:
+        gpus = node.get("GPU", 0.0)
         # Fractions such as 0.1 must not lose a worker to rounding.
-        fits.append((node.get("GPU", 0.0) + 1e-9) // r.gpus_per_worker)
-    return int(min(fits))
+        per_gpu = math.floor(1 / r.gpus_per_worker + 1e-9)
+        fits.append(math.floor(gpus * per_gpu if per_gpu else gpus / r.gpus_per_worker + 1e-9))
+    return min(fits)
 
 
 def _describe(nodes: Iterable[Mapping[str, float]]) -> str:

@@ -52,6 +52,8 @@ def dry_run(
     ]
     if cost is not None:
         lines.append(cost_line(cost))
+        if space.options.search.early_stopping is not None:
+            lines.append("an upper bound: early stopping ends most trials before that")
     elif timing:
         lines.append("no estimate: it comes from running a few steps, which needs such a machine")
     return plan_table(space, cost), lines

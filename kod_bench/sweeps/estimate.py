@@ -16,6 +16,7 @@ import torch
 from kod_bench.errors import UsageError
 from kod_bench.results import FORWARD_START
 from kod_bench.storage import Location
+from kod_bench.sweeps.capacity import workers_on
 from kod_bench.sweeps.failures import one_line
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.space import ResourceOptions, parameters_model
@@ -61,14 +62,7 @@ class Estimate:
 
 def trials_at_once(resources: ResourceOptions, cpus: float, gpus: float) -> int:
     """How many trials fit beside each other; 0 if not even one does."""
-    r = resources
-    fits = [cpus // (r.workers_per_trial * r.cpus_per_worker)]
-    if r.gpus_per_worker:
-        # Fractions share one accelerator; they are not put together from several.
-        per_gpu = math.floor(1 / r.gpus_per_worker + 1e-9)
-        workers = gpus * per_gpu if per_gpu else gpus // r.gpus_per_worker
-        fits.append(workers // r.workers_per_trial)
-    return int(min(fits))
+    return workers_on({"CPU": cpus, "GPU": gpus}, resources) // resources.workers_per_trial
 
 
 def estimate(

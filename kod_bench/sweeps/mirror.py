@@ -21,7 +21,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, ROW_FILE, is_picture, read_trial
+from kod_bench.results import (
+    REAL_FILE,
+    REAL_MAPS_FILE,
+    ROW_FILE,
+    is_picture,
+    parse_rows,
+    read_trial,
+)
 from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.failures import ERROR_FILE
 from kod_bench.sweeps.files import (
@@ -125,7 +132,7 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
 def publish_rows(sweep: Sweep, trial: Trial) -> None:
     """Put a finished trial on the store, its row last; then drop what this node no longer needs.
 
-    A row that is there already stays: the other attempt at this trial was as good.
+    A row that is there already stays, if it can be read: the other attempt was as good.
 
     Raises:
         OSError: if the store cannot be reached, or refuses: the trial is not done.
@@ -135,7 +142,7 @@ def publish_rows(sweep: Sweep, trial: Trial) -> None:
     folder, there = sweep.trial_folder(trial), sweep.remote / "trials" / trial.id
     _upload_pictures(folder, there)
     put_working_files(sweep, trial)
-    if (found := there.find(ROW_FILE)) is None or not found.size:
+    if there.find(ROW_FILE) is None or parse_rows(there.read(ROW_FILE)) is None:
         there.upload([ROW_FILE], folder)
     there.delete(ERROR_FILE)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

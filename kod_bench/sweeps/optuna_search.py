@@ -284,7 +284,11 @@ class OptunaSearch:
                 return suggest(asked, dotted(path), axis)
 
             if (found := self._new(group, group.model.complete(group.start, place))) is not None:
-                self._put(group, *found, number=asked.number)
+                try:
+                    self._put(group, *found, number=asked.number)
+                except OSError:  # it is asked for anew
+                    group.study.tell(asked, state=optuna.trial.TrialState.FAIL)
+                    raise
                 return found[1]
             group.study.tell(asked, state=optuna.trial.TrialState.FAIL)
         for point in self._any_points(group):

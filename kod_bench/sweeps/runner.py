@@ -23,7 +23,12 @@ from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location, parse_location
 from kod_bench.sweeps.board import Board
-from kod_bench.sweeps.capacity import check_capacity, wait_for_capacity
+from kod_bench.sweeps.capacity import (
+    alive_nodes,
+    check_capacity,
+    wait_for_capacity,
+    workers_on,
+)
 from kod_bench.sweeps.failures import one_line, read_error, root_message
 from kod_bench.sweeps.files import LOG_FILE, TRAINING_LOCK
 from kod_bench.sweeps.growth import grown, refreshed
@@ -59,6 +64,12 @@ _ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "PYTHONWARNINGS": "ignore",
 }
+#: Of trials of several workers, so many may be placed or wait for it on a cluster of any size.
+GROUPS_ON_A_CLUSTER = 8
+
+#: On a cluster, trials whose process is lost, as with a spot machine, begin again so often.
+SECOND_CHANCES = 3
+
 # A machine of its own has no preemption to watch for, and its workers answer at once: together
 # these take a Train run's fixed cost from about 18 s to 11 s on two cores.
 _LOCAL_ENVIRONMENT = {
@@ -113,7 +124,8 @@ def run_sweep(
     missing = {
         trial.id: board.views[trial.id].reason or read_error(sweep.trial_folder(trial))
         for trial in sweep.trials
-        if read_trial(sweep.trial_folder(trial)) is None
+        # What the board has seen done need not be read again: of ten thousand, that takes a while.
+        if board.views[trial.id].state != "done" and read_trial(sweep.trial_folder(trial)) is None
     }
     failures = {
         name: reason or "did not run" for name, reason in missing.items() if reason or not stopped
@@ -151,9 +163,6 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
         return False
     if address is None:
         check_local_resources(sweep.resources)
-    for trial in pending:
-        # The reason of an earlier failure must not pass for that of the attempt that begins now.
-        forget_error(sweep, trial)
     place = "on this machine" if address is None else f"at {address}"
     begun = len(sweep.trials) - len(pending)
     board.note(f"running {sweep.total - begun} of {sweep.total} trials with Ray {place}")
@@ -176,7 +185,19 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
         wait_for_capacity(sweep.resources, wait_for_nodes, board.note)
         signals = stack.enter_context(StopSignals(sweep.folder))
         stack.enter_context(board)
-        _tune(sweep, supply, board, signals, address)
+        for trial in pending:
+            # The reason of an earlier failure must not pass for that of the attempt that begins.
+            forget_error(sweep, trial)
+        for chance in range(1 + SECOND_CHANCES):
+            lost = _tune(sweep, supply, board, signals, address)
+            if not lost or address is None or supply.is_open or signals.requested:
+                break
+            again = [trial for trial in pending if trial.id in lost]
+            if chance < SECOND_CHANCES:
+                board.note(f"{len(again)} trial(s) lost their process; they go on elsewhere")
+                for trial in again:
+                    forget_error(sweep, trial)
+                supply = TrialSupply(again, None, board)
     return signals.requested
 
 
@@ -207,8 +228,17 @@ def check_local_resources(resources: ResourceOptions) -> None:
 
 
 def local_cpus() -> int:
-    """CPUs that this process may use: fewer than the machine's under taskset or a job scheduler."""
-    return len(os.sched_getaffinity(0))
+    """CPUs that this process may use: fewer than the machine's under taskset or in a container."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # the older kind of groups
+        cpu = Path("/sys/fs/cgroup/cpu")
+        quota, period = ((cpu / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0:
+            return max(1, min(allowed, round(int(quota) / int(period))))
+    return allowed
 
 
 def cluster_has_gpus(address: str) -> bool:
@@ -269,13 +299,14 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 def _tune(
     sweep: Sweep, supply: TrialSupply, board: Board, signals: StopSignals, address: str | None
-) -> None:
+) -> set[str]:
+    """Run what the supply has; the ids of trials whose process died without a word."""
     from ray import tune
 
     from kod_bench.sweeps.tune_search import TrialQueue
     from kod_bench.sweeps.watcher import Silence, StopWhenSaved, Watcher
 
-    watcher = Watcher(sweep, board, signals, supply.ended)
+    watcher = Watcher(sweep, board, signals, supply.ended, may_shrink=address is not None)
 
     resources = sweep.resources
     scratch: Location
@@ -294,10 +325,15 @@ def _tune(
         # theirs would deadlock a machine that has just enough for them.
         request = {"node:__internal_head__": 0.001}
         concurrent = _concurrent_groups(sweep)
+        if address is not None:
+            # Groups that wait are the demand that a cluster grows by. Each is placed whole.
+            concurrent = max(concurrent, GROUPS_ON_A_CLUSTER)
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
     how: dict[str, Any] = {"max_concurrent_trials": concurrent}
     if supply.is_open:
-        how["search_alg"] = TrialQueue(supply, lambda: not signals.requested and supply.published())
+        how["search_alg"] = TrialQueue(
+            supply, lambda: not signals.requested and supply.published(), board.note
+        )
         how["num_samples"] = ENDLESS  # the queue says when it is finished
         if address is None:
             # Chosen when there is room to run it, not before; a cluster may still grow.
@@ -324,6 +360,7 @@ def _tune(
         tuner.fit()
     finally:
         _clear(scratch)
+    return watcher.lost
 
 
 def _clear(scratch: Location) -> None:
@@ -337,13 +374,8 @@ def _clear(scratch: Location) -> None:
 
 def _concurrent_groups(sweep: Sweep) -> int:
     """How many trials' worker groups fit at once, so that none waits half-placed for another."""
-    have, r = _cluster_resources(), sweep.resources
-    fits = [
-        have.get(kind, 0.0) // (r.workers_per_trial * each)
-        for kind, each in (("CPU", r.cpus_per_worker), ("GPU", r.gpus_per_worker))
-        if each
-    ]
-    return max(1, int(min(fits)))
+    room = sum(workers_on(node, sweep.resources) for node in alive_nodes())
+    return max(1, room // sweep.resources.workers_per_trial)
 
 
 def _run_on_ray(config: dict[str, str]) -> None:

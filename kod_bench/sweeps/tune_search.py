@@ -1,11 +1,16 @@
 """Hands a sweep's trials to Tune one after another, so that later ones can follow from results."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from kod_bench.sweeps.failures import one_line
 from kod_bench.sweeps.supply import TrialSupply
+
+#: How long a disk may refuse the plan before the sweep ends with the trials that it has.
+DISK_PATIENCE_SECONDS = 60.0
 
 
 class TrialQueue(Searcher):
@@ -16,12 +21,17 @@ class TrialQueue(Searcher):
     Args:
         supply: of the trials; that it is used up ends the sweep.
         may_begin: asked before each: False holds it back for now.
+        say: told, once, that the plan cannot be written, which a full disk may be the reason of.
     """
 
-    def __init__(self, supply: TrialSupply, may_begin: Callable[[], bool]) -> None:
+    def __init__(
+        self, supply: TrialSupply, may_begin: Callable[[], bool], say: Callable[[str], None]
+    ) -> None:
         super().__init__()
         self._supply = supply
         self._may_begin = may_begin
+        self._say = say
+        self._refused: float | None = None  # since when
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for a restore that never happens here
@@ -30,8 +40,16 @@ class TrialQueue(Searcher):
         """The next trial's configuration; None for not now; a word of Tune's for the end."""
         if not self._may_begin():
             return None
-        if not self._supply.has_more():
-            return Searcher.FINISHED
+        try:
+            if not self._supply.has_more():
+                return Searcher.FINISHED
+        except OSError as error:  # running trials are not to suffer for it
+            if self._refused is None:
+                self._refused = time.monotonic()
+                self._say(f"no further trial can be chosen for now: {one_line(error)}")
+            waited = time.monotonic() - self._refused
+            return Searcher.FINISHED if waited > DISK_PATIENCE_SECONDS else None
+        self._refused = None
         # Once more: what was chosen now must be where the node that runs it can see it.
         return {"id": self._supply.pending.popleft().id} if self._may_begin() else None
 

@@ -9,13 +9,18 @@ import ray
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.sweeps.board import Board
+from kod_bench.sweeps.capacity import alive_nodes, check_capacity
 from kod_bench.sweeps.failures import read_error, root_message, write_error
 from kod_bench.sweeps.mirror import fetch_outcomes, put_error
 from kod_bench.sweeps.plan import Sweep
 from kod_bench.sweeps.progress import Status
 from kod_bench.sweeps.stopping import StopSignals
+
+#: Between looks at a cluster's nodes.
+_LOOK_SECONDS = 30.0
 
 
 class Watcher(tune.Callback):
@@ -26,6 +31,10 @@ class Watcher(tune.Callback):
         board: shows them.
         signals: that may stop the sweep.
         ended: told of every trial that has: its id, its rows, or why it has failed.
+        may_shrink: whether nodes may go, so that no trial fits any longer.
+
+    Attributes:
+        lost: ids of trials whose process has died without a word.
     """
 
     def __init__(
@@ -34,6 +43,7 @@ class Watcher(tune.Callback):
         board: Board,
         signals: StopSignals,
         ended: Callable[[str, list[Row] | None, str | None], None],
+        may_shrink: bool = False,
     ) -> None:
         self._sweep = sweep
         self._board = board
@@ -43,6 +53,10 @@ class Watcher(tune.Callback):
         self._active: set[str] = set()  # ids of trials that have said what they do
         self._began: dict[str, tuple[float, Any]] = {}  # name to start and Tune trial
         self._overdue: set[str] = set()
+        self._may_shrink = may_shrink
+        self._looked = time.monotonic()
+        self._too_small = False
+        self.lost: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that never happens here; a terminal cannot be.
@@ -58,27 +72,47 @@ class Watcher(tune.Callback):
         if self._signals.requested and not self._announced:
             self._announced = True
             self._board.note("stopping: trials save where they are; again to stop at once")
+        now = time.monotonic()
+        if self._may_shrink and now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self._look_at_nodes()
         limit = self._sweep.resources.time_limit_minutes
         if limit is None:
             return
-        now = time.monotonic()
         for name, (began, trial) in self._began.items():
             if now - began > 60 * limit and name not in self._overdue:
                 self._overdue.add(name)
                 # Not a request: a process that hangs answers none.
                 ray.kill(trial.temporary_state.ray_actor)
 
+    def _look_at_nodes(self) -> None:
+        """Nothing moves while no trial fits: whoever watches must learn why, once."""
+        try:
+            check_capacity(self._sweep.resources, alive_nodes(), "the Ray cluster")
+        except UsageError as error:
+            if not self._too_small:
+                self._board.note(f"waiting for nodes: {error}")
+            self._too_small = True
+        else:
+            if self._too_small:
+                self._board.note("there are nodes again")
+            self._too_small = False
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial has a process."""
-        self._began[trial.config["id"]] = (time.monotonic(), trial)
+        """The trial has a process; if it is of several workers, it waits for theirs."""
+        if self._sweep.resources.workers_per_trial == 1:
+            self._began[trial.config["id"]] = (time.monotonic(), trial)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """The trial reported its status."""
         if "status" in result:
-            self._active.add(trial.config["id"])
-            self._board.update(trial.config["id"], Status.from_json(result["status"]))
+            name, status = trial.config["id"], Status.from_json(result["status"])
+            self._active.add(name)
+            if status.phase != "starting":
+                self._began.setdefault(name, (time.monotonic(), trial))
+            self._board.update(name, status)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial returned: done, or stopped."""
@@ -103,6 +137,7 @@ class Watcher(tune.Callback):
                 limit = self._sweep.resources.time_limit_minutes
                 error = TimeoutError(f"over resources.time_limit_minutes ({limit:g}), ended")
             elif error is None or isinstance(error, ray.exceptions.ActorDiedError):
+                self.lost.add(name)
                 error = RuntimeError("its process ended without a word: killed, or out of memory")
             reason = root_message(error)
             write_error(folder, error)

@@ -216,13 +216,14 @@ def train(
                 total += accumulate_gradients(
                     predict, next(batches), micro_batch_size, without_exchange
                 )
+                nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
+                optimizer.step()
+                average.update_parameters(network)
             except Exception as error:
+                # A step half made is no harm: what goes on begins at a checkpoint.
                 if is_out_of_memory(error):
                     raise TooLittleMemoryError(micro_batch_size, error) from None
                 raise
-            nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
-            optimizer.step()
-            average.update_parameters(network)
 
             checkpoint_due = (
                 iteration % options.checkpoint_every == 0

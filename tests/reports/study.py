@@ -23,18 +23,25 @@ HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked =
 
 
 def make_study(
-    folder: Path, *, seeds: int = 3, failures: tuple[tuple[str, str], ...] = (), **changes: Any
+    folder: Path,
+    *,
+    seeds: int = 3,
+    points: int = 9,
+    failures: tuple[tuple[str, str], ...] = (),
+    **changes: Any,
 ) -> SweepReport:
-    """Kuramoto with four pairs of strengths, and DDPM, at two numbers of evaluations each."""
+    """Kuramoto with pairs of strengths, and DDPM, at two numbers of evaluations each."""
+    couplings = [0.5 * 2**power for power in range(points // 3 + (points % 3 > 0))]
     variants = [("ddpm", "ddpm", {})] + [
         (
-            "kuramoto-local",
+            # As `make_trials` names the points of a grid.
+            f"kuramoto-local coupling_strength={coupling} reference_strength={reference}",
             "kuramoto",
             {"coupling_strength": coupling, "reference_strength": reference},
         )
-        for coupling in (0.5, 1.0, 2.0)
+        for coupling in couplings
         for reference in (0.01, 0.05, 0.1)
-    ]
+    ][:points]
     draw(folder / REAL_FILE)
     paths = []
     for place, (model, process, parameters) in enumerate(variants):
@@ -77,7 +84,7 @@ def make_study(
     content = make_content(
         frame.rows, title="tiny", sweeps=[origin], configurations=frame.configurations
     )
-    return SweepReport(content, {SWEEP: folder})
+    return SweepReport(content, {f"tiny/{SWEEP}": folder})
 
 
 def leave_files(folder: Path, prior: str, sampler: str, place: int) -> None:

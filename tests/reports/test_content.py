@@ -10,9 +10,10 @@ import pytest
 from kod_bench.errors import UsageError
 from kod_bench.reports import SweepOrigin, SweepReport, frame_of, make_content, read_frame
 from kod_bench.reports.comparison import compare_sides, compare_with_published
+from kod_bench.reports.content import MOST_SHOWN
 from kod_bench.reports.filters import filter_rows
 from kod_bench.reports.latex import to_latex
-from kod_bench.reports.layout import comparison_table
+from kod_bench.reports.layout import comparison_table, difference_table
 from kod_bench.reports.markdown import comparison_markdown, to_markdown
 from kod_bench.reports.published import COLUMNS, all_published, read_published
 from kod_bench.results import write_rows
@@ -200,3 +201,79 @@ def test_maps_of_the_sphere_have_their_spectra_ranked_and_compared() -> None:
     assert any("induced has a spectrum distance 1 lower (better)" in s for s in group.verdict)
     plain = make_content(frame_of([make_row()]), title="x").groups[0]
     assert "Spectrum" not in comparison_table(plain).columns
+
+
+def test_a_number_of_evaluations_without_a_score_leaves_the_others_ranked() -> None:
+    rows = [
+        make_row(network_evaluations=100, kid=1.0),
+        make_row(network_evaluations=25, kid=float("nan")),
+        make_row(network_evaluations=10, prior="forward"),
+    ]
+    best = [
+        (cell.network_evaluations, cell.kid.is_best)
+        for cell in make_content(frame_of(rows), title="x").groups[0].cells
+    ]
+    assert best == [(10, False), (25, False), (100, True)]
+
+
+def test_table_and_sentences_agree_on_what_holm_has_decided() -> None:
+    rows = [
+        make_row(model=model, process=process, seed=seed, kid=kid - seed / 1000)
+        for model, process, seeds, kid in (
+            ("ddpm", "ddpm", 8, 2.0),
+            ("a", "kuramoto", 8, 1.0),
+            ("b", "kuramoto", 6, 1.1),
+        )
+        for seed in range(seeds)
+    ]
+    (group,) = make_content(frame_of(rows), title="x").groups
+    says = [line[-1].text for line in difference_table(group.differences, "kid").lines]
+    assert says == ["better", "better"]
+    assert "better in 2" in group.verdict[0]
+    assert not any("Not enough seeds" in sentence for sentence in group.verdict)
+
+
+def test_samples_that_start_from_real_noise_are_not_compared_by_hand_either() -> None:
+    def side(model: str, kid: float) -> pd.DataFrame:
+        return frame_of(
+            [
+                make_row(model=model, seed=s, kid=kid + s / 100, prior=prior)
+                for s in range(3)
+                for prior in ("standard-normal", "forward")
+            ]
+        )
+
+    (group,) = compare_sides("a", side("a", 1.0), "b", side("b", 2.0)).groups
+    assert len([d for d in group.differences if d.metric == "kid"]) == 1
+
+
+def test_of_many_differences_the_clearest_are_shown_and_that_is_said() -> None:
+    rows = [
+        make_row(model=f"m{i:03}", process=process, seed=seed, kid=kid)
+        for i in range(30)
+        for process, kid in (("kuramoto", 3.0 - i / 100 + (i == 17) * -2), ("ddpm", 3.0 + i / 100))
+        for seed in range(2)
+    ]
+    (group,) = make_content(frame_of(rows), title="x").groups
+    shown = [d for d in group.differences if d.metric == "kid"]
+    assert len(shown) == MOST_SHOWN < (group.difference_table["metric"] == "kid").sum()
+    assert "m017" in {d.label.split(",")[0] for d in shown}
+    assert any("paired differences" in note for note in group.notes)
+
+
+def test_budgets_that_differ_are_not_called_equal() -> None:
+    rows = [
+        make_row(iterations=600, images_seen=600 * 32),
+        make_row(model="b", iterations=1200, images_seen=1200 * 32),
+    ]
+    notes = " ".join(make_content(frame_of(rows), title="x").groups[0].notes)
+    assert "Training images drawn: " in notes
+    assert "equal iterations" not in notes
+
+
+def test_a_row_without_a_seed_is_left_out_and_said() -> None:
+    rows = frame_of([make_row(seed=0), make_row(seed=1)])
+    rows["seed"] = [0.0, float("nan")]
+    content = make_content(rows, title="x")
+    assert content.groups[0].cells[0].seeds == (0,)
+    assert content.provenance.excluded[0].reason == "its seed is not recorded"

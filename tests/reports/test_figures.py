@@ -52,7 +52,7 @@ def test_a_study_has_the_figures_that_its_rows_and_files_support(tmp_path: Path)
         "strengths-kuramoto-local-25",
         "strengths-kuramoto-local-100",
         "parallel-kuramoto-local",
-        *(["importance-kuramoto-local"] if has_optuna() else []),
+        "importance-kuramoto-local",
         "training-loss",
         "order-parameter",
         "orientations",
@@ -72,14 +72,6 @@ def test_a_study_has_the_figures_that_its_rows_and_files_support(tmp_path: Path)
     assert strengths.z[0][0] == pytest.approx(1.05 + 0.02 + 0.3)
     assert strengths.z[1][0] == pytest.approx(1.10 + 0.02 + 0.3)
     assert strengths.z[0][1] == pytest.approx(1.20 + 0.02 + 0.3)
-
-
-def has_optuna() -> bool:
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def test_an_axis_that_decides_is_important(tmp_path: Path) -> None:
@@ -143,3 +135,30 @@ def test_colours_differ_in_lightness_or_hue_for_the_colour_blind() -> None:
 
     for one, two in itertools.combinations(COLOURS[:6], 2):
         assert math.dist(seen_by_a_deuteranope(one), seen_by_a_deuteranope(two)) > 0.05
+
+
+@pytest.mark.parametrize(("real", "drawn"), [(0.3, True), (1.2, True), (0.01, False), (9.0, False)])
+def test_real_versus_real_is_a_line_where_it_is_among_the_scores(
+    tmp_path: Path, real: float, drawn: bool
+) -> None:
+    content = make_study(tmp_path, kid_real=real).content  # scores from 1.0 to 1.8
+    figure = content_figures(content.groups[0], {})[0]
+    assert isinstance(figure, Chart)
+    assert (figure.floor is not None) == drawn
+
+
+def test_the_order_parameter_of_samples_from_real_noise_is_not_shown(tmp_path: Path) -> None:
+    content = make_study(tmp_path, prior="forward").content
+    names = [f.name for f in trial_figures(content.groups[0], TrialFiles((tmp_path,)))]
+    assert "training-loss" in names
+    assert "order-parameter" not in names
+
+
+def test_a_search_of_many_points_shows_the_best_lines_and_all_points(tmp_path: Path) -> None:
+    content = make_study(tmp_path, points=20).content
+    charts = {f.name: f for f in content_figures(content.groups[0], {}) if isinstance(f, Chart)}
+    steps, seconds = charts["kid-against-steps"], charts["kid-against-seconds"]
+    assert len(steps.lines) == 12
+    assert "best 12 of 21" in steps.caption
+    assert "ddpm" in [line.label for line in steps.lines]
+    assert {line.label: len(line.x) for line in seconds.lines} == {"ddpm": 2, "kuramoto-local": 40}

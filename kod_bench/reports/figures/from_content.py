@@ -66,7 +66,8 @@ def slots(group: Group) -> dict[str, int]:
     """Colour of each model, the same in all figures of a group: that of its first label."""
     models = {cell.label: cell.model for cell in group.cells}
     if len(models) > _MOST_LINES:  # a search: labels' colours would come round again and again
-        return {name: place for place, name in enumerate(sorted(set(models.values())))}
+        bases = sorted({cell.base_model for cell in group.cells})
+        return {cell.model: bases.index(cell.base_model) for cell in group.cells}
     found: dict[str, int] = {}
     for label, place in label_slots(group).items():
         found.setdefault(models[label], place)
@@ -84,12 +85,14 @@ def _mean(cell: Cell, metric: str) -> float | None:
     return None if score is None else score.estimate.mean
 
 
-def _floor(group: Group, metric: str, lowest: float) -> tuple[tuple[float, str] | None, str]:
+def _floor(
+    group: Group, metric: str, values: Sequence[float]
+) -> tuple[tuple[float, str] | None, str]:
     """The line of real versus real, and a sentence on it; no line if it would squeeze all else."""
     value = group.real.score(metric)
     if value is None:
         return None, ""
-    if value < lowest / _FAR_BELOW or value > lowest:
+    if value < min(values) / _FAR_BELOW or value > max(values):
         return None, f" Real versus real, {value:.3g}, is not on the axis."
     return (
         (value, "real versus real"),
@@ -153,7 +156,7 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
         )
     heights = [y for line in lines for y in line.y]
     lowest = [low for line in lines for low in line.low if low is not None]
-    floor, on_floor = _floor(group, metric, min(heights))
+    floor, on_floor = _floor(group, metric, heights)
     bars = bool(lowest)
     levels = [*heights, *lowest, *([floor[0]] if floor else [])]
     return Chart(
@@ -184,7 +187,7 @@ def _best_labels(by_label: Mapping[str, Sequence[Cell]], metric: str) -> list[st
         return sorted(by_label)
     by_model: dict[str, list[str]] = defaultdict(list)
     for label in sorted(by_label, key=lowest):
-        by_model[by_label[label][0].model].append(label)
+        by_model[by_label[label][0].base_model].append(label)
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*by_model.values()))
     return sorted(itertools.islice((label for label in in_turn if label), _MOST_LINES))
 
@@ -207,11 +210,11 @@ def _against_cost(
     places = label_slots(group) if few else slots(group)
     by_name: dict[str, list[tuple[float, float, Cell]]] = defaultdict(list)
     for point in points:
-        by_name[point[2].label if few else point[2].model].append(point)
+        by_name[point[2].label if few else point[2].base_model].append(point)
     lines = [
         Line(
             each,
-            places[each],
+            places[each if few else own[0][2].model],
             tuple(x for x, _, _ in own),
             tuple(y for _, y, _ in own),
             tuple(cell.kid.estimate.low for _, _, cell in own) if few else (),
@@ -224,7 +227,7 @@ def _against_cost(
         )
         for each, own in by_name.items()
     ]
-    floor, on_floor = _floor(group, "kid", min(y for _, y, _ in points))
+    floor, on_floor = _floor(group, "kid", [y for _, y, _ in points])
     levels = [y for _, y, _ in points] + ([floor[0]] if floor else [])
     levels += [low for line in lines for low in line.low if low is not None]
     costs = [x for x, _, _ in points]
@@ -289,7 +292,7 @@ def _heat_maps(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figu
         if kid is None or not cell.is_ranked or not all(_is_number(each) for each in strengths):
             continue
         x, y = (float(each) for each in strengths if each is not None)
-        own = places[cell.model, cell.network_evaluations]
+        own = places[cell.base_model, cell.network_evaluations]
         own[x, y] = min(kid, own.get((x, y), math.inf))
     maps: list[Figure] = []
     for (model, evaluations), tried in places.items():
@@ -330,9 +333,11 @@ def _sampled(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figure
         if len(group.cells) < len(group.cell_table)
         else ""
     )
-    for model in sorted({cell.model for cell in group.cells}):
+    for model in sorted({cell.base_model for cell in group.cells}):
         own = [
-            c for c in group.cells if c.model == model and c.is_ranked and read.get(c.configuration)
+            cell
+            for cell in group.cells
+            if cell.base_model == model and cell.is_ranked and read.get(cell.configuration)
         ]
         best: dict[str, float] = {}
         for cell in own:
@@ -357,7 +362,7 @@ def _varied(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
     for key in sorted(keys):
         values = [each[key] for each in configurations]
         plain = all(isinstance(v, str | bool) or _is_number(v) for v in values)
-        if plain and len({str(v) for v in values}) > 1 and key not in ("code", "seed"):
+        if plain and len({str(v) for v in values}) > 1 and key not in ("code", "model", "seed"):
             varied.append(key)
     return varied[:_MOST_AXES]
 
@@ -407,6 +412,8 @@ def _parallel(model: str, axes: Sequence[str], trials: _Trials, of_best: str) ->
 def _scale(values: Sequence[Any]) -> Callable[[Any], float]:
     if all(_is_number(value) for value in values):
         low, high = min(values), max(values)
+        if low == high:  # 1 and 1.0
+            return lambda _: 0.5
         if low > 0 and high > 20 * low:
             return lambda v: math.log(v / low) / math.log(high / low)
         return lambda v: (v - low) / (high - low)

@@ -12,7 +12,7 @@ import numpy as np
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.chart import Chart, Figure, Line
 from kod_bench.reports.figures.from_content import label_slots, log_ticks, slots
-from kod_bench.results import measured_file
+from kod_bench.results import FORWARD_START, measured_file
 from kod_bench.training import read_history
 
 _MOST_TRIALS = 24
@@ -121,9 +121,10 @@ def _orders(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) ->
     lines: list[Line] = []
     shown: set[tuple[str, int]] = set()
     for cell in sorted(cells, key=lambda c: (c.model, c.steps, -c.network_evaluations)):
-        found = files.measured(cell)
-        if (cell.model, cell.steps) in shown:
+        # Samples that start where the forward process ends would hide a prior that does not.
+        if (cell.model, cell.steps) in shown or cell.prior == FORWARD_START:
             continue
+        found = files.measured(cell)
         forward, back = (_points(found.get(f"order_{way}")) for way in ("forward", "backward"))
         if not forward or not back:
             continue

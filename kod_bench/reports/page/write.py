@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ from kod_bench.reports.page.embedded import Budget, GroupPictures, group_picture
 #: A page that is sent by mail and opened on a phone.
 MOST_BYTES = 8_000_000
 
-#: Of them, for text and tables, which grow with the cells shown, not with the rows.
-_TEXT_BYTES = 1_500_000
+#: For the elements around pictures.
+_PICTURE_MARKUP = 100_000
 
 #: Groups beyond these have no figures: a page of a hundred comparable sets is not read.
 _MOST_FIGURED = 12
@@ -73,10 +73,10 @@ def write_page(
     Raises:
         OSError: if it cannot be written.
     """
-    sections, omitted = _sections(content, folders)
+    sections, text = _page(content, folders)
     path = folder / "report.html"
     with atomic_write(path) as file:
-        file.write(_render(content, sections, omitted).encode())
+        file.write(text)
     if paper:
         for number, section in enumerate(sections, 1):
             prefix = f"{number}-" if len(sections) > 1 else ""
@@ -86,13 +86,23 @@ def write_page(
 
 def page(content: ReportContent, folders: Sequence[Path] = ()) -> str:
     """The page's text; see `write_page`."""
-    return _render(content, *_sections(content, folders))
+    return _page(content, folders)[1].decode()
 
 
-def _sections(content: ReportContent, folders: Sequence[Path]) -> tuple[list[_Section], int]:
-    """The groups, and how many of their pictures the page has no room for."""
+def _page(content: ReportContent, folders: Sequence[Path]) -> tuple[list[_Section], bytes]:
+    """The groups, and the page, with as many pictures as it has room for beside the text."""
     files = TrialFiles(tuple(folders))
-    budget = Budget(MOST_BYTES - _TEXT_BYTES - len(_plotly()))
+    sections = _sections(content, files)
+    budget = Budget(MOST_BYTES - _PICTURE_MARKUP - len(_render(content, sections, 0).encode()))
+    sections = [
+        replace(section, pictures=group_pictures(section.group, files, budget))
+        for section in sections
+    ]
+    return sections, _render(content, sections, budget.omitted).encode()
+
+
+def _sections(content: ReportContent, files: TrialFiles) -> list[_Section]:
+    """The groups, without pictures."""
     sections = []
     for place, group in enumerate(content.groups):
         figures: list[Figure] = []
@@ -109,10 +119,10 @@ def _sections(content: ReportContent, folders: Sequence[Path]) -> tuple[list[_Se
                     if (table := difference_table(group.differences, metric)).lines
                 ),
                 tuple(figures),
-                group_pictures(group, files, budget),
+                GroupPictures(""),
             )
         )
-    return sections, budget.omitted
+    return sections
 
 
 def _render(content: ReportContent, sections: Sequence[_Section], omitted: int) -> str:
