@@ -109,6 +109,14 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     assert again.returncode == 0, again.stderr
     assert rows(results) == after
 
+    # A row that is damaged on the store is computed again, and put there.
+    torn = min(after)
+    results.write(torn, results.read(torn)[:-100])
+    mended = kod_bench("resume", "--results-dir", results.uri)
+    assert mended.returncode == 0, mended.stderr
+    content.write_bytes(results.read(torn))
+    assert pq.read_table(content).num_rows == 1
+
     # The secret is nowhere: not on the store, not in the copies, not in what was printed.
     secret = SECRET.encode()
     assert not any(secret in results.read(name) for name in results.list())

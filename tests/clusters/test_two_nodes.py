@@ -1,7 +1,6 @@
 """A trial of two workers on two nodes of a Ray cluster, one of which goes away and comes back."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +12,6 @@ from tests.conftest import Command
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator["Cluster"]:
-    """Two nodes of one CPU each: two workers are on both, or nowhere."""
-    # Started within this process, it asks for no token, even if there is one in the home folder.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        made.add_node(num_cpus=1)
-        yield made
-    finally:
-        made.shutdown()
 
 
 def saved(results: Path) -> bool:

@@ -32,7 +32,7 @@ def make_study(
 ) -> SweepReport:
     """Kuramoto with pairs of strengths, and DDPM, at two numbers of evaluations each."""
     couplings = [0.5 * 2**power for power in range(points // 3 + (points % 3 > 0))]
-    variants = [("ddpm", "ddpm", {})] + [
+    grid: list[tuple[str, str, dict[str, float]]] = [
         (
             # As `make_trials` names the points of a grid.
             f"kuramoto-local coupling_strength={coupling} reference_strength={reference}",
@@ -41,7 +41,8 @@ def make_study(
         )
         for coupling in couplings
         for reference in (0.01, 0.05, 0.1)
-    ][:points]
+    ]
+    variants = [("ddpm", "ddpm", {}), *grid[:points]]
     draw(folder / REAL_FILE)
     paths = []
     for place, (model, process, parameters) in enumerate(variants):

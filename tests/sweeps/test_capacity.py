@@ -15,6 +15,9 @@ from kod_bench.sweeps.space import ResourceOptions
         (2, 1, 1, [{"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}], False),  # GPUs without CPUs
         (4, 1, 0.25, [{"CPU": 4.0, "GPU": 1.0}], True),
         (10, 1, 0.1, [{"CPU": 16.0, "GPU": 1.0}], True),
+        (3, 1, 0.6, [{"CPU": 8.0, "GPU": 2.0}], False),  # no two of them on one GPU
+        (2, 1, 0.6, [{"CPU": 8.0, "GPU": 2.0}], True),
+        (2, 1, 2, [{"CPU": 8.0, "GPU": 4.0}], True),
         (1, 1, 0, [{}], False),  # a head that holds no trials
         (1, 1, 0, [], False),
     ],
