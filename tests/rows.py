@@ -72,6 +72,8 @@ def make_row(**changes: Any) -> Row:
         "memorised_share": 0.01,
         "spectrum_distance": None,
         "spectrum_distance_real": None,
+        "spectrum_distance_known": None,
+        "spectrum_distance_known_real": None,
         "marks": None,
         "features": "efficientnet-lite0@96-57934424",
         "sample_count": 256,

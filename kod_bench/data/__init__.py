@@ -11,6 +11,7 @@ from kod_bench.data.datasets import (
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetName, DatasetOptions, SphereOptions, SyntheticOptions
 from kod_bench.data.registry import DATASETS
+from kod_bench.data.sphere import known_spectrum
 
 __all__ = [
     "DATASETS",
@@ -22,6 +23,7 @@ __all__ = [
     "SphereOptions",
     "SyntheticOptions",
     "default_data_dir",
+    "known_spectrum",
     "load_dataset",
     "open_dataset",
     "prepared_count",

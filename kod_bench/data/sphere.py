@@ -8,7 +8,7 @@ from kod_bench.data.archives import is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, Source, SourceImage
-from kod_bench.data.sphere_fields import Land
+from kod_bench.data.sphere_fields import FloatArray, Land
 from kod_bench.data.sphere_maps import MapFolderSource
 
 _CHUNK = 100  # maps per unit
@@ -48,6 +48,23 @@ class FieldSource:
         count = min(_CHUNK, self._options.count - first)
         maps = sphere_fields.draw_maps(self._options, self._degrees, first, count, self._land)
         return [SourceImage(str(first + i + 1), each) for i, each in enumerate(maps)]
+
+
+def known_spectrum(dataset: str, options: DatasetOptions) -> FloatArray | None:
+    """The angular power C_l that a built-in set's maps have, in gray levels squared.
+
+    Args:
+        dataset: the name that the set goes by in rows.
+        options: that it was made with.
+
+    Returns:
+        Degrees 0..L-1; None for a user's maps, and for what is no map.
+    """
+    if not options.on_sphere or dataset != f"{options.name}-{options.sphere.field}":
+        return None
+    degrees = options.image_size
+    land = Land.load(degrees) if options.sphere.field == "land-sea" else None
+    return sphere_fields.known_power(options.sphere, degrees, land)
 
 
 def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source:

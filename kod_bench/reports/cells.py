@@ -76,7 +76,7 @@ def _group(
     shown = _shown_cells(cells)
     notes = [
         *_caption_notes(rows, cells),
-        *_maps(rows),
+        *_maps(rows, cells),
         *_uneven(rows),
         *_left_apart(first, distinct),
     ]
@@ -294,7 +294,7 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _maps(rows: pd.DataFrame) -> list[str]:
+def _maps(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """What to know of maps of the sphere, and of the noise that models of them were given."""
     if rows["spectrum_distance"].isna().all():
         return []
@@ -302,10 +302,22 @@ def _maps(rows: pd.DataFrame) -> list[str]:
         "Maps of the sphere: KID and FID see equirectangular images, which stretch the poles. "
         "Spectrum: distance of angular power spectra, rms of log C_l over degrees, which does not."
     ]
-    noise = ["noise_from_induced", "noise_from_isotropic"]
-    known = rows.dropna(subset=noise).groupby("model", sort=True, observed=True)[noise].mean()
+    known = estimates(rows["spectrum_distance_known"], rows["cell"])["mean"].dropna()
     if len(known):
-        each = [f"{name} {a:.3f} and {b:.3f}" for name, a, b in known.itertuples()]
+        each = [
+            f"{label}, {evaluations} NFE: {known[cell]:.3f}"
+            for cell, label, evaluations in cells[["label", "network_evaluations"]].itertuples()
+            if cell in known.index
+        ]
+        real = rows["spectrum_distance_known_real"].iloc[0]
+        notes.append(
+            "Distance from the spectrum that these fields are drawn with (held-out maps "
+            f"{real:.3f}): {_few(each, '; ')}."
+        )
+    noise = ["noise_from_induced", "noise_from_isotropic"]
+    measured = rows.dropna(subset=noise).groupby("model", sort=True, observed=True)[noise].mean()
+    if len(measured):
+        each = [f"{name} {a:.3f} and {b:.3f}" for name, a, b in measured.itertuples()]
         notes.append(
             "Covariance of the noise on coefficients, relative Frobenius distance from what the "
             f"grid induces and from a multiple of I: {_few(each, '; ')}."

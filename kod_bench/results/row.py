@@ -91,6 +91,9 @@ class Row:
     # maps of the sphere only
     spectrum_distance: float | None  # lower; rms over degrees of log angular power
     spectrum_distance_real: float | None
+    # from the spectrum that built-in fields are drawn with; _real: of the reference images
+    spectrum_distance_known: float | None  # lower
+    spectrum_distance_known_real: float | None
     marks: str | None  # what to bear in mind about these scores
     features: str  # extractor: network, input size, weights hash
     sample_count: int

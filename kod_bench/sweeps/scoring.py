@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
+from kod_bench.data import known_spectrum
 from kod_bench.diffusion import DiffusionProcess, circle, run_forward, sample
 from kod_bench.evaluation import (
     FeatureExtractor,
@@ -29,6 +30,7 @@ from kod_bench.evaluation import (
     write_nearest_pairs,
 )
 from kod_bench.evaluation import score as score_samples
+from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from kod_bench.networks import NetworkRunner, make_runner, parameter_count
 from kod_bench.results import (
     FORWARD_START,
@@ -249,6 +251,7 @@ def _row(
         order_parameter=_order_parameter(process, images),
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
+        **_from_known_spectrum(subject, measured, reference),
         marks=marks(len(images), on_sphere),
         features=extractor.name,
         sample_count=len(images),
@@ -405,6 +408,22 @@ def _terminal(process: DiffusionProcess, prior: str) -> dict[str, Any]:
     if prior == FORWARD_START:
         measured = {name: v for name, v in measured.items() if not name.startswith("prior_")}
     return {name: measured.get(name) for name in TERMINAL_COLUMNS}
+
+
+def _from_known_spectrum(
+    subject: Subject, samples: Measured, reference: Reference
+) -> dict[str, Any]:
+    names = ("spectrum_distance_known", "spectrum_distance_known_real")
+    power = known_spectrum(subject.dataset.name, subject.trial.dataset_options)
+    spectra = samples.spectrum, reference.measured.spectrum
+    if power is None or None in spectra:
+        return dict.fromkeys(names)
+    known = AngularSpectrum(1, power)
+    return {
+        name: spectrum_distance(spectrum, known)
+        for name, spectrum in zip(names, spectra, strict=True)
+        if spectrum is not None
+    }
 
 
 def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:

@@ -10,11 +10,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kod_bench.data import DataError, DatasetOptions, load_dataset, sphere_fields
+from kod_bench.data import (
+    DataError,
+    DatasetOptions,
+    known_spectrum,
+    load_dataset,
+    sphere_fields,
+)
 from kod_bench.data.options import SphereField
 from kod_bench.data.sphere_fields import GRAY, Land, known_power, log_normal_power, power_law
 from kod_bench.data.sphere_maps import interpolate, to_gauss_legendre
 from kod_bench.diffusion.spherical_harmonics import angular_power, real_harmonics, sphere_grid
+from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 
 SIZE = 16
 
@@ -50,6 +57,18 @@ def test_random_fields_have_the_spectrum_that_is_known(tmp_path: Path, field: Sp
     assert (np.abs(ratio - 1) < allowed + 0.03).all(), ratio
     clipped = ((maps == 0) | (maps == 255)).double().mean()
     assert clipped < 0.001
+
+
+def test_the_known_spectrum_is_that_of_built_in_maps_alone(tmp_path: Path) -> None:
+    options = sphere("log-normal")
+    dataset = load_dataset(options, None, tmp_path)
+    power = known_spectrum(dataset.name, options)
+    assert power is not None
+    assert spectrum_distance(AngularSpectrum.of(dataset.test), AngularSpectrum(1, power)) < 0.15
+    assert known_spectrum("my-maps", options) is None  # a user's
+    assert (
+        known_spectrum("fingerprints", DatasetOptions(name="fingerprints", image_size=32)) is None
+    )
 
 
 def test_a_power_law_has_unit_variance_and_falls_as_it_says() -> None:
