@@ -1,5 +1,6 @@
 """Pictures of samples, side by side."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,20 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
     """
     if not panels:
         raise ValueError("a contact sheet needs at least one picture")
-    rows = 1 + max(panel.row for panel in panels)
+    heights = [1] * (1 + max(panel.row for panel in panels))  # those of the highest pictures
+    for panel in panels:
+        with Image.open(panel.path) as picture:
+            width, height = picture.size
+        fits = min(1.0, _SIDE / width, _SIDE / height)
+        heights[panel.row] = max(heights[panel.row], round(height * fits))
+    tops = list(itertools.accumulate((each + _TITLE + _GAP for each in heights), initial=_GAP))
     columns = 1 + max(panel.column for panel in panels)
-    size = (_GAP + columns * (_SIDE + _GAP), _GAP + rows * (_SIDE + _TITLE + _GAP))
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), tops[-1]), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
     for panel in panels:
         left = _GAP + panel.column * (_SIDE + _GAP)
-        top = _GAP + panel.row * (_SIDE + _TITLE + _GAP)
+        top = tops[panel.row]
         draw.text((left, top), panel.title, fill="black", font=font)
         with Image.open(panel.path) as picture:
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)

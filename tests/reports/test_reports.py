@@ -204,5 +204,6 @@ def test_contact_sheet_places_panels(tmp_path: Path) -> None:
     assert sheet[height // 4, width // 12] in (0, 255)
     assert (sheet == 0).sum() >= 64 * 64
     assert (sheet[height // 2 :, 2 * width // 3 :] == 128).sum() >= 64 * 64
+    assert height < 300, "rows are as high as their pictures"
     with pytest.raises(ValueError, match="at least one"):
         write_contact_sheet(tmp_path / "none.png", [])
