@@ -187,7 +187,7 @@ def test_the_sheet_of_a_sweep_has_a_column_per_model_and_a_line_per_count(tmp_pa
     SweepReport(content, {"tiny/20260101-000000": tmp_path}).write(tmp_path / "report")
     # Columns: real (absent here), ddpm, kuramoto, and ddpm trained at T = 50. Lines: 50, 100.
     with Image.open(tmp_path / "report" / "samples.png") as sheet:
-        assert sheet.size == (12 + 4 * 412, 12 + 2 * 438)
+        assert sheet.size == (12 + 4 * 412, 12 + 2 * (40 + 26 + 12))
     assert "2 trials" in (tmp_path / "report" / "comparison.md").read_text()
 
 
