@@ -120,7 +120,7 @@ def cluster_file(folder: Path, key: Path) -> Path:
     with tarfile.open(folder / "kod-bench.tar.gz", "w:gz") as archive:
         for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
             archive.add(ROOT / name, name)
-        for name in ("kod_bench", "search_spaces"):
+        for name in ("kod_bench", "search_spaces", "results/published"):
             archive.add(ROOT / name, name, filter=without_caches)
     return path
 
