@@ -92,7 +92,8 @@ def _floor(
     value = group.real.score(metric)
     if value is None:
         return None, ""
-    if value < min(values) / _FAR_BELOW or value > max(values):
+    low, high = min(values), max(values)  # of scores, and of the lower ends of their intervals
+    if not low <= value <= high and not 0 < low / _FAR_BELOW <= value <= high:
         return None, f" Real versus real, {value:.3g}, is not on the axis."
     return (
         (value, "real versus real"),
@@ -156,7 +157,7 @@ def _against_steps(group: Group, metric: str, name: str) -> Chart | None:
         )
     heights = [y for line in lines for y in line.y]
     lowest = [low for line in lines for low in line.low if low is not None]
-    floor, on_floor = _floor(group, metric, heights)
+    floor, on_floor = _floor(group, metric, [*heights, *lowest])
     bars = bool(lowest)
     levels = [*heights, *lowest, *([floor[0]] if floor else [])]
     return Chart(
@@ -227,9 +228,10 @@ def _against_cost(
         )
         for each, own in by_name.items()
     ]
-    floor, on_floor = _floor(group, "kid", [y for _, y, _ in points])
-    levels = [y for _, y, _ in points] + ([floor[0]] if floor else [])
+    levels = [y for _, y, _ in points]
     levels += [low for line in lines for low in line.low if low is not None]
+    floor, on_floor = _floor(group, "kid", levels)
+    levels += [floor[0]] if floor else []
     costs = [x for x, _, _ in points]
     # Samples that started from real images' noise are shown, but set no mark for others.
     front = pareto_front([(x, y) for x, y, cell in points if cell.is_ranked])
