@@ -77,10 +77,13 @@ def to_latex(content: ReportContent) -> str:
 #: In shares of the line, of the columns that hold sentences.
 _PUBLISHED_WIDTHS = {"Model": 0.1, "Source": 0.16, "Confidence": 0.11, "Differs": 0.27}
 _TEXT_WIDTHS = {"Model": 0.24, "minus": 0.17}
+_THREE_METRICS_WIDTHS = {"Model": 0.16}
 
 
 def _table(table: TableText, caption: str, widths: dict[str, float] | None = None) -> str:
-    widths = widths or _TEXT_WIDTHS
+    if widths is None:
+        crowded = len(table.columns) > 7 and "minus" not in table.columns
+        widths = _THREE_METRICS_WIDTHS if crowded else _TEXT_WIDTHS
     form = "".join(
         rf">{{\raggedright\arraybackslash}}p{{{widths[name]}\linewidth}}"
         if name in widths
