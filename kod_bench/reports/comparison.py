@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kod_bench.reports.cells import cells_of, make_groups, numbered, title_of
+from kod_bench.reports.cells import cells_of, labels, make_groups, numbered, title_of
 from kod_bench.reports.content import Difference, Group, PublishedNumber
 from kod_bench.reports.differences import paired, sentences, shown_differences
 from kod_bench.reports.provenance import split_excluded
@@ -115,7 +115,10 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) 
     ]
     pairs = sides[0].merge(sides[1], on=on, suffixes=("", "_other"))[["cell", "cell_other"]]
     chosen = [(int(a), int(b)) for a, b in pairs.itertuples(index=False)]
-    table = paired(chosen, pd.concat(cells), pd.concat([first, second], ignore_index=True))
+    both = pd.concat(cells)
+    # The two sides together: what is the same within each may tell one from the other.
+    both["label"] = labels(both.drop(columns="label"))
+    table = paired(chosen, both, pd.concat([first, second], ignore_index=True))
     line = ours.iloc[0]
     return ComparedGroup(title_of(line), shown_differences(table), sentences(table, what))
 

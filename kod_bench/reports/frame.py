@@ -139,7 +139,12 @@ def _read(path: Path) -> list[pa.Table] | None:
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    """With the types that the columns have now."""
+    """With the types that the columns have now.
+
+    Raises:
+        pa.ArrowException: if they cannot be had, or texts are none, as in a damaged file.
+    """
+    table.validate(full=True)
     wanted = pa.schema([COLUMNS.field(name).with_nullable(True) for name in table.column_names])
     return table if table.schema.types == wanted.types else table.cast(wanted)
 

@@ -133,8 +133,12 @@ def parse_rows(source: Path | bytes) -> list[Row] | None:
                 records = opened.read(use_threads=False).to_pylist()
             else:
                 records = pq.read_table(file, schema=SCHEMA).to_pylist()
-    except pa.ArrowException:
+    except (pa.ArrowException, ValueError):  # the latter: bytes that are no text
         return None
+    except OSError:  # which Parquet says of much damage, too
+        if isinstance(source, bytes):
+            return None
+        raise
     return [Row(**record) for record in records] or None
 
 

@@ -128,6 +128,10 @@ class Board:
         """How the sweep stands now."""
         return standing(self.views.values(), time.monotonic(), self.total - len(self.views))
 
+    def wait_again(self, trial: Trial) -> None:
+        """A trial that had ended will begin once more."""
+        self.views[trial.id] = TrialView(trial)
+
     def add(self, trials: Iterable[Trial]) -> None:
         """Trials were added to the plan."""
         for trial in trials:

@@ -64,9 +64,6 @@ _ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "PYTHONWARNINGS": "ignore",
 }
-#: Of trials of several workers, so many may be placed or wait for it on a cluster of any size.
-GROUPS_ON_A_CLUSTER = 8
-
 #: On a cluster, trials whose process is lost, as with a spot machine, begin again so often.
 SECOND_CHANCES = 3
 
@@ -197,6 +194,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
                 board.note(f"{len(again)} trial(s) lost their process; they go on elsewhere")
                 for trial in again:
                     forget_error(sweep, trial)
+                    board.wait_again(trial)
                 supply = TrialSupply(again, None, board)
     return signals.requested
 
@@ -325,15 +323,12 @@ def _tune(
         # theirs would deadlock a machine that has just enough for them.
         request = {"node:__internal_head__": 0.001}
         concurrent = _concurrent_groups(sweep)
-        if address is not None:
-            # Groups that wait are the demand that a cluster grows by. Each is placed whole.
-            concurrent = max(concurrent, GROUPS_ON_A_CLUSTER)
+    queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
     how: dict[str, Any] = {"max_concurrent_trials": concurrent}
     if supply.is_open:
-        how["search_alg"] = TrialQueue(
-            supply, lambda: not signals.requested and supply.published(), board.note
-        )
+        queue = TrialQueue(supply, lambda: not signals.requested and supply.published(), board.note)
+        how["search_alg"] = queue
         how["num_samples"] = ENDLESS  # the queue says when it is finished
         if address is None:
             # Chosen when there is room to run it, not before; a cluster may still grow.
@@ -360,6 +355,8 @@ def _tune(
         tuner.fit()
     finally:
         _clear(scratch)
+    if queue is not None and queue.gave_up is not None:
+        raise queue.gave_up  # running trials have ended well; the search has not
     return watcher.lost
 
 

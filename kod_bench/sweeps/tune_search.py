@@ -22,6 +22,9 @@ class TrialQueue(Searcher):
         supply: of the trials; that it is used up ends the sweep.
         may_begin: asked before each: False holds it back for now.
         say: told, once, that the plan cannot be written, which a full disk may be the reason of.
+
+    Attributes:
+        gave_up: why no further trial could be chosen, if that ended the sweep.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class TrialQueue(Searcher):
         self._may_begin = may_begin
         self._say = say
         self._refused: float | None = None  # since when
+        self.gave_up: OSError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for a restore that never happens here
@@ -47,8 +51,10 @@ class TrialQueue(Searcher):
             if self._refused is None:
                 self._refused = time.monotonic()
                 self._say(f"no further trial can be chosen for now: {one_line(error)}")
-            waited = time.monotonic() - self._refused
-            return Searcher.FINISHED if waited > DISK_PATIENCE_SECONDS else None
+            if time.monotonic() - self._refused <= DISK_PATIENCE_SECONDS:
+                return None
+            self.gave_up = error
+            return Searcher.FINISHED
         self._refused = None
         # Once more: what was chosen now must be where the node that runs it can see it.
         return {"id": self._supply.pending.popleft().id} if self._may_begin() else None

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -99,20 +100,16 @@ class Watcher(tune.Callback):
             self._too_small = False
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial has a process; if it is of several workers, it waits for theirs."""
-        if self._sweep.resources.workers_per_trial == 1:
-            self._began[trial.config["id"]] = (time.monotonic(), trial)
+        """The trial has a process."""
+        self._began[trial.config["id"]] = (time.monotonic(), trial)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """The trial reported its status."""
         if "status" in result:
-            name, status = trial.config["id"], Status.from_json(result["status"])
-            self._active.add(name)
-            if status.phase != "starting":
-                self._began.setdefault(name, (time.monotonic(), trial))
-            self._board.update(name, status)
+            self._active.add(trial.config["id"])
+            self._board.update(trial.config["id"], Status.from_json(result["status"]))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial returned: done, or stopped."""
@@ -132,7 +129,7 @@ class Watcher(tune.Callback):
         folder = self._sweep.trials_folder / name
         reason = read_error(folder)  # as the trial itself recorded it, in this attempt
         if reason is None:
-            error = trial.get_pickled_error()
+            error = _error_of(trial)
             if name in self._overdue:
                 limit = self._sweep.resources.time_limit_minutes
                 error = TimeoutError(f"over resources.time_limit_minutes ({limit:g}), ended")
@@ -155,6 +152,16 @@ class Watcher(tune.Callback):
         """An object store that is away must not end the sweep: its outcomes are fetched again."""
         with contextlib.suppress(OSError):
             fetch_outcomes(self._sweep, [trial])
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What Tune has caught, from the driver's own disk: in its storage it is only later."""
+    try:
+        with Path(trial.pickled_error_file).open("rb") as file:
+            error = ray.cloudpickle.load(file)
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 class StopWhenSaved(tune.Stopper):

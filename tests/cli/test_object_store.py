@@ -109,9 +109,11 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     assert again.returncode == 0, again.stderr
     assert rows(results) == after
 
-    # A row that is damaged on the store is computed again, and put there.
+    # A row that is damaged on the store is computed again, and put there. Parquet has other words
+    # for an end that is missing than for bytes that are wrong.
     torn = min(after)
-    results.write(torn, results.read(torn)[:-100])
+    whole = results.read(torn)
+    results.write(torn, whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
     mended = kod_bench("resume", "--results-dir", results.uri)
     assert mended.returncode == 0, mended.stderr
     content.write_bytes(results.read(torn))

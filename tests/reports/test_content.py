@@ -247,6 +247,14 @@ def test_samples_that_start_from_real_noise_are_not_compared_by_hand_either() ->
     assert len([d for d in group.differences if d.metric == "kid"]) == 1
 
 
+def test_models_compared_by_hand_say_that_their_steps_differ() -> None:
+    def side(model: str, steps: int) -> pd.DataFrame:
+        return frame_of([make_row(model=model, steps=steps, network_evaluations=25)])
+
+    (group,) = compare_sides("a", side("a", 1000), "b", side("b", 100)).groups
+    assert {(d.label, d.other) for d in group.differences} == {("a, T=1000", "b, T=100")}
+
+
 def test_of_many_differences_the_clearest_are_shown_and_that_is_said() -> None:
     rows = [
         make_row(model=f"m{i:03}", process=process, seed=seed, kid=kid)

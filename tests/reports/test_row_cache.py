@@ -108,3 +108,16 @@ def test_a_disk_that_fails_while_the_cache_is_written_loses_no_row(
     found = read_cached(paths, tmp_path / "cache")
     assert same(found.rows, read_frame(paths).rows)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"trial{i}" for i in range(4)]
+
+
+def test_damaged_row_files_are_unreadable_and_nothing_else(tmp_path: Path) -> None:
+    whole = write_trial(tmp_path, 0, 1.0).read_bytes()
+    paths = []
+    for place in range(0, len(whole) - 4, len(whole) // 100):
+        path = tmp_path / f"damaged{place}" / "row.parquet"
+        path.parent.mkdir()
+        path.write_bytes(whole[:place] + b"\xff\xfe\xfd\xfc" + whole[place + 4 :])
+        paths.append(path)
+    found = read_frame(paths)
+    assert found.unreadable
+    assert len(found.rows) == 2 * (len(paths) - len(found.unreadable))

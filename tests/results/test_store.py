@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kod_bench.results import Row, provenance, read_rows, read_trial, write_rows
+from kod_bench.results import Row, parse_rows, provenance, read_rows, read_trial, write_rows
 from tests.rows import make_row
 
 
@@ -97,3 +97,14 @@ def test_provenance_does_not_report_somebody_elses_checkout(
     (tmp_path / "kod_bench").mkdir()
     monkeypatch.setattr(kod_bench, "__file__", str(tmp_path / "kod_bench" / "__init__.py"))
     assert provenance.collect().git_commit is None
+
+
+def test_damaged_content_is_no_rows_whatever_parquet_calls_it(tmp_path: Path) -> None:
+    whole = write_rows(tmp_path, [make_row()]).read_bytes()
+    assert parse_rows(whole) == [make_row()]
+    assert parse_rows(whole[:-50]) is None
+    found = [
+        parse_rows(whole[:place] + b"\xff\xfe\xfd\xfc" + whole[place + 4 :])
+        for place in range(0, len(whole) - 4, len(whole) // 150)
+    ]
+    assert None in found

@@ -46,3 +46,4 @@ def test_a_disk_that_stays_full_ends_the_sweep_without_a_traceback(
     monkeypatch.setattr(tune_search, "DISK_PATIENCE_SECONDS", 0.0)
     queue = TrialQueue(cast(TrialSupply, Supply()), lambda: True, lambda _: None)
     assert Searcher.FINISHED in [queue.suggest("a") for _ in range(3)]
+    assert isinstance(queue.gave_up, OSError), "the sweep must not pass for done"
