@@ -8,6 +8,7 @@ _PHRASES = (
     "DefaultCPUAllocator: not enough memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN, which says no more of it
     "out of memory",
 )
 
