@@ -32,6 +32,7 @@ def training_begun(results: Path, model: str = "") -> bool:
     return any(path.stat().st_size for path in files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_one_signal_saves_what_is_running_and_resume_finishes_it(
     kod_bench: Command,

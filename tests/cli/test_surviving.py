@@ -71,6 +71,7 @@ def reopen(trial: Path) -> None:
     (trial / "row.parquet").unlink()
 
 
+@pytest.mark.slow
 def test_a_torn_row_is_computed_again_as_it_was_planned_and_nothing_else(
     kod_bench: Command, finished: Path, original: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_killed_sweep_is_finished_by_resume(
     assert [r["iteration"] for r in records] == list(range(5, 601, 5))
 
 
+@pytest.mark.slow
 def test_failed_trials_stop_no_other_and_are_retried(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_failed_trials_stop_no_other_and_are_retried(
     assert not (victim / "error.json").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_of_two_workers(kod_bench: Command, tiny_space: Path, tmp_path: Path) -> None:
     short_and_long(tiny_space)
     edit(tiny_space, "  long: {process: ddpm, steps: 4, training: {iterations: 600}}\n", "")
