@@ -114,6 +114,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
     torn = min(after)
     whole = results.read(torn)
     results.write(torn, whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    shutil.rmtree(tmp_path / "elsewhere" / "sweeps")  # a machine that has no copy
     mended = kod_bench("resume", "--results-dir", results.uri)
     assert mended.returncode == 0, mended.stderr
     content.write_bytes(results.read(torn))
