@@ -18,7 +18,7 @@ def saved(results: Path) -> bool:
     return any(results.glob("tiny/*/trials/long-*/checkpoints/*.pt"))
 
 
-@pytest.mark.slow  # minutes, most of them Ray noticing that a node is gone
+@pytest.mark.endurance  # four minutes, most of them Ray noticing that a node is gone
 @pytest.mark.timeout(1200)
 def test_a_trial_continues_when_the_node_that_it_lost_is_back(
     kod_bench: Command,
