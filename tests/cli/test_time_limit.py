@@ -19,18 +19,16 @@ from tests.cli.processes import (
 )
 from tests.conftest import Command
 
-#: A user's own extractor. One trial's scoring sleeps for ever: whichever finds the folder there.
+#: A user's own extractor. One trial's scoring sleeps for ever: whichever finds the folder there. It
+#: sleeps before it holds the lock of the reference, for which the other would wait as long.
 SLEEPER = """
-import os, time
+import os, sys, time
 
 class Sleeper:
     name = "sleeper"
 
     def __init__(self, device):
-        pass
-
-    def __call__(self, images):
-        if len(images) == 16:  # the samples: references come in other numbers
+        if "default_worker" in sys.argv[0]:  # of Ray, not the driver
             try:
                 os.rmdir(os.environ["SLEEP_ONCE"])
             except OSError:
@@ -38,6 +36,8 @@ class Sleeper:
             else:
                 while True:
                     time.sleep(1)
+
+    def __call__(self, images):
         return images.flatten(1)[:, :64].double().numpy()
 """
 LIMIT = "  laptop: {resources: {time_limit_minutes: %s}}"
