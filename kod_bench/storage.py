@@ -7,7 +7,8 @@ as the store's own tools take them, and never from a URI: a URI is written into 
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +20,16 @@ from kod_bench.atomic import atomic_write
 from kod_bench.errors import UsageError
 
 if TYPE_CHECKING:  # pyarrow takes a while to import, and help must not wait for it
+    import pyarrow
     import pyarrow.fs
 
 #: What `ObjectFolder` understands; further ones of pyarrow's are not tested here.
 SCHEMES = ("s3", "gs")
 
 _THREADS = 16  # requests in flight: each waits for the network, not for this machine
+_PIECE = 64 * 2**20  # bytes of a download in memory at once: an archive of images may be large
+_GOOGLE_RETRIES = 30  # seconds; its client's own 15 min would look like a hang
+_GOOGLE_STATUS = re.compile(r"Status\((\w+): .*message (?:of|was:) (.*?) error_info=", re.DOTALL)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -87,7 +92,7 @@ class ObjectFolder:
             FileNotFoundError: if there is none.
             OSError: if the store cannot be reached, or refuses.
         """
-        with self._files().open_input_file(f"{self._path}/{name}") as stream:
+        with self._open(name) as stream, _os_errors():
             content: bytes = stream.read()
         return content
 
@@ -100,7 +105,7 @@ class ObjectFolder:
         Raises:
             OSError: if the store cannot be reached, or refuses.
         """
-        with self._files().open_output_stream(f"{self._path}/{name}") as stream:
+        with _os_errors(), self._files().open_output_stream(f"{self._path}/{name}") as stream:
             stream.write(content)
 
     def delete(self, name: str) -> None:
@@ -109,7 +114,7 @@ class ObjectFolder:
         Raises:
             OSError: if the store cannot be reached, or refuses.
         """
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _os_errors():
             self._files().delete_file(f"{self._path}/{name}")
 
     def delete_all(self) -> None:
@@ -128,7 +133,8 @@ class ObjectFolder:
         """
         from pyarrow.fs import FileType
 
-        info = self._files().get_file_info(f"{self._path}/{name}")
+        with _os_errors():
+            info = self._files().get_file_info(f"{self._path}/{name}")
         return _stored(info) if info.type == FileType.File else None
 
     def list(self) -> dict[str, StoredObject]:
@@ -137,12 +143,10 @@ class ObjectFolder:
         Raises:
             OSError: if the store cannot be reached, or refuses.
         """
-        from pyarrow.fs import FileSelector, FileType
+        from pyarrow.fs import FileType
 
-        found = self._files().get_file_info(
-            FileSelector(self._path, recursive=True, allow_not_found=True)
-        )
         start = len(self._path) + 1
+        found = self._listing(recursive=True)
         return {i.path[start:]: _stored(i) for i in found if i.type == FileType.File}
 
     def folders(self) -> Sequence[str]:
@@ -151,9 +155,11 @@ class ObjectFolder:
         Raises:
             OSError: if the store cannot be reached, or refuses.
         """
-        from pyarrow.fs import FileSelector, FileType
+        from pyarrow.fs import FileType
 
-        found = self._files().get_file_info(FileSelector(self._path, allow_not_found=True))
+        if self._scheme == "gs":  # pyarrow lists only folders that have an object of their own
+            return sorted({name.split("/", 1)[0] for name in self.list() if "/" in name})
+        found = self._listing(recursive=False)
         return sorted(info.base_name for info in found if info.type == FileType.Directory)
 
     def download(self, names: Iterable[str], folder: Path, missing_ok: bool = False) -> None:
@@ -172,14 +178,14 @@ class ObjectFolder:
         def copy(name: str) -> None:
             path = folder / name
             try:
-                content = self.read(name)
+                stream = self._open(name)
             except FileNotFoundError:
                 if missing_ok:
                     return
                 raise
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as file:
-                file.write(content)
+            with stream, _os_errors(), atomic_write(path) as file:
+                shutil.copyfileobj(stream, file, _PIECE)
 
         _in_threads(copy, names)
 
@@ -191,13 +197,27 @@ class ObjectFolder:
         """
         _in_threads(lambda name: self.write(name, (folder / name).read_bytes()), names)
 
+    def _open(self, name: str) -> "pyarrow.NativeFile":
+        with _os_errors():
+            return self._files().open_input_file(f"{self._path}/{name}")
+
+    def _listing(self, recursive: bool) -> "Sequence[pyarrow.fs.FileInfo]":
+        from pyarrow.fs import FileSelector
+
+        with _os_errors():
+            found: Sequence[pyarrow.fs.FileInfo] = self._files().get_file_info(
+                FileSelector(self._path, recursive=recursive, allow_not_found=True)
+            )
+        return found
+
     def _files(self) -> "pyarrow.fs.FileSystem":
         if self._system is None:
             from pyarrow.fs import FileSystem
 
-            bucket = self._path.split("/", 1)[0]
+            bucket = f"{self._scheme}://{self._path.split('/', 1)[0]}"
+            options = f"?retry_limit_seconds={_GOOGLE_RETRIES}" if self._scheme == "gs" else ""
             try:
-                self._system, _ = FileSystem.from_uri(f"{self._scheme}://{bucket}")
+                self._system, _ = FileSystem.from_uri(bucket + options)
             except OSError as error:
                 raise OSError(
                     f"{self.uri}: cannot be opened ({' '.join(str(error).split())})"
@@ -242,6 +262,24 @@ def _checked(uri: str) -> str:
 
 def _stored(info: "pyarrow.fs.FileInfo") -> StoredObject:
     return StoredObject(info.size or 0, info.mtime)
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """What a store's client raises, as an `OSError` that says why in few words.
+
+    Google's client writes a page about its retries around the reason, and some of its refusals come
+    as an exception that is no `OSError`.
+    """
+    from pyarrow.lib import ArrowException
+
+    try:
+        yield
+    except (OSError, ArrowException) as error:
+        status = _GOOGLE_STATUS.search(str(error))
+        if isinstance(error, OSError) and (status is None or isinstance(error, FileNotFoundError)):
+            raise
+        raise OSError(f"{status[1]}: {status[2]}" if status else str(error)) from error
 
 
 def _in_threads(work: Callable[[str], None], names: Iterable[str]) -> None:

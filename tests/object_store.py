@@ -1,5 +1,6 @@
-"""An S3-compatible server on the loopback address, for tests of what reads and writes there."""
+"""Object stores on the loopback address, for tests of what reads and writes there."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -67,6 +68,79 @@ def _made_bucket(url: str, inside: Sequence[str]) -> bool:
     except (OSError, urllib.error.URLError):
         return False
     return True
+
+
+@contextmanager
+def object_store(scheme: str, folder: Path) -> Iterator[str]:
+    """Run a server with one empty bucket, and point this process and its children at it.
+
+    Args:
+        scheme: ``s3`` or ``gs``.
+        folder: for credentials that are a file.
+
+    Yields:
+        The bucket's address.
+    """
+    if scheme == "s3":
+        with serve_bucket() as url, bucket_in_environment(url):
+            yield f"s3://{BUCKET}"
+        return
+    with _serve_google_bucket() as url, pytest.MonkeyPatch.context() as patch:
+        # Google's client takes the address of a server from this variable only.
+        patch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", url)
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(_service_account(folder)))
+        yield f"gs://{BUCKET}"
+
+
+@contextmanager
+def _serve_google_bucket() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1",
+         f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(port):
+            assert server.poll() is None, "the Google server ended at once"
+            assert time.monotonic() < deadline, "the Google server did not start"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+def _service_account(folder: Path) -> Path:
+    """A key file that Google's client signs its requests with; the server believes them all."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = folder / "service-account.json"
+    account = {
+        "type": "service_account",
+        "private_key_id": SECRET,
+        "private_key": key.decode(),
+        "client_email": "tests@example.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    path.write_text(json.dumps(account))
+    return path
 
 
 class Gate:

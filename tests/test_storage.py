@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from kod_bench import storage
 from kod_bench.data import DataError, DatasetOptions, load_dataset
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance, write_rows
-from kod_bench.storage import ObjectFolder, parse_location
+from kod_bench.storage import SCHEMES, ObjectFolder, parse_location
 from kod_bench.sweeps import lease as lease_module
 from kod_bench.sweeps import status, stopping
 from kod_bench.sweeps.files import HISTORY_FILE
@@ -39,20 +40,21 @@ from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.standing import TrialView
 from kod_bench.sweeps.stopping import stop_check, stop_requested
 from kod_bench.training import CheckpointStore, CurveWriter
-from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
+from tests.object_store import BUCKET, object_store
 from tests.rows import make_row
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serve_bucket() as url:
-        yield url
+@pytest.fixture(scope="module", params=SCHEMES)
+def bucket(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    with object_store(request.param, tmp_path_factory.mktemp("credentials")) as address:
+        yield address
 
 
 @pytest.fixture
-def folder(server: str, request: pytest.FixtureRequest) -> Iterator[ObjectFolder]:
-    with bucket_in_environment(server):
-        yield ObjectFolder(f"s3://{BUCKET}/{request.node.name}")
+def folder(bucket: str, request: pytest.FixtureRequest) -> ObjectFolder:
+    return ObjectFolder(f"{bucket}/{request.node.originalname}")
 
 
 @pytest.fixture
@@ -83,6 +85,38 @@ def test_objects_are_written_found_listed_and_deleted(folder: ObjectFolder) -> N
     folder.delete("a/b.txt")
     folder.delete("a/b.txt")
     assert folder.list() == {}
+
+
+def test_why_google_refuses_is_said_in_a_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "no-such-key.json"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    folder = ObjectFolder(f"gs://{BUCKET}/results")
+    with pytest.raises(OSError, match="no-such-key") as caught:
+        folder.list()
+    assert str(caught.value) == f"UNKNOWN: Cannot open credentials file {key}"
+    with pytest.raises(UsageError, match=f"{folder}: cannot be listed .*no-such-key"):
+        find_sweep(None, folder)
+    for act in (
+        lambda: folder.read("a"),
+        lambda: folder.write("a", b""),
+        lambda: folder.delete("a"),
+        lambda: folder.find("a"),
+    ):
+        with pytest.raises(OSError, match="no-such-key"):
+            act()
+
+
+def test_a_google_that_is_away_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_GOOGLE_RETRIES", 2)
+    with object_store("gs", tmp_path) as bucket:
+        folder = ObjectFolder(f"{bucket}/results")
+        folder.write("a", b"")
+    with pytest.raises(OSError, match=r"^UNAVAILABLE: .*onnect"):
+        folder.list()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 from pathlib import Path
 
+from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.archives import ARCHIVE_SUFFIXES
 from kod_bench.data.errors import DataError
 from kod_bench.storage import ObjectFolder
@@ -38,6 +39,8 @@ def fetch_archive(where: ObjectFolder, cache_dir: Path) -> Path:
         path = folder / where.name
         with (folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # trials of one machine start together
+            for torn in folder.glob(LEFTOVERS):  # of a download that was killed
+                torn.unlink(missing_ok=True)
             if not path.is_file():
                 bucket.download([where.name], folder)
     except OSError as error:
