@@ -19,8 +19,14 @@ from pathlib import Path
 #: they were.
 _INTERVAL = 1.0
 
-#: What the driver says at the end of the body: nothing is to be killed.
+#: What the driver says at the end of the body: nothing is to be killed ...
 _DISMISSED = b"."
+
+#: ... or, if the body failed, before what there was then: all of it that outlives the driver.
+_FAILED = b"!"
+
+#: Guardians that wait for the end of this process: their pipes must stay open till then.
+_waiting: list["subprocess.Popen[bytes]"] = []
 
 #: A process: its id, which may be given again, and the time it began, in clock ticks.
 _Process = tuple[int, int]
@@ -28,20 +34,39 @@ _Process = tuple[int, int]
 
 @contextlib.contextmanager
 def guardian() -> Iterator[None]:
-    """Guard what this process starts while the body runs, should it not come to the body's end."""
+    """Guard what this process starts while the body runs, should it not come to the body's end.
+
+    If the body raises, what it started is ended with this process, not before: Ray may have failed
+    halfway, and what it tidies up itself, it does when the interpreter exits.
+    """
     # The pipe's other end closes with this process: the guardian then reads the end of the file.
-    before = [f"{process}:{began}" for process, began in _descendants(os.getpid())]
+    before = _to_text(_descendants(os.getpid()))
     process = subprocess.Popen(
-        [sys.executable, "-m", "kod_bench.sweeps.guardian", str(os.getpid()), *before],
+        [sys.executable, "-m", "kod_bench.sweeps.guardian", str(os.getpid()), before],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         yield
-    finally:
+    except BaseException:
+        assert process.stdin is not None
         with contextlib.suppress(OSError):  # somebody has killed it
-            process.communicate(_DISMISSED)
+            process.stdin.write(_FAILED + _to_text(_descendants(os.getpid())).encode() + b"\n")
+            process.stdin.flush()
+        _waiting.append(process)
+        raise
+    with contextlib.suppress(OSError):
+        process.communicate(_DISMISSED)
+
+
+def _to_text(processes: set[_Process]) -> str:
+    return " ".join(f"{process}:{began}" for process, began in processes)
+
+
+def _from_text(text: str) -> set[_Process]:
+    pairs = (entry.split(":") for entry in text.split())
+    return {(int(process), int(began)) for process, began in pairs}
 
 
 def _processes() -> dict[_Process, int]:
@@ -76,8 +101,12 @@ def _guard(driver: int, before: set[_Process]) -> None:
     while not select.select([sys.stdin], [], [], _INTERVAL)[0]:
         # An orphan is kept in mind, even while the driver lives: its parent may have been killed.
         known = (known & _processes().keys()) | _descendants(driver)
-    if os.read(sys.stdin.fileno(), 1) == _DISMISSED:
+    said = sys.stdin.buffer.read(1)
+    if said == _DISMISSED:
         return
+    if said == _FAILED:
+        known |= _from_text(sys.stdin.buffer.readline().decode())
+        sys.stdin.buffer.read()  # to the driver's end
     for process, _ in (known - before) & _processes().keys():
         if process != os.getpid():
             with contextlib.suppress(OSError):
@@ -85,6 +114,4 @@ def _guard(driver: int, before: set[_Process]) -> None:
 
 
 if __name__ == "__main__":
-    driver, *older = sys.argv[1:]
-    pairs = (entry.split(":") for entry in older)
-    _guard(int(driver), {(int(process), int(began)) for process, began in pairs})
+    _guard(int(sys.argv[1]), _from_text(sys.argv[2]))

@@ -21,6 +21,25 @@ with guardian():
 """
 
 
+#: The same whose body fails once its child has died; then it starts one more process, and ends.
+FAILING = """
+import subprocess, time
+from kod_bench.sweeps.guardian import guardian
+
+try:
+    with guardian():
+        shell = subprocess.Popen(["sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE)
+        orphan = shell.stdout.readline().decode().strip()
+        time.sleep(3)
+        shell.kill()
+        raise KeyError
+except KeyError:
+    later = subprocess.Popen(["sleep", "100"], stdout=subprocess.DEVNULL)
+    print(orphan, later.pid, flush=True)
+    input()
+"""
+
+
 def alive(process: int) -> bool:
     try:
         return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[
@@ -52,5 +71,26 @@ def test_it_ends_the_descendants_of_a_killed_driver_alone(killed: bool) -> None:
         assert alive(other)
     finally:
         for process in (other, child, grandchild):
+            if alive(process):
+                os.kill(process, 9)
+
+
+def test_what_a_failed_body_has_left_ends_with_its_driver() -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", FAILING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert driver.stdout is not None
+    orphan, later = map(int, driver.stdout.readline().split())
+    try:
+        time.sleep(3)
+        assert alive(orphan)
+        driver.communicate("\n", timeout=30)
+        deadline = time.monotonic() + 20
+        while alive(orphan):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert alive(later)
+    finally:
+        for process in (orphan, later):
             if alive(process):
                 os.kill(process, 9)
