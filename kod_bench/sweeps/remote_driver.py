@@ -9,11 +9,9 @@ connection stays lost for half a minute, Ray kills the driver; `resume` continue
 import contextlib
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import IO, Any, Literal
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri
 from kod_bench.sweeps.runner import ray_session
+from kod_bench.sweeps.scratch import scratch_folder
 
 Stream = Literal["out", "err"]
 
@@ -123,9 +122,10 @@ class RemoteDriver:
     def __init__(self, arguments: list[str], space: tuple[str, bytes] | None) -> None:
         import ray
 
-        self._folder = Path(tempfile.mkdtemp(prefix="kod-bench-"))
+        self._scratch = contextlib.ExitStack()
+        folder = self._scratch.enter_context(scratch_folder())
         if space is not None:
-            path = self._folder / Path(space[0]).name
+            path = folder / Path(space[0]).name
             path.write_bytes(space[1])
             arguments = [str(path) if a == SPACE else a for a in arguments]
         self._lines: queue.Queue[tuple[Stream, str]] = queue.Queue()
@@ -160,7 +160,7 @@ class RemoteDriver:
         if not over:
             return found, None
         code = self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
         return found, code
 
     def interrupt(self) -> None:

@@ -10,7 +10,6 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from kod_bench.sweeps.optuna_search import OptunaSearch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.ray_watch import RayWatch
+from kod_bench.sweeps.scratch import scratch_folder
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
 from kod_bench.sweeps.supply import TrialSupply
@@ -186,7 +186,8 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
             # The reason of an earlier failure must not pass for that of the attempt that begins.
             forget_error(sweep, trial)
         for chance in range(1 + SECOND_CHANCES):
-            lost = _tune(sweep, supply, board, signals, address)
+            with _ray_files(sweep, address) as scratch:
+                lost = _tune(sweep, supply, board, signals, scratch, address is not None)
             if not lost or address is None or supply.is_open or signals.requested:
                 break
             again = [trial for trial in pending if trial.id in lost]
@@ -212,7 +213,7 @@ def _until_shutdown(watch: RayWatch) -> Iterator[None]:
 
 def how_to_resume(sweep: Sweep) -> str:
     """The command that goes on with a sweep, as one says it."""
-    return f"Continue with: kod-bench resume {sweep.shown}"
+    return f"Continue with: {sweep.resume_command}"
 
 
 def check_local_resources(resources: ResourceOptions) -> None:
@@ -295,8 +296,38 @@ def ray_session(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def _ray_files(sweep: Sweep, address: str | None) -> Iterator[Location]:
+    """Where Tune and Train keep files of their own while they run; nothing of ours is there."""
+    if address is None:
+        # Not on the results' disk: if that is full, trials fail and Tune does not.
+        with scratch_folder() as folder:
+            yield folder
+        return
+    # Where all nodes can write.
+    shared = (sweep.remote or sweep.folder.resolve()) / "ray"
+    _clear(shared)
+    try:
+        yield shared
+    finally:
+        _clear(shared)
+
+
+def _clear(folder: Location) -> None:
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            folder.delete_all()
+
+
 def _tune(
-    sweep: Sweep, supply: TrialSupply, board: Board, signals: StopSignals, address: str | None
+    sweep: Sweep,
+    supply: TrialSupply,
+    board: Board,
+    signals: StopSignals,
+    scratch: Location,
+    on_cluster: bool,
 ) -> set[str]:
     """Run what the supply has; the ids of trials whose process died without a word."""
     from ray import tune
@@ -304,17 +335,9 @@ def _tune(
     from kod_bench.sweeps.tune_search import TrialQueue
     from kod_bench.sweeps.watcher import Silence, StopWhenSaved, Watcher
 
-    watcher = Watcher(sweep, board, signals, supply.ended, may_shrink=address is not None)
+    watcher = Watcher(sweep, board, signals, supply.ended, may_shrink=on_cluster)
 
     resources = sweep.resources
-    scratch: Location
-    if address is None:
-        # Not on the results' disk: if that is full, trials fail and Tune does not.
-        scratch = Path(tempfile.mkdtemp(prefix="kod-bench-"))
-    else:
-        # Where all nodes can write.
-        scratch = (sweep.remote or sweep.folder.resolve()) / "ray"
-        _clear(scratch)
     if resources.workers_per_trial == 1:
         request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
         concurrent = None
@@ -330,7 +353,7 @@ def _tune(
         queue = TrialQueue(supply, lambda: not signals.requested and supply.published(), board.note)
         how["search_alg"] = queue
         how["num_samples"] = ENDLESS  # the queue says when it is finished
-        if address is None:
+        if not on_cluster:
             # Chosen when there is room to run it, not before; a cluster may still grow.
             how["max_concurrent_trials"] = _concurrent_groups(sweep)
     else:
@@ -351,22 +374,10 @@ def _tune(
             stop=StopWhenSaved(watcher),
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        _clear(scratch)
+    tuner.fit()
     if queue is not None and queue.gave_up is not None:
         raise queue.gave_up  # running trials have ended well; the search has not
     return watcher.lost
-
-
-def _clear(scratch: Location) -> None:
-    """Remove Ray's own files: nothing of ours is among them."""
-    if isinstance(scratch, Path):
-        shutil.rmtree(scratch, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            scratch.delete_all()
 
 
 def _concurrent_groups(sweep: Sweep) -> int:

@@ -1,7 +1,6 @@
 """How long the parts of a trial take here: a few real steps of each, run and thrown away."""
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from kod_bench.networks import make_runner
 from kod_bench.results import FORWARD_START
 from kod_bench.storage import Location
 from kod_bench.sweeps.plan import Sweep, Trial
+from kod_bench.sweeps.scratch import scratch_folder
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.subject import Subject
 from kod_bench.training import (
@@ -81,8 +81,7 @@ def time_model(trial: Trial, data_dir: Location | None, resources: ResourceOptio
     With several workers, one's share of the batch is timed; what they say to each other is not.
     """
     device = pick_device(gpu=resources.gpus_per_worker > 0)
-    with tempfile.TemporaryDirectory(prefix="kod-bench-timing-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         began = time.perf_counter()
         sweep = Sweep(folder, "timing", "timing", data_dir, resources, (trial,))
         subject = Subject.load(sweep, trial, device)
