@@ -55,8 +55,8 @@ def goes_on(kid: float, others: Sequence[float], reduction_factor: int) -> bool:
     """Whether a value is among the best ``1 / reduction_factor`` of all that there are so far."""
     if not math.isfinite(kid):
         return False
-    every = sorted([kid, *(other for other in others if math.isfinite(other))])
-    return kid <= every[max(1, (1 + len(others)) // reduction_factor) - 1]
+    every = sorted(each if math.isfinite(each) else math.inf for each in (kid, *others))
+    return kid <= every[max(1, len(every) // reduction_factor) - 1]
 
 
 def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:

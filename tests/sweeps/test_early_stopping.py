@@ -74,6 +74,13 @@ def test_the_better_half_goes_on(kid: float, others: list[float], expected: bool
     assert goes_on(kid, others, 2) == expected
 
 
+def test_trials_that_diverged_count_as_the_worst() -> None:
+    diverged = [float("nan"), float("inf")] * 4
+    assert goes_on(5.0, diverged, 4)
+    assert goes_on(5.0, [4.0, *diverged], 4)
+    assert not goes_on(5.0, [3.0, 4.0, *diverged], 4)
+
+
 def test_of_many_one_in_the_reduction_factor_would_go_on() -> None:
     values = [float(value) for value in range(64)]
     for factor in (2, 4, 8):
