@@ -24,8 +24,10 @@ from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.sweeps.mirror import (
     fetch_micro_batch,
     fetch_outcomes,
+    fetch_pictures,
     fetch_trial,
     put_micro_batch,
+    put_report,
     put_working_files,
 )
 from kod_bench.sweeps.plan import (
@@ -201,6 +203,43 @@ def test_what_is_done_is_what_the_store_has(sweep: Sweep, tmp_path: Path) -> Non
     assert (sweep.trial_folder(second) / "row.parquet").exists()
     views = status.trial_views(sweep)
     assert [view.state for view in views] == ["waiting", "done", "interrupted"]
+
+
+def test_what_is_being_worked_on_is_left_alone(sweep: Sweep) -> None:
+    trial = sweep.trials[0]
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True)
+    assert sweep.remote is not None
+    sweep.remote.write(f"trials/{trial.id}/{HISTORY_FILE}", b'{"iteration": 5}\n')
+    with exclusive_lock(folder / LOCK_FILE, 0.0):  # its process publishes the row last
+        write_rows(folder, [make_row(trial=trial.id)])
+        fetch_outcomes(sweep)
+        fetch_pictures(sweep)
+        assert (folder / "row.parquet").exists()
+        assert not (folder / HISTORY_FILE).exists()
+    fetch_outcomes(sweep)
+    assert not (folder / "row.parquet").exists()
+    # A history that has grown on another machine is fetched again.
+    for lines in (1, 2):
+        content = b'{"iteration": 5}\n' * lines
+        sweep.remote.write(f"trials/{trial.id}/{HISTORY_FILE}", content)
+        fetch_pictures(sweep)
+        assert (folder / HISTORY_FILE).read_bytes() == content
+
+
+def test_a_search_without_trials_has_no_pictures(sweep: Sweep) -> None:
+    fetch_pictures(replace(sweep, trials=()))
+
+
+def test_of_an_older_report_nothing_stays(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep.remote is not None
+    for names in ({"a.csv", "figures/b.pdf"}, {"a.csv"}):
+        folder = tmp_path / str(len(names)) / "report"
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("x")
+        assert put_report(sweep, folder) == f"{sweep.remote}/report"
+        assert (sweep.remote / "report").list().keys() == names
 
 
 def test_one_driver_holds_the_lease(folder: ObjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
+    from kod_bench.reports import SweepReport
     from kod_bench.sweeps.board import Output
     from kod_bench.sweeps.plan import Sweep
     from kod_bench.sweeps.space import SearchSpace
@@ -226,7 +227,7 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     if len(failed) > MOST_SHOWN:
         typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
     if not running and (set(states) != {"done"} or to_come):
-        typer.echo(f"continue with: kod-bench resume {found.shown}")
+        typer.echo(f"continue with: {found.resume_command}")
 
 
 app.command()(report)
@@ -322,23 +323,26 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         )
         raise typer.Exit(130)
     prepared = outcome.sweep
-    found = make_report([prepared])
-    warn_unreadable(found.unreadable)
+    found: SweepReport | None = None
     written: str | None = None
     try:
+        found = make_report([prepared])
         written = put_report(prepared, found.write(prepared.folder / "report", paper=False))
     except OSError as error:
         typer.echo(f"warning: the report is not written ({error})", err=True)
     board.finished(outcome.failures, stopped=False, report=written)
+    if found is not None:
+        warn_unreadable(found.unreadable)
     if output != "json":
-        typer.echo("\n" + found.markdown())
+        if found is not None:
+            typer.echo("\n" + found.markdown())
         if written is not None:
             typer.echo(f"table and pictures: {written}")
         typer.echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
     for trial, reason in outcome.failures.items():
         typer.echo(f"failed {trial}: {reason}", err=True)
     if outcome.failures:
-        typer.echo(f"retry with: kod-bench resume {prepared.shown}", err=True)
+        typer.echo(f"retry with: {prepared.resume_command}", err=True)
         raise typer.Exit(1)
 
 

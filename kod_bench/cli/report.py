@@ -9,7 +9,7 @@ import typer
 
 from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
 from kod_bench.errors import UsageError
-from kod_bench.storage import parse_location
+from kod_bench.storage import is_uri, parse_location
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,8 @@ def report(
     from kod_bench.sweeps.mirror import put_report
 
     check_conditions(where or [])
+    if output is not None and is_uri(output):
+        raise UsageError(f"--output {output}: must be a folder of this machine")
     chosen = find_sweeps(sweeps or [], parse_location(results_dir))
     found = make_report(chosen, dataset or [], where or [])
     warn_unreadable(found.unreadable)
@@ -149,28 +151,39 @@ def compare(
 
 
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
-    """Rows of a sweep, or else of a model of the chosen sweep."""
+    """Rows of a sweep, or of a model of one; with a sweep given, the model comes first."""
     from kod_bench.reports.content import base_model
     from kod_bench.sweeps.plan import find_sweep
 
     location = parse_location(results_dir)
+    if sweep is not None:
+        within = find_sweep(sweep, location)
+        if (rows := _of_model(name, within)) is not None:
+            return rows
     try:
         found = find_sweep(name, location)
     except UsageError:
         within = find_sweep(sweep, location)
-        rows = _read(within)[0].rows
-        models = rows["model"].astype(object)
-        chosen = (models == name).to_numpy(dtype=bool)
-        if not chosen.any():  # all points of a grid or search
-            chosen = models.map(base_model, na_action="ignore").eq(name).to_numpy(dtype=bool)
-        if not chosen.any():
-            known = sorted({base_model(each) for each in models.dropna()})
-            raise UsageError(
-                f"{name!r} is no sweep in {results_dir}, and no model of {within.shown} (models "
-                f"with rows: {', '.join(known) or 'none'})"
-            ) from None
-        return rows[chosen].reset_index(drop=True)
+        if (rows := _of_model(name, within)) is not None:
+            return rows
+        known = sorted({base_model(each) for each in _read(within)[0].rows["model"].dropna()})
+        raise UsageError(
+            f"{name!r} is no sweep in {results_dir}, and no model of {within.shown} (models "
+            f"with rows: {', '.join(known) or 'none'})"
+        ) from None
     return _read(found)[0].rows
+
+
+def _of_model(name: str, sweep: "Sweep") -> "pd.DataFrame | None":
+    """Rows of a model of a sweep; None if it has none of that name."""
+    from kod_bench.reports.content import base_model
+
+    rows = _read(sweep)[0].rows
+    models = rows["model"].astype(object)
+    chosen = (models == name).to_numpy(dtype=bool)
+    if not chosen.any():  # all points of a grid or search
+        chosen = models.map(base_model, na_action="ignore").eq(name).to_numpy(dtype=bool)
+    return rows[chosen].reset_index(drop=True) if chosen.any() else None
 
 
 def make_report(

@@ -15,6 +15,12 @@ from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.tables import write_tables
 from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, grid_file, maps_file
 
+#: What an older report may have left that a new one does not write again.
+_DERIVED = (
+    *("figures/*.svg", "figures/*.pdf", "samples.png", "mollweide.png"),
+    *("cells.*", "differences.*", "published.*", "trials.*"),
+)
+
 #: A sheet of more pictures is not looked at.
 MOST_PANELS = 60
 
@@ -40,6 +46,9 @@ class SweepReport:
     def write(self, folder: Path, paper: bool = True) -> Path:
         """Write ``report.html``, ``comparison.md`` and ``.tex``, tables, figures, picture sheets.
 
+        A folder in that of a sweep is the report's own: what an older report has left there goes,
+        so that no figure is older than the table beside it.
+
         Args:
             folder: where to; it is made.
             paper: whether to draw the figures as SVG and PDF, too, which takes the longest.
@@ -51,6 +60,10 @@ class SweepReport:
             OSError: if it cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.parent in self.folders.values():
+            for pattern in _DERIVED:
+                for path in folder.glob(pattern):
+                    path.unlink(missing_ok=True)
         for name, text in (("comparison.md", self.markdown()), ("comparison.tex", self.latex())):
             with atomic_write(folder / name) as file:
                 file.write(text.encode())

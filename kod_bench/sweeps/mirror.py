@@ -38,8 +38,10 @@ from kod_bench.sweeps.files import (
     LOG_FILE,
     MEMORY_FILE,
     RUNGS_FILE,
+    TRAINING_LOCK,
 )
-from kod_bench.sweeps.plan import Sweep, Trial
+from kod_bench.sweeps.locks import is_locked
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.training import CheckpointStore, checkpoint_iteration
 
 _log = logging.getLogger(__name__)
@@ -208,8 +210,19 @@ def forget_error(sweep: Sweep, trial: Trial) -> None:
         (sweep.remote / "trials" / trial.id).delete(ERROR_FILE)
 
 
+def is_worked_on_here(sweep: Sweep, trial: str) -> bool:
+    """Whether what this node has of a trial is newer than the store's, and being written.
+
+    Nothing may be put over it or removed then.
+    """
+    folder = sweep.trials_folder / trial
+    return is_locked(folder / LOCK_FILE) or is_locked(folder / TRAINING_LOCK)
+
+
 def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> None:
     """Fetch the rows and errors of trials, and forget those that are no longer on the store.
+
+    Those that are being worked on here are left alone: a row is written before it is published.
 
     Args:
         sweep: of the trials.
@@ -230,11 +243,14 @@ def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> None:
     for name in names:
         found = listed.get(name, {})
         folder = sweep.trials_folder / name
+        if is_worked_on_here(sweep, name):
+            continue
         _drop_missing(folder, found)
-        for file in (ROW_FILE, ERROR_FILE):
-            path = folder / file
-            if file in found and not (path.is_file() and path.stat().st_size == found[file].size):
-                wanted.append(f"trials/{name}/{file}")
+        wanted += [
+            f"trials/{name}/{file}"
+            for file in (ROW_FILE, ERROR_FILE)
+            if file in found and not _is_same(folder / file, found[file])
+        ]
     sweep.remote.download(wanted, sweep.folder)
 
 
@@ -256,15 +272,15 @@ def fetch_pictures(sweep: Sweep) -> None:
     """
     if sweep.remote is None:
         return
-    lowest = min(trial.seed for trial in sweep.trials)
+    lowest = min((trial.seed for trial in sweep.trials), default=None)  # a search begins with none
     shown = {trial.id for trial in sweep.trials if trial.seed == lowest}
     wanted = [
         f"trials/{trial}/{name}"
         for trial, files in list_trials(sweep).items()
-        if trial in shown
-        for name in files
+        if trial in shown and not is_worked_on_here(sweep, trial)
+        for name, stored in files.items()
         if (is_picture(name) or name == HISTORY_FILE)
-        and not (sweep.trials_folder / trial / name).is_file()
+        and not _is_same(sweep.trials_folder / trial / name, stored)
     ]
     for name in (REAL_FILE, REAL_MAPS_FILE):
         if not (sweep.folder / name).is_file() and sweep.remote.find(name) is not None:
@@ -284,8 +300,10 @@ def put_report(sweep: Sweep, folder: Path) -> str:
     if sweep.remote is None:
         return str(folder)
     there = sweep.remote / folder.name
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    there.upload([path.relative_to(folder).as_posix() for path in files], folder)
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    there.upload(files, folder)
+    for name in there.list().keys() - set(files):  # of an older report
+        there.delete(name)
     return str(there)
 
 
@@ -342,6 +360,11 @@ def _drop_missing(folder: Path, found: dict[str, StoredObject]) -> None:
     for name in (ROW_FILE, ERROR_FILE):
         if name not in found:
             (folder / name).unlink(missing_ok=True)
+
+
+def _is_same(path: Path, stored: StoredObject) -> bool:
+    """By its size: rows of one trial differ in length, histories grow."""
+    return path.is_file() and path.stat().st_size == stored.size
 
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import secrets
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -214,6 +215,11 @@ class Sweep:
     def shown(self) -> str:
         """Where the sweep is, as its user would name it."""
         return str(self.folder if self.remote is None else self.remote)
+
+    @property
+    def resume_command(self) -> str:
+        """What a user types to go on with the sweep."""
+        return f"kod-bench resume {shlex.quote(self.shown)}"
 
     @property
     def code(self) -> str:

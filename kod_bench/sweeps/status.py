@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from kod_bench.results import ROW_FILE, read_trial
 from kod_bench.storage import StoredObject
 from kod_bench.sweeps.failures import ERROR_FILE, read_error
-from kod_bench.sweeps.files import HISTORY_FILE, TRAINING_LOCK
+from kod_bench.sweeps.files import HISTORY_FILE
 from kod_bench.sweeps.lease import is_held
 from kod_bench.sweeps.locks import is_locked
-from kod_bench.sweeps.mirror import fetch_named, list_trials, saved_iteration
+from kod_bench.sweeps.mirror import fetch_named, is_worked_on_here, list_trials, saved_iteration
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial
 from kod_bench.sweeps.progress import Status
 from kod_bench.sweeps.standing import TrialView
@@ -57,12 +57,6 @@ def _view(
     return TrialView(trial, "interrupted", Status("training", saved_iteration(files), total))
 
 
-def _is_worked_on_here(sweep: Sweep, trial: Trial) -> bool:
-    """Then what is here is newer than the store, and being written: nothing may be put over it."""
-    folder = sweep.trial_folder(trial)
-    return is_locked(folder / LOCK_FILE) or is_locked(folder / TRAINING_LOCK)
-
-
 def read_details(sweep: Sweep, views: Iterable[TrialView]) -> None:
     """Fill in what is shown of trials: scores, progress, the reason of a failure.
 
@@ -76,7 +70,7 @@ def read_details(sweep: Sweep, views: Iterable[TrialView]) -> None:
         [
             f"{view.trial.id}/{files.get(view.state, HISTORY_FILE)}"
             for view in views
-            if view.state != "waiting" and not _is_worked_on_here(sweep, view.trial)
+            if view.state != "waiting" and not is_worked_on_here(sweep, view.trial.id)
         ],
     )
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,5 +1,6 @@
 """`kod-bench report` and `compare` on sweeps whose rows are written here: no Ray, no training."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,10 +96,40 @@ def test_filters_and_terminal(run: Run, tiny_space: Path, tmp_path: Path) -> Non
         (["--where", "model=nobody"], "no row meets --dataset and --where"),
         (["--dataset", "cifar10"], "there are fingerprints-synthetic"),
         (["nothing"], "no sweep 'nothing'"),
+        (["--output", "s3://bucket/report"], "must be a folder of this machine"),
     ):
         code, _, err = run("report", *arguments)
         assert (code, len(err.splitlines())) == (2, 1), err
         assert part in err
+
+
+def test_no_figure_is_older_than_the_table(run: Run, tiny_space: Path, tmp_path: Path) -> None:
+    sweep = make_sweep(tiny_space, tmp_path / "results", 0.0)
+    elsewhere = tmp_path / "paper"
+    for old in (sweep.folder / "report" / "figures", elsewhere / "figures"):
+        old.mkdir(parents=True)
+        (old / "mine.txt").touch()
+        (old / "9-kid-against-steps.pdf").touch()
+        (old.parent / "published.csv").touch()
+    assert run("report")[0] == 0
+    figures = {path.name for path in (sweep.folder / "report" / "figures").iterdir()}
+    assert "9-kid-against-steps.pdf" not in figures
+    assert {path[-3:] for path in figures} == {"pdf", "svg", "txt"}
+    assert (sweep.folder / "report" / "published.csv").stat().st_size
+    # A folder that the user names may hold anything.
+    assert run("report", "--output", elsewhere)[0] == 0
+    assert (elsewhere / "figures" / "9-kid-against-steps.pdf").is_file()
+
+
+def test_a_command_that_is_shown_can_be_pasted(run: Run, tiny_space: Path, tmp_path: Path) -> None:
+    make_sweep(tiny_space, tmp_path / "my results", 0.0)
+    code, out, err = run("status", "--results-dir", tmp_path / "my results")
+    assert code == 0, err
+    (line,) = [each for each in out.splitlines() if each.startswith("continue with: ")]
+    command = shlex.split(line.removeprefix("continue with: "))
+    assert command[:2] == ["kod-bench", "resume"]
+    assert (Path(command[2]) / "sweep.yaml").is_file()
+    assert len(command) == 3
 
 
 def test_compare(run: Run, tiny_space: Path, tmp_path: Path) -> None:
@@ -115,6 +146,15 @@ def test_compare(run: Run, tiny_space: Path, tmp_path: Path) -> None:
     assert code == 0, err
     assert "not ranked with ours" in out
     assert "67.49" in out
+    # A sweep of the name of a model of the sweep that is given.
+    tiny_space.write_text(tiny_space.read_text().replace("name: tiny", "name: ddpm"))
+    make_sweep(tiny_space, tmp_path / "results", -1.0)
+    code, out, err = run("compare", "ddpm", "kuramoto-local", "--sweep", first.folder)
+    assert code == 0, err
+    assert "1.000" not in out
+    code, out, err = run("compare", "ddpm", first.folder)
+    assert code == 0, err
+    assert "-1.000" in out
     for names, part in ((["a", "ddpm"], "'a' is no sweep"), (["published", "ddpm"], "second")):
         code, _, err = run("compare", *names)
         assert (code, len(err.splitlines())) == (2, 1), err
