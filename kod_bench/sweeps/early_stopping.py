@@ -1,10 +1,14 @@
 """Early stopping: trials that fall behind are pruned, and their time goes to others.
 
-Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-Tuning"), in the form that stops trials rather than pausing them. At each rung, an iteration, a
-trial's EMA model draws a few samples, and their KID is compared with that of the trials which have
-been at this rung before: the best ``1 / reduction_factor`` go on, at least one. Nobody waits for
-others, and a trial that goes on simply trains on.
+At each rung, an iteration, a trial's EMA model draws a few samples, and their KID is compared with
+that of the trials which have been at this rung before. Nobody waits for others, and a trial that
+goes on simply trains on. Two rules:
+
+- `asha`: asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
+  Hyperparameter Tuning"), in the form that stops trials rather than pausing them. Rungs are a
+  factor apart; the best ``1 / reduction_factor`` go on, at least one.
+- `median`: the rule of Vizier (Golovin et al. 2017), of the values at the rung itself in place of
+  running means. Rungs are evenly spaced; whoever is not behind the others' median goes on.
 
 Compared are trials of one model, grid point and seed. What a trial had at its rungs is in its
 folder (`RUNGS_FILE`), written before it is compared: whatever process is killed, the others' values
@@ -16,12 +20,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from kod_bench.atomic import atomic_write
 from kod_bench.sweeps.files import RUNGS_FILE
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.mirror import fetch_named, put_rungs
 from kod_bench.sweeps.plan import LOCK_FILE, TRIALS_FILE, Sweep, Trial
+from kod_bench.sweeps.space import MedianOptions, Pruner
 from kod_bench.sweeps.trials_file import decode_companions
 
 
@@ -40,23 +46,23 @@ class Rung:
 
 def rung_iterations(sweep: Sweep, trial: Trial) -> tuple[int, ...]:
     """The iterations at which a trial is judged; none if the sweep stops nothing early."""
-    if (asha := sweep.early_stopping) is None:
+    if sweep.early_stopping is None:
         return ()
-    end = trial.training_section.iterations
-    rung = asha.min_iterations or max(1, end // asha.reduction_factor**2)
-    found = []
-    while rung < end:
-        found.append(rung)
-        rung *= asha.reduction_factor
-    return tuple(found)
+    return sweep.early_stopping.rungs(trial.training_section.iterations)
 
 
-def goes_on(kid: float, others: Sequence[float], reduction_factor: int) -> bool:
-    """Whether a value is among the best ``1 / reduction_factor`` of all that there are so far."""
+def goes_on(kid: float, others: Sequence[float], rule: Pruner) -> bool:
+    """What a rule says of a value, given those that others have had at the same rung.
+
+    What is not finite counts as the worst, and never goes on itself.
+    """
     if not math.isfinite(kid):
         return False
-    every = sorted(each if math.isfinite(each) else math.inf for each in (kid, *others))
-    return kid <= every[max(1, len(every) // reduction_factor) - 1]
+    every = [other if math.isfinite(other) else math.inf for other in others]
+    if isinstance(rule, MedianOptions):
+        return len(every) < rule.startup_trials or kid <= median(every)
+    every = sorted([kid, *every])
+    return kid <= every[max(1, len(every) // rule.reduction_factor) - 1]
 
 
 def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
@@ -72,7 +78,7 @@ def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
     for name in _others(sweep, trial):
         if (rung := read_rungs(sweep.trials_folder / name).get(iteration)) is not None:
             others.append(rung.kid)
-    decision = goes_on(kid, others, sweep.early_stopping.reduction_factor)
+    decision = goes_on(kid, others, sweep.early_stopping)
     _record(sweep, trial, iteration, Rung(kid, decision))
     return decision
 

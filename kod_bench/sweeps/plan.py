@@ -36,10 +36,11 @@ from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.space import (
-    AshaOptions,
+    PRUNERS,
     EvaluationOptions,
     ModelVariant,
     NetworkOptions,
+    Pruner,
     ResourceOptions,
     SearchSpace,
     TrainingSection,
@@ -194,7 +195,7 @@ class Sweep:
     trials: tuple[Trial, ...]
     remote: ObjectFolder | None = None
     growth: Growth | None = None
-    early_stopping: AshaOptions | None = None
+    early_stopping: Pruner | None = None
 
     @property
     def total(self) -> int:
@@ -414,8 +415,9 @@ def create_sweep(
             "sha256": hashlib.sha256(encoded).hexdigest(),
         },
     }
-    if space.options.search.early_stopping is not None:
-        document["early_stopping"] = plain_options(space.options.search.asha)
+    if (pruner := space.options.search.pruner) is not None:
+        name = {"rule": space.options.search.early_stopping}
+        document["early_stopping"] = name | plain_options(pruner)
     stamp = now.strftime("%Y%m%d-%H%M%S")
 
     def text(name: str) -> bytes:
@@ -567,14 +569,18 @@ def _open(
             trials=read_trials(folder, document),
             remote=remote,
             growth=_growth(document),
-            early_stopping=(
-                AshaOptions.model_validate_json(json.dumps(said), strict=True)
-                if (said := document.get("early_stopping")) is not None
-                else None
-            ),
+            early_stopping=_pruner(document.get("early_stopping")),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
+
+
+def _pruner(said: Mapping[str, Any] | None) -> Pruner | None:
+    if said is None:
+        return None
+    options = {key: value for key, value in said.items() if key != "rule"}
+    rule = PRUNERS[said.get("rule", "asha")]  # plans of earlier versions have no other
+    return rule.model_validate_json(json.dumps(options), strict=True)
 
 
 def _growth(document: Mapping[str, Any]) -> Growth | None:

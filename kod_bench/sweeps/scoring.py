@@ -155,8 +155,8 @@ def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> floa
 
 def _few(subject: Subject) -> int:
     """How many samples a trial is judged by at a rung."""
-    full, asha = subject.trial.evaluation_options.samples, subject.sweep.early_stopping
-    return full if asha is None else min(full, asha.samples)
+    full, pruner = subject.trial.evaluation_options.samples, subject.sweep.early_stopping
+    return full if pruner is None else min(full, pruner.samples)
 
 
 def _judged(scorings: Sequence[Scoring]) -> Scoring:

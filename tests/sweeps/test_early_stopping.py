@@ -16,6 +16,7 @@ from kod_bench.sweeps import trial as trial_module
 from kod_bench.sweeps.early_stopping import Rung, goes_on, judge, read_rungs, rung_iterations
 from kod_bench.sweeps.plan import Sweep, Trial, open_sweep
 from kod_bench.sweeps.session import prepare_sweep
+from kod_bench.sweeps.space import AshaOptions, MedianOptions
 from kod_bench.sweeps.subject import Subject
 from kod_bench.sweeps.trial import run_trial, train_and_score
 from tests.conftest import TINY_SPACE
@@ -71,21 +72,49 @@ def with_folder(sweep: Sweep, trial: Trial) -> Trial:
     ],
 )
 def test_the_better_half_goes_on(kid: float, others: list[float], expected: bool) -> None:
-    assert goes_on(kid, others, 2) == expected
+    assert goes_on(kid, others, AshaOptions(reduction_factor=2)) == expected
 
 
 def test_trials_that_diverged_count_as_the_worst() -> None:
     diverged = [float("nan"), float("inf")] * 4
-    assert goes_on(5.0, diverged, 4)
-    assert goes_on(5.0, [4.0, *diverged], 4)
-    assert not goes_on(5.0, [3.0, 4.0, *diverged], 4)
+    asha, median = AshaOptions(reduction_factor=4), MedianOptions()
+    assert goes_on(5.0, diverged, asha)
+    assert goes_on(5.0, [4.0, *diverged], asha)
+    assert not goes_on(5.0, [3.0, 4.0, *diverged], asha)
+    assert goes_on(5.0, [3.0, 4.0, *diverged], median)
+    assert not goes_on(float("inf"), diverged, median)
 
 
 def test_of_many_one_in_the_reduction_factor_would_go_on() -> None:
     values = [float(value) for value in range(64)]
     for factor in (2, 4, 8):
-        on = [v for v in values if goes_on(v, [o for o in values if o != v], factor)]
+        rule = AshaOptions(reduction_factor=factor)
+        on = [v for v in values if goes_on(v, [o for o in values if o != v], rule)]
         assert on == values[: 64 // factor]
+
+
+@pytest.mark.parametrize(
+    ("kid", "others", "expected"),
+    [
+        (9.0, [1.0, 2.0], True),  # too few to say
+        (3.0, [1.0, 2.0, 4.0], True),  # their median is 2, but one more is needed
+        (2.5, [1.0, 2.0, 3.0, 4.0], True),
+        (2.6, [1.0, 2.0, 3.0, 4.0], False),
+        (float("nan"), [], False),
+    ],
+)
+def test_the_median_rule(kid: float, others: list[float], expected: bool) -> None:
+    assert goes_on(kid, others, MedianOptions()) == expected
+
+
+def test_rungs_of_the_median_rule_are_evenly_spaced(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(SPACE.replace("asha, asha: {reduction_factor: 2, samples: 12}", "median"))
+    sweep = prepared(path)
+    assert rung_iterations(sweep, sweep.trials[0]) == tuple(range(4, 40, 4))
+    assert open_sweep(sweep.folder).early_stopping == MedianOptions()
+    later = prepared(path, "search.median={min_iterations: 20, interval: 8}")
+    assert rung_iterations(later, later.trials[0]) == (20, 28, 36)
 
 
 def test_rungs_are_a_factor_apart_and_before_the_end(sweep: Sweep) -> None:
@@ -192,7 +221,14 @@ def test_pruned_and_full_rows_share_no_table_at_equal_counts() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("search.early_stopping=hyperband", r"early_stopping: 'hyperband' is not allowed: .*'asha"),
+        (
+            "search.early_stopping=hyperband",
+            r"early_stopping: 'hyperband' is not allowed: .*'asha' or 'median'",
+        ),
+        ("search.median.interval=5", r"median is for early_stopping: median"),
+        ("search.asha.min_iterations=40", r"40 is not before the end of ddpm.*iterations 40: "),
+        ("training.iterations={int: [40, 80]}", r"say search.asha.min_iterations"),
+        ("dataset.image_size={choice: [16, 32]}", r"images cannot be compared.*use grid"),
         ("search.asha.reduction_factor=1", r"asha.reduction_factor: 1 is not allowed"),
         ("search.asha.max=1", r"asha.max: unknown key; allowed: min_iterations, reduction_factor"),
         ("search.early_stopping=null", r"asha is for early_stopping: asha"),

@@ -11,9 +11,12 @@ from kod_bench.sweeps.space.load import (
 )
 from kod_bench.sweeps.space.model import Model, Point
 from kod_bench.sweeps.space.options import (
+    PRUNERS,
     AshaOptions,
     EvaluationOptions,
+    MedianOptions,
     NetworkOptions,
+    Pruner,
     ResourceOptions,
     SearchOptions,
     StudyOptions,
@@ -22,13 +25,16 @@ from kod_bench.sweeps.space.options import (
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
 __all__ = [
+    "PRUNERS",
     "AshaOptions",
     "Document",
     "EvaluationOptions",
+    "MedianOptions",
     "Model",
     "ModelVariant",
     "NetworkOptions",
     "Point",
+    "Pruner",
     "ResourceOptions",
     "SearchOptions",
     "SearchSpace",

@@ -7,12 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from kod_bench.errors import UsageError
+from kod_bench.evaluation.frechet import INFINITY_SMALLEST
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.keys import SECTIONS, leaves
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
-from kod_bench.sweeps.space.options import Section, StudyOptions
+from kod_bench.sweeps.space.options import SearchOptions, Section, StudyOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.yaml_file import load_yaml
@@ -102,11 +103,14 @@ def resolve_space(document: Document) -> SearchSpace:
     """
     options, models = resolve_models(document)
     variants: list[ModelVariant] = []
+    _check_objectives(document, options)
     for model in models:
+        _check_comparable(document, options.search, model)
         points = list(STRATEGIES[options.search.strategy](model, options.search))
         model.check_draws(options.resources)
         variants += [model.resolve(point, options.resources) for point in points]
     _check_labels(document, variants)
+    _check_rungs(document, options.search, variants)
     return SearchSpace(
         options=options,
         variants=tuple(variants),
@@ -127,6 +131,54 @@ def resolve_models(document: Document) -> tuple[StudyOptions, list[Model]]:
     models = _models(document)
     _check_shared_parameters(document, models)
     return options, models
+
+
+def _check_objectives(document: Document, options: StudyOptions) -> None:
+    """Refuse to search by what no trial of the study will have."""
+    where = document.where(("search", "metric"))
+    if "fid_infinity" in options.search.metrics and (
+        options.evaluation.samples < (least := 2 * INFINITY_SMALLEST)
+    ):
+        raise UsageError(
+            f"{where}: fid_infinity needs evaluation.samples of at least {least}, not "
+            f"{options.evaluation.samples}"
+        )
+    if "spectrum_distance" in options.search.metrics and options.dataset.name != "sphere":
+        raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
+
+
+def _check_comparable(document: Document, search: SearchOptions, model: Model) -> None:
+    """Refuse to draw what makes scores of one search incomparable."""
+    if search.strategy != "optuna" and search.pruner is None:
+        return
+    for path in model.sampled:
+        if path[0] == "dataset" and path != ("dataset", "augment"):
+            raise UsageError(
+                f"{model.where(path)}: scores on different images cannot be compared by "
+                f"search.{'strategy' if search.pruner is None else 'early_stopping'}; use grid"
+            )
+        if path == ("training", "iterations") and (
+            search.pruner is not None and search.pruner.min_iterations is None
+        ):
+            raise UsageError(
+                f"{model.where(path)}: trials are compared at the same iterations; with a drawn "
+                f"number of them say search.{search.early_stopping}.min_iterations"
+            )
+
+
+def _check_rungs(
+    document: Document, search: SearchOptions, variants: Iterable[ModelVariant]
+) -> None:
+    """Refuse early stopping that would stop nothing."""
+    if (pruner := search.pruner) is None:
+        return
+    for variant in variants:
+        if not pruner.rungs(end := variant.training.iterations):
+            name = ("search", str(search.early_stopping), "min_iterations")
+            raise UsageError(
+                f"{document.where(name)}: {pruner.min_iterations or 1} is not before the end of "
+                f"{variant.label}, training.iterations {end}: nothing could be stopped"
+            )
 
 
 def _options(document: Document) -> StudyOptions:

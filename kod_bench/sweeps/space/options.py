@@ -98,12 +98,18 @@ class EvaluationOptions(Section):
     batch_size: Count = 128
 
 
+def _part_or_whole(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("must be a part of one GPU, or whole ones")
+    return gpus
+
+
 class ResourceOptions(Section):
     """What one trial occupies, and for how long. More than one worker is DDP under Ray Train."""
 
     workers_per_trial: Count = 1
     cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_part_or_whole)] = 0
     time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
 
 
@@ -166,7 +172,7 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
 
 
 class AshaOptions(Section):
-    """Early stopping; see `kod_bench.sweeps.early_stopping`.
+    """Asynchronous successive halving; see `kod_bench.sweeps.early_stopping`.
 
     Attributes:
         min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
@@ -178,6 +184,42 @@ class AshaOptions(Section):
     min_iterations: Count | None = None
     reduction_factor: Annotated[int, Field(ge=2)] = 4
     samples: Annotated[int, Field(ge=2)] = 256
+
+    def rungs(self, end: int) -> tuple[int, ...]:
+        """The iterations at which a training of `end` is judged."""
+        rung = self.min_iterations or max(1, end // self.reduction_factor**2)
+        found = []
+        while rung < end:
+            found.append(rung)
+            rung *= self.reduction_factor
+        return tuple(found)
+
+
+class MedianOptions(Section):
+    """The median rule; see `kod_bench.sweeps.early_stopping`.
+
+    Attributes:
+        min_iterations: the first rung; None for a tenth of all.
+        interval: from each rung to the next; None for as many as to the first.
+        startup_trials: so many at a rung go on whatever they have.
+        samples: behind the KID of a rung, at most as many as a full evaluation's.
+    """
+
+    min_iterations: Count | None = None
+    interval: Count | None = None
+    startup_trials: Count = 4
+    samples: Annotated[int, Field(ge=2)] = 256
+
+    def rungs(self, end: int) -> tuple[int, ...]:
+        """The iterations at which a training of `end` is judged."""
+        first = self.min_iterations or max(1, end // 10)
+        return tuple(range(first, end, self.interval or first))
+
+
+Pruner = AshaOptions | MedianOptions
+
+#: Rules of early stopping by the name that a space says; its options are under the same name.
+PRUNERS: dict[str, type[Pruner]] = {"asha": AshaOptions, "median": MedianOptions}
 
 
 class SearchOptions(Section):
@@ -193,8 +235,9 @@ class SearchOptions(Section):
         mode: "min" or "max", for each metric; None for what is good of it.
         sampler: of `SAMPLERS`.
         sampler_options: of that sampler.
-        early_stopping: "asha", or None: every trial is trained to its end.
+        early_stopping: of `PRUNERS`, or None: every trial is trained to its end.
         asha: how it stops.
+        median: how it stops.
     """
 
     strategy: Literal["grid", "random", "optuna"] = "grid"
@@ -204,13 +247,20 @@ class SearchOptions(Section):
     mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
     sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
     sampler_options: dict[str, Any] = {}
-    early_stopping: Literal["asha"] | None = None
+    early_stopping: Literal[tuple(PRUNERS)] | None = None  # type: ignore[valid-type]
     asha: AshaOptions = AshaOptions()
+    median: MedianOptions = MedianOptions()
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """What is gone by, one or several."""
         return (self.metric,) if isinstance(self.metric, str) else self.metric
+
+    @property
+    def pruner(self) -> Pruner | None:
+        """The rule of early stopping, with its options; None if there is none."""
+        found: Pruner | None = getattr(self, self.early_stopping) if self.early_stopping else None
+        return found
 
     @property
     def sampler_settings(self) -> Section:
@@ -246,12 +296,14 @@ class SearchOptions(Section):
 
     @model_validator(mode="after")
     def _stops_what_is_drawn(self) -> Self:
+        for name in PRUNERS:
+            if self._differs(name) and self.early_stopping != name:
+                raise ValueError(f"{name} is for early_stopping: {name}")
         if self.early_stopping is None:
-            if self._differs("asha"):
-                raise ValueError("asha is for early_stopping: asha")
-        elif self.strategy == "grid":
+            return self
+        if self.strategy == "grid":
             raise ValueError("early_stopping is for strategies random and optuna")
-        elif self.metrics != ("kid",):
+        if self.metrics != ("kid",):
             raise ValueError("early_stopping goes by KID; metric must be kid")
         return self
 
