@@ -226,7 +226,8 @@ class OptunaSearch:
                 f"{self._sweep.shown}: trial {trials[0]} is none of its search space ({error})"
             ) from error
         group.study.add_trial(template)
-        return self._book(group, drawn, trials, len(group.study.trials) - 1)
+        number = len(group.study.get_trials(deepcopy=False)) - 1
+        return self._book(group, drawn, trials, number)
 
     def _book(
         self, group: _Group, drawn: dict[str, Any], trials: Sequence[str], number: int
@@ -241,7 +242,7 @@ class OptunaSearch:
 
         values = self._values(point)
         if on_the_way := self._on_the_way(point):
-            number = group.study.trials[point.number]._trial_id
+            number = group.study.get_trials(deepcopy=False)[point.number]._trial_id
             running = optuna.trial.Trial(group.study, number)
             for iteration, value in on_the_way.items():
                 running.report(value, iteration)
