@@ -95,7 +95,7 @@ def sweep(
         typer.Option(
             metavar="PATH|URI",
             help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
-            "default: $KOD_BENCH_DATA, else synthetic ones.",
+            "default: $KOD_BENCH_DATA, else built-in ones.",
         ),
     ] = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,

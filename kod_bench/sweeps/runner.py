@@ -29,12 +29,12 @@ from kod_bench.sweeps.capacity import (
     workers_on,
 )
 from kod_bench.sweeps.failures import one_line, read_error, root_message
-from kod_bench.sweeps.files import LOG_FILE, TRAINING_LOCK
+from kod_bench.sweeps.files import TRAINING_LOCK
 from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
+from kod_bench.sweeps.mirror import fetch_outcomes, forget_error, is_worked_on_here
 from kod_bench.sweeps.optuna_search import OptunaSearch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
@@ -43,7 +43,7 @@ from kod_bench.sweeps.scratch import scratch_folder
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
 from kod_bench.sweeps.supply import TrialSupply
-from kod_bench.sweeps.trial import run_trial, score_trained, train_and_score, train_worker
+from kod_bench.sweeps.trial import open_log, run_trial, score_trained, train_and_score, train_worker
 from kod_bench.training import StoppedError
 
 #: A killed driver's workers live on for some seconds.
@@ -72,6 +72,9 @@ SECOND_CHANCES = 3
 _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Where Ray kills a trial for memory, Tune ends all of them; the kernel kills one, and Tune
+    # takes it for what it is.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 
 
@@ -146,7 +149,11 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
     """Run what has no row; True if a signal ended it early."""
     pending = []
     for trial in sweep.trials:
-        if (rows := read_trial(sweep.trial_folder(trial))) is not None:
+        # A row may be here and not on the store yet, as that of a process that a killed driver has
+        # left: whoever runs the trial waits for it.
+        unpublished = sweep.remote is not None and is_worked_on_here(sweep, trial.id)
+        rows = None if unpublished else read_trial(sweep.trial_folder(trial))
+        if rows is not None:
             board.mark_done(trial.id, rows, earlier=True)
         else:
             pending.append(trial)
@@ -348,6 +355,8 @@ def _tune(
         concurrent = _concurrent_groups(sweep)
     queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
+    # Of several workers: one whose memory ran out, and on a cluster those of machines that went.
+    config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)
     how: dict[str, Any] = {"max_concurrent_trials": concurrent}
     if supply.is_open:
         queue = TrialQueue(supply, lambda: not signals.requested and supply.published(), board.note)
@@ -374,7 +383,10 @@ def _tune(
             stop=StopWhenSaved(watcher),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except RuntimeError as error:
+        watcher.memory_ran_out(error)
     if queue is not None and queue.gave_up is not None:
         raise queue.gave_up  # running trials have ended well; the search has not
     return watcher.lost
@@ -396,7 +408,9 @@ def _run_on_ray(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
-    in_workers = functools.partial(_run_workers, scratch=config["scratch"])
+    in_workers = functools.partial(
+        _run_workers, scratch=config["scratch"], restarts=int(config["restarts"])
+    )
     execute = train_and_score if trial.workers == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
         run_trial(sweep, trial, report, execute)
@@ -411,7 +425,7 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
         return
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG_FILE).open("a") as log:
+    with open_log(folder) as log:
         faulthandler.dump_traceback_later(0.9 * 60 * limit, file=log)
         try:
             yield
@@ -419,7 +433,9 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: str) -> list[Row]:
+def _run_workers(
+    sweep: Sweep, trial: Trial, report: Report, *, scratch: str, restarts: int
+) -> list[Row]:
     """Train a trial with several workers; then score it where there is what one worker asks for.
 
     The trial's own process has neither CPU nor GPU of Ray's to work with.
@@ -427,7 +443,7 @@ def _run_workers(sweep: Sweep, trial: Trial, report: Report, *, scratch: str) ->
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    _train_workers(sweep, trial, report, scratch)
+    _train_workers(sweep, trial, report, scratch, restarts)
     report(Status("scoring"))
     r = sweep.resources
     score = ray.remote(
@@ -446,7 +462,7 @@ def _score_on_ray(config: dict[str, str]) -> list[Row]:
     return score_trained(sweep, trial, lambda _: None)
 
 
-def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str) -> None:
+def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, restarts: int) -> None:
     """Train a trial with several workers, to its last checkpoint."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -468,7 +484,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str) -> 
         run_config=ray.train.RunConfig(
             name=trial.id,
             storage_path=scratch,
-            failure_config=ray.train.FailureConfig(max_failures=1),
+            failure_config=ray.train.FailureConfig(max_failures=restarts),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
         ),
     )

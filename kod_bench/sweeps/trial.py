@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import torch.distributed as dist
@@ -251,10 +252,21 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
     )
 
 
+def open_log(folder: Path) -> TextIO:
+    """A trial's log file, to append to; not what a link in a stranger's results leads to.
+
+    Raises:
+        OSError: if it cannot be written, or is a link.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    return os.fdopen(os.open(folder / LOG_FILE, flags, 0o666), "a", encoding="utf-8")
+
+
 @contextmanager
 def _trial_log(folder: Path) -> Iterator[None]:
     """Send this package's log messages to the trial's log file."""
-    handler = logging.FileHandler(folder / LOG_FILE)
+    stream = open_log(folder)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("kod_bench")
     previous = logger.level
@@ -266,3 +278,4 @@ def _trial_log(folder: Path) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(previous)
         handler.close()
+        stream.close()

@@ -124,16 +124,32 @@ class Watcher(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial raised, or its process died."""
-        name = self._ended(trial)
+        self._failed(self._ended(trial), _error_of(trial))
+
+    def memory_ran_out(self, error: RuntimeError) -> None:
+        """Tune has ended all trials because Ray killed one for the memory that it took.
+
+        On machines of ours Ray does not (`kod_bench.sweeps.runner`); a cluster of others may.
+
+        Raises:
+            RuntimeError: the error, if it is another one.
+        """
+        if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+            raise error
+        for name in list(self._began):
+            self._active.discard(name)
+            del self._began[name]
+            self._failed(name, error.__cause__)
+
+    def _failed(self, name: str, error: BaseException | None) -> None:
         self._fetch(name)
         folder = self._sweep.trials_folder / name
         reason = read_error(folder)  # as the trial itself recorded it, in this attempt
         if reason is None:
-            error = _error_of(trial)
             if name in self._overdue:
                 limit = self._sweep.resources.time_limit_minutes
                 error = TimeoutError(f"over resources.time_limit_minutes ({limit:g}), ended")
-            elif error is None or isinstance(error, ray.exceptions.ActorDiedError):
+            elif error is None or isinstance(error, _LOST):
                 self.lost.add(name)
                 error = RuntimeError("its process ended without a word: killed, or out of memory")
             reason = root_message(error)
@@ -162,6 +178,11 @@ def _error_of(trial: Any) -> BaseException | None:
     except Exception:
         return None
     return error if isinstance(error, BaseException) else None
+
+
+#: How Ray says that a process is gone: of a node that has just vanished, it knows no more than that
+#: the process is not to be reached.
+_LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
 class StopWhenSaved(tune.Stopper):

@@ -19,6 +19,7 @@ from kod_bench.evaluation.reference import _read as read_reference
 from kod_bench.results import provenance, read_trial, write_rows
 from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials, open_sweep
 from kod_bench.sweeps.space import load_space
+from kod_bench.sweeps.trial import run_trial
 from kod_bench.sweeps.trust import check_trusted
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history
@@ -140,6 +141,17 @@ def test_a_plan_cannot_name_folders_outside(sweep: Sweep, changes: dict[str, Any
     edit_trials(sweep, **changes)
     with pytest.raises(UsageError, match="is damaged"):
         open_sweep(sweep.folder)
+
+
+def test_a_log_is_not_written_to_where_a_link_leads(sweep: Sweep, tmp_path: Path) -> None:
+    startup = tmp_path / "bashrc"
+    startup.write_text("")
+    folder = sweep.trial_folder(sweep.trials[0])
+    folder.mkdir()
+    (folder / "log.txt").symlink_to(startup)
+    with pytest.raises(OSError, match=r"log\.txt"):
+        run_trial(sweep, sweep.trials[0], lambda _: None, lambda *_: [])
+    assert startup.read_text() == ""
 
 
 def test_nothing_in_the_package_unpickles_or_asks_a_shell() -> None:

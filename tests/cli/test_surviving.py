@@ -277,3 +277,23 @@ def test_read_only_results_can_be_looked_at_and_not_resumed(
     assert report.returncode == 0, report.stderr
     assert "warning: not written" in report.stderr
     assert row_files(finished) == before
+
+
+@pytest.mark.slow
+def test_trials_that_ray_kills_for_memory_fail_and_end_nothing(
+    kod_bench: Command, small_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    with monkeypatch.context() as cluster_of_others:  # here Ray is told not to
+        cluster_of_others.setenv("RAY_memory_monitor_refresh_ms", "100")
+        cluster_of_others.setenv("RAY_memory_usage_threshold", "0.01")
+        run = kod_bench("sweep", small_space, "--results-dir", results)
+    assert run.returncode == 1, run.stderr
+    assert "retry with: kod-bench resume" in run.stderr
+    assert "Caught unexpected" not in run.stderr
+    reasons = re.findall(r"failed \S+: (.*)", run.stderr)
+    assert len(reasons) == 2
+    assert any("out of memory" in reason for reason in reasons)
+    done = kod_bench("resume", "--results-dir", results)
+    assert done.returncode == 0, done.stderr
+    assert len(row_files(results)) == 2

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from kod_bench.sweeps.failures import read_error
 from kod_bench.sweeps.watcher import Watcher
@@ -16,6 +16,7 @@ from kod_bench.sweeps.watcher import Watcher
     ("error", "reason", "lost"),
     [
         (ActorDiedError(), "its process ended without a word", True),
+        (ActorUnavailableError("timed out", None), "its process ended without a word", True),
         (OSError(13, "Permission denied"), "Permission denied", False),
     ],
 )
