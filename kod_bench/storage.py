@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kod_bench.atomic import atomic_write
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 
 if TYPE_CHECKING:  # pyarrow takes a while to import, and help must not wait for it
     import pyarrow
@@ -219,9 +219,7 @@ class ObjectFolder:
             try:
                 self._system, _ = FileSystem.from_uri(bucket + options)
             except OSError as error:
-                raise OSError(
-                    f"{self.uri}: cannot be opened ({' '.join(str(error).split())})"
-                ) from error
+                raise OSError(f"{self.uri}: cannot be opened ({one_line(error)})") from error
         return self._system
 
 

@@ -17,6 +17,7 @@ from kod_bench.storage import SCHEMES, ObjectFolder, parse_location
 from kod_bench.sweeps import lease as lease_module
 from kod_bench.sweeps import status, stopping
 from kod_bench.sweeps.files import HISTORY_FILE
+from kod_bench.sweeps.find import find_sweep
 from kod_bench.sweeps.frozen import SPACE_FILE, edited_space, keep_space
 from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
@@ -30,14 +31,7 @@ from kod_bench.sweeps.mirror import (
     put_report,
     put_working_files,
 )
-from kod_bench.sweeps.plan import (
-    LOCK_FILE,
-    Sweep,
-    create_sweep,
-    find_sweep,
-    make_trials,
-    open_planned,
-)
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, create_sweep, make_trials, open_planned
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.standing import TrialView
 from kod_bench.sweeps.stopping import stop_check, stop_requested

@@ -19,7 +19,7 @@ from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.spaces import spaces_app
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
@@ -177,8 +177,9 @@ def resume(
         options += ["--extractor", extractor] if extractor else []
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
+    from kod_bench.sweeps.find import find_sweep
     from kod_bench.sweeps.frozen import edited_space
-    from kod_bench.sweeps.plan import current_code, find_sweep
+    from kod_bench.sweeps.plan import current_code
     from kod_bench.sweeps.trust import check_trusted
 
     found = find_sweep(sweep, parse_location(results_dir))
@@ -205,7 +206,7 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     from rich.console import Console
 
     from kod_bench.sweeps.board import most_active, trial_table
-    from kod_bench.sweeps.plan import find_sweep
+    from kod_bench.sweeps.find import find_sweep
     from kod_bench.sweeps.status import is_running, read_details, trial_views
 
     found = find_sweep(sweep, parse_location(results_dir))
@@ -377,8 +378,7 @@ def main() -> None:
             typer.echo(f"error: {error}", err=True)
             sys.exit(2)
         typer.echo(
-            f"error: {type(error).__name__}: {' '.join(str(error).split())} "
-            "(kod-bench --debug ... shows where)",
+            f"error: {type(error).__name__}: {one_line(error)} (kod-bench --debug ... shows where)",
             err=True,
         )
         sys.exit(1)

@@ -153,7 +153,7 @@ def compare(
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     """Rows of a sweep, or of a model of one; with a sweep given, the model comes first."""
     from kod_bench.reports.content import base_model
-    from kod_bench.sweeps.plan import find_sweep
+    from kod_bench.sweeps.find import find_sweep
 
     location = parse_location(results_dir)
     if sweep is not None:

@@ -16,6 +16,7 @@ from kod_bench.data.errors import DataError
 from kod_bench.data.files import SourcePixels
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, Source, SourceImage
+from kod_bench.errors import one_line
 
 ARCHIVE = "cifar-10-python.tar.gz"
 UNPACKED = "cifar-10-batches-py"
@@ -70,7 +71,7 @@ class ArchiveSource:
                 self._loaded[side] = (loaded.data, labels)
         except (RuntimeError, tarfile.TarError, EOFError, OSError) as error:
             raise DataError(
-                f"{self.title} is damaged or cannot be read ({' '.join(str(error).split())}); "
+                f"{self.title} is damaged or cannot be read ({one_line(error)}); "
                 f"put {ARCHIVE} there again"
             ) from None
 
@@ -119,7 +120,7 @@ def _download(work: Path, downloads: Path) -> None:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
-            f"CIFAR-10 cannot be downloaded ({' '.join(str(reason).split())}): put {ARCHIVE} into "
+            f"CIFAR-10 cannot be downloaded ({one_line(reason)}): put {ARCHIVE} into "
             f"{downloads}, or name with --data-dir a folder that holds it, or one with "
             "train/<class>/* and test/<class>/*"
         ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.archives import ARCHIVE_SUFFIXES
 from kod_bench.data.errors import DataError
+from kod_bench.errors import one_line
 from kod_bench.storage import ObjectFolder
 
 
@@ -44,6 +45,5 @@ def fetch_archive(where: ObjectFolder, cache_dir: Path) -> Path:
             if not path.is_file():
                 bucket.download([where.name], folder)
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{where}: cannot be fetched into the cache ({reason})") from error
+        raise DataError(f"{where}: cannot be fetched into the cache ({one_line(error)})") from error
     return path

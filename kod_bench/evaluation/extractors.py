@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kod_bench.errors import one_line
 from kod_bench.evaluation.efficientnet import EfficientNetLite0
 from kod_bench.evaluation.features import (
     ExtractorError,
@@ -188,4 +189,4 @@ def _source_hash(factory: Callable[..., Any]) -> str:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {one_line(error)}"

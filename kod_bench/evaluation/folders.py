@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from kod_bench.data.files import walk_once
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 
 #: clean-fid's, in any case of letters; it leaves out .BMP beside .bmp, which nobody means.
 SUFFIXES = (
@@ -153,4 +153,4 @@ def _reason(error: Exception) -> str:
         return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:80] or type(error).__name__
+    return one_line(error)[:80]

@@ -13,11 +13,10 @@ from typing import Any, Union, get_args, get_origin
 
 import torch
 
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results import FORWARD_START
 from kod_bench.storage import Location
 from kod_bench.sweeps.capacity import workers_on
-from kod_bench.sweeps.failures import one_line
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.space import ResourceOptions, parameters_model
 from kod_bench.sweeps.timing import ModelTiming, ScoringTiming, time_model, time_scoring

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
+from kod_bench.errors import one_line
 
 ERROR_FILE = "error.json"
 
@@ -47,9 +48,3 @@ def root_message(error: BaseException) -> str:
     while (inner := cause.__cause__ or getattr(cause, "cause", None)) is not None:
         cause = inner
     return one_line(cause)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks, named by its type if it has none."""
-    message = " ".join(str(error).split())
-    return message or type(error).__name__

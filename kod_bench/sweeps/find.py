@@ -3,9 +3,29 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.storage import Location, ObjectFolder, is_uri
-from kod_bench.sweeps.plan import SWEEP_FILE, Sweep, find_sweep, open_sweep
+from kod_bench.sweeps.plan import SWEEP_FILE, Sweep, open_sweep
+
+
+def find_sweep(name: str | None, results_dir: Location) -> Sweep:
+    """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if name is not None and is_uri(name):
+        return open_sweep(ObjectFolder(name))
+    if name is not None and (Path(name) / SWEEP_FILE).is_file():
+        return open_sweep(Path(name))
+    if isinstance(results_dir, ObjectFolder):
+        return _find_remote(name, results_dir)
+    found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
+    if name is not None:
+        found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
+    if not found:
+        raise _no_sweep(name, results_dir)
+    return open_sweep(found[-1].parent)
 
 
 def find_sweeps(names: Sequence[str], results_dir: Location) -> list[Sweep]:
@@ -49,7 +69,29 @@ def _below(there: ObjectFolder) -> list[Sweep]:
                 break
             level = [place / name for place in level for name in place.folders()]
     except OSError as error:
-        raise UsageError(f"{there}: cannot be read ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{there}: cannot be read ({one_line(error)})") from error
     if not places:
         raise UsageError(f"no sweep in {there}; start one with kod-bench sweep")
     return [open_sweep(place) for place in places]
+
+
+def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
+    """`find_sweep` on an object store: by its folders, without a look at the trials in them."""
+    try:
+        found = sorted(
+            (sweep, space)
+            for space in results_dir.folders()
+            for sweep in (results_dir / space).folders()
+            if name in (None, sweep, f"{space}/{sweep}", space)
+        )
+        for sweep, space in reversed(found):
+            if (there := results_dir / space / sweep).find(SWEEP_FILE) is not None:
+                return open_sweep(there)
+    except OSError as error:
+        raise UsageError(f"{results_dir}: cannot be listed ({one_line(error)})") from error
+    raise _no_sweep(name, results_dir)
+
+
+def _no_sweep(name: str | None, results_dir: Location) -> UsageError:
+    what = "no sweep" if name is None else f"no sweep {name!r}"
+    return UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kod_bench.errors import one_line
 from kod_bench.results import (
     REAL_FILE,
     REAL_MAPS_FILE,
@@ -128,7 +129,7 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
             if (iteration := _iteration(name)) is not None and iteration < newest:
                 there.delete(name)
     except OSError as error:
-        _log.warning("%s: not all could be put on the store: %s", there, _words(error))
+        _log.warning("%s: not all could be put on the store: %s", there, one_line(error))
 
 
 def publish_rows(sweep: Sweep, trial: Trial) -> None:
@@ -198,7 +199,7 @@ def _put(sweep: Sweep, trial: str, file: str) -> None:
         try:
             (sweep.remote / "trials" / trial).upload([file], sweep.trials_folder / trial)
         except OSError as error:
-            _log.warning("%s of %s could not be put on the store: %s", file, trial, _words(error))
+            _log.warning("%s of %s could not be put on the store: %s", file, trial, one_line(error))
 
 
 def forget_error(sweep: Sweep, trial: Trial) -> None:
@@ -369,10 +370,6 @@ def _is_same(path: Path, stored: StoredObject) -> bool:
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if (folder / name).is_file()]
-
-
-def _words(error: OSError) -> str:
-    return " ".join(str(error).split())
 
 
 def saved_iteration(files: Iterable[str]) -> int:

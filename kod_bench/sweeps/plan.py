@@ -31,9 +31,9 @@ import kod_bench
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions
 from kod_bench.data.cache import default_cache_dir
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results.provenance import Provenance, code_hash
-from kod_bench.storage import Location, ObjectFolder, is_uri, parse_location
+from kod_bench.storage import Location, ObjectFolder, parse_location
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.space import (
     PRUNERS,
@@ -351,7 +351,7 @@ def check_writable(results_dir: Location) -> None:
 
 
 def _unwritable(folder: Location, error: OSError) -> UsageError:
-    reason = error.strerror or " ".join(str(error).split())
+    reason = error.strerror or one_line(error)
     return UsageError(
         f"{folder}: results cannot be written here ({reason}); "
         "choose another folder with --results-dir"
@@ -535,8 +535,7 @@ def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
     except FileNotFoundError as error:
         raise UsageError(f"{there}: is not a sweep (it lacks a file of the plan)") from error
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{there}: cannot be read ({reason})") from error
+        raise UsageError(f"{there}: cannot be read ({one_line(error)})") from error
 
 
 def _open(
@@ -596,49 +595,6 @@ def _growth(document: Mapping[str, Any]) -> Growth | None:
         profile=str(document["profile"]),
         resolved=dict(document["resolved"]),
     )
-
-
-def find_sweep(name: str | None, results_dir: Location) -> Sweep:
-    """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    if name is not None and is_uri(name):
-        return open_sweep(ObjectFolder(name))
-    if name is not None and (Path(name) / SWEEP_FILE).is_file():
-        return open_sweep(Path(name))
-    if isinstance(results_dir, ObjectFolder):
-        return _find_remote(name, results_dir)
-    found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
-    if name is not None:
-        found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
-    if not found:
-        raise _no_sweep(name, results_dir)
-    return open_sweep(found[-1].parent)
-
-
-def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
-    """`find_sweep` on an object store: lists folders, never the trials in them."""
-    try:
-        found = sorted(
-            (sweep, space)
-            for space in results_dir.folders()
-            for sweep in (results_dir / space).folders()
-            if name in (None, sweep, f"{space}/{sweep}", space)
-        )
-        for sweep, space in reversed(found):
-            if (there := results_dir / space / sweep).find(SWEEP_FILE) is not None:
-                return open_sweep(there)
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{results_dir}: cannot be listed ({reason})") from error
-    raise _no_sweep(name, results_dir)
-
-
-def _no_sweep(name: str | None, results_dir: Location) -> UsageError:
-    what = "no sweep" if name is None else f"no sweep {name!r}"
-    return UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")
 
 
 def _new_folder(parent: Path, name: str) -> Path:

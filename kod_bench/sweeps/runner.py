@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location, parse_location
 from kod_bench.sweeps.board import Board
@@ -28,7 +28,7 @@ from kod_bench.sweeps.capacity import (
     wait_for_capacity,
     workers_on,
 )
-from kod_bench.sweeps.failures import one_line, read_error, root_message
+from kod_bench.sweeps.failures import read_error, root_message
 from kod_bench.sweeps.files import TRAINING_LOCK
 from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
@@ -50,7 +50,7 @@ from kod_bench.training import StoppedError
 WRITER_PATIENCE_SECONDS = 60.0
 
 #: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
-LOCK_PATIENCE_SECONDS = 1.0
+DRIVER_PATIENCE_SECONDS = 1.0
 
 #: More trials than any sweep will have.
 ENDLESS = 10**9
@@ -136,7 +136,7 @@ def run_sweep(
 @contextlib.contextmanager
 def _only_driver(sweep: Sweep, board: Board) -> Iterator[None]:
     """Nobody else runs the sweep meanwhile, here or, if it is on an object store, elsewhere."""
-    with exclusive_lock(sweep.folder / LOCK_FILE, LOCK_PATIENCE_SECONDS):
+    with exclusive_lock(sweep.folder / LOCK_FILE, DRIVER_PATIENCE_SECONDS):
         if sweep.remote is None:
             yield
         else:

@@ -49,7 +49,7 @@ from kod_bench.training import (
 )
 
 #: A killed driver leaves its workers alive for some seconds; their trials are waited for.
-LOCK_PATIENCE_SECONDS = 60.0
+TRIAL_PATIENCE_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +78,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        exclusive_lock(folder / LOCK_FILE, LOCK_PATIENCE_SECONDS),
+        exclusive_lock(folder / LOCK_FILE, TRIAL_PATIENCE_SECONDS),
         working_copy(sweep, trial),
         _trial_log(folder),
     ):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from kod_bench.sweeps.failures import one_line
+from kod_bench.errors import one_line
 from kod_bench.sweeps.supply import TrialSupply
 
 #: How long a disk may refuse the plan before the sweep ends with the trials that it has.

@@ -7,15 +7,9 @@ import yaml
 
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance
+from kod_bench.sweeps.find import find_sweep
 from kod_bench.sweeps.locks import LockedError, exclusive_lock, is_locked
-from kod_bench.sweeps.plan import (
-    Sweep,
-    create_sweep,
-    find_sweep,
-    make_trials,
-    open_planned,
-    open_sweep,
-)
+from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials, open_planned, open_sweep
 from kod_bench.sweeps.space import SearchSpace, load_space
 
 
