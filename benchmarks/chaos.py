@@ -31,6 +31,8 @@ TRIALS = 12
 ITERATIONS = 300
 CHECKPOINTS = 12  # of a whole training
 PATIENCE = 60.0
+STANDSTILL = 240.0  # seconds in which no trial trains: the sweep hangs
+SEVERAL_WORKERS = 10  # one round in so many; they take several times as long
 SPACE = """
 name: chaos
 dataset: {{name: fingerprints, image_size: 16, scale: 0.25,
@@ -179,11 +181,18 @@ class Chaos:
                 if driver.returncode == 0 or "Continue with: kod-bench resume" not in str(said):
                     raise ViolationError(f"{victim} killed: {driver.returncode}, {said!r}")
                 return False
-        try:
-            code = driver.wait(600)
-        except subprocess.TimeoutExpired:
-            raise ViolationError("the sweep hangs") from None
-        return code == 0
+        self._wait_for_the_end(driver)
+        return driver.returncode == 0
+
+    def _wait_for_the_end(self, driver: "subprocess.Popen[bytes]") -> None:
+        """However long it takes, as long as something is trained or done."""
+        seen, changed = self._progress(), time.monotonic()
+        while driver.poll() is None:
+            if (now := self._progress()) != seen:
+                seen, changed = now, time.monotonic()
+            elif time.monotonic() - changed > STANDSTILL:
+                raise ViolationError("the sweep hangs")
+            time.sleep(0.5)
 
     def _wait_for_a_moment(self, driver: "subprocess.Popen[bytes]") -> bool:
         """Sleep for a random while: mostly from when something is trained. False if it ended."""
@@ -300,12 +309,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=8, help="at most, per round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="a multiple of 60")
-    parser.add_argument("--workers", type=int, help="per trial; default: 1, 1, 2, 1, 1, 2, ...")
+    parser.add_argument("--workers", type=int, help="per trial; default: 2 in some rounds")
     arguments = parser.parse_args()
     if arguments.iterations < 60 or arguments.iterations % 60:
         parser.error(f"--iterations {arguments.iterations}: must be a multiple of 60")
     for number in range(arguments.rounds):
-        workers = arguments.workers or (2 if number % 3 == 2 else 1)
+        workers = arguments.workers or (2 if number % SEVERAL_WORKERS == 2 else 1)
         generator = random.Random(arguments.seed + number)
         print(f"round {number + 1} of {arguments.rounds}, {workers} worker(s) per trial")
         with tempfile.TemporaryDirectory() as folder:

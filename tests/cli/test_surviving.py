@@ -296,4 +296,4 @@ def test_trials_that_ray_kills_for_memory_fail_and_end_nothing(
     assert any("out of memory" in reason for reason in reasons)
     done = kod_bench("resume", "--results-dir", results)
     assert done.returncode == 0, done.stderr
-    assert len(row_files(results)) == 2
+    assert len(row_files(only_sweep(results))) == 2
