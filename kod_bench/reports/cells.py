@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from kod_bench.reports.content import (
-    METRICS,
     MOST_SHOWN,
     Cell,
     Group,
@@ -16,6 +15,7 @@ from kod_bench.reports.content import (
     metrics_of,
 )
 from kod_bench.reports.differences import find_differences, shown_differences, verdict
+from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import (
     INTERVAL_METHOD,
     MIN_SEEDS,
@@ -288,9 +288,10 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         notes.append(f"Brackets: {INTERVAL_METHOD}.")
     if (cells["kid_count"] < MIN_SEEDS).any():
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
-    for metric in ("kid", "fid"):
-        if bad := int((~np.isfinite(rows[metric].astype(np.float64))).sum()):
-            notes.append(f"{bad} row{'s have' if bad > 1 else ' has'} no finite {metric.upper()}.")
+    for metric, shown in METRICS.items():
+        bad = int((~np.isfinite(rows[metric].astype(np.float64))).sum())
+        if shown.is_always_shown and bad:
+            notes.append(f"{bad} row{'s have' if bad > 1 else ' has'} no finite {shown.name}.")
     return notes
 
 

@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import Estimate
-
-#: What is estimated over seeds, ranked and compared; all are lower for better samples. The last one
-#: is of maps of the sphere alone: see `metrics_of`.
-METRICS = ("kid", "fid", "spectrum_distance")
-
-#: What sentences on the evidence rest on: FID, biased at few samples, is not among them.
-VERDICT_METRICS = {"kid": "KID", "spectrum_distance": "spectrum distance"}
 
 #: A page lists so many cells, and so many differences, of a comparable set; tables hold all.
 MOST_SHOWN = 200
@@ -330,8 +324,8 @@ _POINT = re.compile(r"(?: [\w.]+=.*)+$")
 
 
 def metrics_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """The metrics that comparable rows have: KID and FID always, others where any row has them."""
-    return tuple(m for m in METRICS if m in ("kid", "fid") or rows[m].notna().any())
+    """The metrics that comparable rows have: some always, others where any row has them."""
+    return tuple(m for m in METRICS if METRICS[m].is_always_shown or rows[m].notna().any())
 
 
 def make_content(

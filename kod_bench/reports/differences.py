@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kod_bench.reports.content import METRICS, MOST_SHOWN, VERDICT_METRICS, Difference, metrics_of
+from kod_bench.reports.content import MOST_SHOWN, Difference, metrics_of
+from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import (
     ALPHA,
     MIN_SEEDS,
@@ -112,7 +113,7 @@ def _of_metric(
     evaluations = cells["network_evaluations"]
     return pd.DataFrame(
         {
-            "metric": pd.Categorical([metric] * len(pairs), categories=METRICS),
+            "metric": pd.Categorical([metric] * len(pairs), categories=list(METRICS)),
             "label": label.loc[pairs["a"]].array,
             "other": label.loc[pairs["b"]].array,
             "network_evaluations": evaluations.loc[pairs["a"]].to_numpy(),
@@ -166,7 +167,7 @@ def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:
 
 
 def verdict(cells: pd.DataFrame, table: pd.DataFrame) -> tuple[str, ...]:
-    """Plain sentences: what the evidence supports, in `VERDICT_METRICS`."""
+    """Plain sentences: what the evidence supports, in the metrics that are for it."""
     known = cells[cells["is_ranked"]]["structured"]
     if not (known.map(lambda v: v is True).any() and known.map(lambda v: v is False).any()):
         return ("There is no structured model beside a Euclidean one here: nothing to compare.",)
@@ -190,9 +191,9 @@ def sentences(table: pd.DataFrame, what: str) -> tuple[str, ...]:
         return (f"{what}: no seed is on both sides.",)
     return tuple(
         sentence
-        for metric, name in VERDICT_METRICS.items()
-        if len(lines := shared[shared["metric"] == metric])
-        for sentence in _of_one_metric(lines, f"{what} in {name}", name)
+        for metric, reported in METRICS.items()
+        if reported.in_verdict and len(lines := shared[shared["metric"] == metric])
+        for sentence in _of_one_metric(lines, f"{what} in {reported.name}", reported.name)
     )
 
 

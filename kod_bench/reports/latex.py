@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from kod_bench.reports.content import ReportContent
 from kod_bench.reports.layout import (
     DIFFERENCES_NOTE,
-    METRIC_NAMES,
     PUBLISHED_NOTE,
     PUBLISHED_TITLE,
     TableText,
@@ -20,6 +19,7 @@ from kod_bench.reports.layout import (
     published_table,
 )
 from kod_bench.reports.markdown import provenance_lines
+from kod_bench.reports.metrics import METRICS
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
@@ -62,7 +62,7 @@ def to_latex(content: ReportContent) -> str:
         lines += [r"\subsubsection*{Structured minus Euclidean}", *_sentences(group.verdict)]
         if group.differences:
             lines += [rf"{{\footnotesize {escape(DIFFERENCES_NOTE)}\par}}"]
-        for metric in METRIC_NAMES:
+        for metric in METRICS:
             table = difference_table(group.differences, metric)
             if table.lines:
                 lines += [_table(table, "")]

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
+from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import ALPHA, Estimate
 
-METRIC_NAMES = {"kid": "KID", "fid": "FID", "spectrum_distance": "Spectrum"}
-_DIGITS = {"kid": 3, "fid": 1, "spectrum_distance": 3}
 MISSING = "n/a"
 SAME_AS_BEST = "~"
 
@@ -39,10 +38,11 @@ def comparison_table(group: Group) -> TableText:
     """Real versus real, then every cell: its metrics, seeds, times."""
     metrics = [
         metric
-        for metric in METRIC_NAMES
-        if metric in ("kid", "fid") or any(cell.score(metric) for cell in group.cells)
+        for metric, reported in METRICS.items()
+        if reported.is_always_shown or any(cell.score(metric) for cell in group.cells)
     ]
-    columns = ("NFE", "Model", *(METRIC_NAMES[m] for m in metrics), "Seeds", "Train s", "s/image")
+    headings = (METRICS[metric].heading for metric in metrics)
+    columns = ("NFE", "Model", *headings, "Seeds", "Train s", "s/image")
     real = _plain(
         "",
         "real versus real",
@@ -69,7 +69,7 @@ def _cell_line(cell: Cell, metrics: Sequence[str]) -> tuple[CellText, ...]:
 
 def difference_table(differences: Sequence[Difference], metric: str) -> TableText:
     """One metric's paired differences."""
-    name = METRIC_NAMES[metric]
+    name = METRICS[metric].heading
     columns = ("NFE", "Model", "minus", f"{name} difference", "Seeds", "p", "Holm p", "Says")
     lines = tuple(
         _plain(
@@ -131,7 +131,7 @@ def estimate_text(value: Estimate, metric: str, signed: bool = False) -> str:
     """A mean and its interval, if there is one."""
     if value.mean is None:
         return MISSING
-    form = f"{'+' if signed else ''}.{_DIGITS[metric]}f"
+    form = f"{'+' if signed else ''}.{METRICS[metric].digits}f"
     text = format(value.mean, form)
     if value.low is not None and value.high is not None:
         text += f" [{value.low:{form}}, {value.high:{form}}]"
@@ -154,7 +154,7 @@ def _score(score: Score | None, metric: str) -> CellText:
 
 
 def _number(value: float | None, metric: str) -> str:
-    return MISSING if value is None else f"{value:.{_DIGITS[metric]}f}"
+    return MISSING if value is None else f"{value:.{METRICS[metric].digits}f}"
 
 
 def _plain(*texts: str) -> tuple[CellText, ...]:

@@ -7,7 +7,6 @@ from kod_bench.reports.comparison import Comparison
 from kod_bench.reports.content import Provenance, PublishedNumber, ReportContent
 from kod_bench.reports.layout import (
     DIFFERENCES_NOTE,
-    METRIC_NAMES,
     PUBLISHED_NOTE,
     PUBLISHED_TITLE,
     TableText,
@@ -16,6 +15,7 @@ from kod_bench.reports.layout import (
     one_line,
     published_table,
 )
+from kod_bench.reports.metrics import METRICS
 
 #: HTML, emphasis, code and cells begin with one of these, and the target of a link with ``](``.
 #: Underscores inside a name, a lone tilde and other brackets mean nothing and are left to be read.
@@ -29,7 +29,7 @@ def to_markdown(content: ReportContent) -> str:
         lines += [f"## {escape(group.title)}", "", escape(group.caption), ""]
         lines += [*table_lines(comparison_table(group)), "", *_bullets(group.notes), ""]
         lines += ["### Structured minus Euclidean", "", *_bullets(group.verdict), ""]
-        for metric in METRIC_NAMES:
+        for metric in METRICS:
             table = difference_table(group.differences, metric)
             if table.lines:
                 lines += [*table_lines(table), ""]
@@ -45,7 +45,7 @@ def comparison_markdown(found: Comparison) -> str:
     lines = [f"# {escape(found.first)} and {escape(found.second)}", ""]
     for each in found.groups:
         lines += [f"## {escape(each.title)}", "", *_bullets(each.verdict), ""]
-        for metric in METRIC_NAMES:
+        for metric in METRICS:
             table = difference_table(each.differences, metric)
             if table.lines:
                 lines += [*table_lines(table), ""]

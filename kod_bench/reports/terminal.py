@@ -7,9 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kod_bench.reports.comparison import Comparison
-from kod_bench.reports.content import VERDICT_METRICS, Group, PublishedNumber, ReportContent
+from kod_bench.reports.content import Group, PublishedNumber, ReportContent
 from kod_bench.reports.layout import (
-    METRIC_NAMES,
     PUBLISHED_NOTE,
     PUBLISHED_TITLE,
     TableText,
@@ -18,6 +17,7 @@ from kod_bench.reports.layout import (
     one_line,
     published_table,
 )
+from kod_bench.reports.metrics import METRICS
 
 #: Models' names up to this width are not broken for the sake of other columns.
 _NAME_WIDTH = 15
@@ -31,11 +31,11 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
         yield comparison(group)
         yield Text()
         yield from _lines(group.verdict)
-        for metric in VERDICT_METRICS:
+        for metric, reported in METRICS.items():
             table = difference_table(group.differences, metric)
-            if table.lines:
+            if reported.in_verdict and table.lines:
                 yield Text()
-                yield _rich(table, f"Structured minus Euclidean, {METRIC_NAMES[metric]}", ())
+                yield _rich(table, f"Structured minus Euclidean, {reported.heading}", ())
         yield Text()
     yield from _published(content.published)
     yield from _lines(content.provenance.statements)
@@ -44,10 +44,10 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
 def comparison_terminal(found: Comparison) -> Iterator[RenderableType]:
     """Two sides that somebody chose."""
     for each in found.groups:
-        for metric, name in METRIC_NAMES.items():
+        for metric, reported in METRICS.items():
             table = difference_table(each.differences, metric)
             if table.lines:
-                title = f"{each.title}: {found.first} minus {found.second}, {name}"
+                title = f"{each.title}: {found.first} minus {found.second}, {reported.heading}"
                 yield _rich(table, title, ())
                 yield Text()
         yield from _lines(each.verdict)

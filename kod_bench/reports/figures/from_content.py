@@ -9,12 +9,7 @@ from typing import Any
 
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.chart import Chart, Figure, HeatMap, Line
-
-_METRICS: tuple[tuple[str, str], ...] = (
-    ("kid", "KID"),
-    ("fid", "FID"),
-    ("spectrum_distance", "Spectrum distance"),
-)
+from kod_bench.reports.metrics import METRICS
 
 #: Of a search, so many configurations of a model say something about its axes.
 _FEWEST_SAMPLED = 8
@@ -35,7 +30,8 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
         configurations: resolved configurations as JSON, by a cell's `configuration`.
     """
     found: list[Figure] = []
-    for metric, name in _METRICS:
+    for metric, reported in METRICS.items():
+        name = reported.name[0].upper() + reported.name[1:]
         if (chart := _against_steps(group, metric, name)) is not None:
             found.append(chart)
     for chart in (

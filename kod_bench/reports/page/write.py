@@ -23,7 +23,6 @@ from kod_bench.reports.figures import (
 from kod_bench.reports.figures.chart import Figure
 from kod_bench.reports.layout import (
     DIFFERENCES_NOTE,
-    METRIC_NAMES,
     PUBLISHED_NOTE,
     PUBLISHED_TITLE,
     TableText,
@@ -32,6 +31,7 @@ from kod_bench.reports.layout import (
     one_line,
     published_table,
 )
+from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.page.embedded import Budget, GroupPictures, group_pictures
 
 #: A page that is sent by mail and opened on a phone.
@@ -114,8 +114,8 @@ def _sections(content: ReportContent, files: TrialFiles) -> list[_Section]:
                 group,
                 comparison_table(group),
                 tuple(
-                    (METRIC_NAMES[metric], table)
-                    for metric in METRIC_NAMES
+                    (reported.heading, table)
+                    for metric, reported in METRICS.items()
                     if (table := difference_table(group.differences, metric)).lines
                 ),
                 tuple(figures),
