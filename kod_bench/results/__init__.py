@@ -6,6 +6,7 @@ from kod_bench.results.row import (
     FORWARD_START,
     TERMINAL_COLUMNS,
     Row,
+    judged_by,
 )
 from kod_bench.results.store import (
     REAL_FILE,
@@ -40,6 +41,7 @@ __all__ = [
     "forward_end_file",
     "grid_file",
     "is_picture",
+    "judged_by",
     "maps_file",
     "measured_file",
     "nearest_file",

@@ -1,6 +1,8 @@
 """The row: one evaluation of one trial, with all that is needed to trust and to repeat it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Row:
 #: quality is left to gain by a better prior, not a generative model's score.
 FORWARD_START = "forward"
 
+
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
 
@@ -139,3 +142,19 @@ COMPARISON_COLUMNS = (
     "reference_count",
     "reference_hash",
 )
+
+
+class _Started(Protocol):
+    @property
+    def prior(self) -> str: ...
+
+
+_Way = TypeVar("_Way", bound=_Started)
+
+
+def judged_by(ways: Sequence[_Way]) -> _Way:
+    """Of the ways in which a trial is sampled, or their rows, the one that it is judged by.
+
+    The first that starts from a prior: what starts from images is no generative model.
+    """
+    return next((each for each in ways if each.prior != FORWARD_START), ways[0])

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kod_bench.results import Row
+from kod_bench.results import Row, judged_by
 from kod_bench.sweeps.plan import Trial
 from kod_bench.sweeps.progress import Status
 from kod_bench.sweeps.standing import Standing, TrialView, standing
@@ -53,10 +53,10 @@ def trial_table(views: Iterable[TrialView], caption: str = "") -> Table:
 def _cells(view: TrialView) -> list[Text]:
     """A trial's model, T, seed, state, step, loss, speed, time left, KID.
 
-    The KID of a trial that was scored in several ways is that of the first; that of a pruned trial
-    is none that could be compared.
+    The KID of a trial that was scored in several ways is that which it is judged by; that of a
+    pruned trial is none that could be compared.
     """
-    s, row = view.status, view.rows[0] if view.rows else None
+    s, row = view.status, judged_by(view.rows) if view.rows else None
     pruned = row is not None and row.pruned_at is not None
     state = "pruned" if pruned else s.phase if view.state == "running" and s else view.state
     loss = s.loss if s else None
@@ -192,7 +192,7 @@ class Board:
 
     def on_done(self, view: TrialView) -> None:
         """A trial has finished."""
-        now, row = self.standing, view.rows[0]
+        now, row = self.standing, judged_by(view.rows)
         left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
         how = f"done     {view.trial.id}  KID {row.kid:.3f}  FID {row.fid:.1f}"
         if row.pruned_at is not None:

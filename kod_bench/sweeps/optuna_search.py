@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from kod_bench.errors import UsageError
-from kod_bench.results import FORWARD_START, Row
+from kod_bench.results import Row, judged_by
 from kod_bench.sweeps.growth import GrowingPlan
 from kod_bench.sweeps.plan import Sweep, Trial
 from kod_bench.sweeps.samplers import distribution, make_sampler, suggest, to_parameter
@@ -254,7 +254,7 @@ class OptunaSearch:
 
     def _on_the_way(self, point: _Point) -> dict[int, float]:
         """Of a point of which a trial was pruned: where first, and the KID of those that were."""
-        pruned = [objective_row(rows) for rows in point.rows.values()]
+        pruned = [judged_by(rows) for rows in point.rows.values()]
         found = {row.pruned_at: row.kid for row in pruned if row.pruned_at is not None}
         ends = len(point.rows) == len(point.trials) and found
         return {min(found): fmean(found.values())} if ends else {}
@@ -369,14 +369,9 @@ class OptunaSearch:
         return (TrialState.WAITING if point.failed else TrialState.RUNNING), None
 
 
-def objective_row(rows: Sequence[Row]) -> Row:
-    """The row that a trial is judged by: the first one that starts from a prior."""
-    return next((row for row in rows if row.prior != FORWARD_START), rows[0])
-
-
 def objective(rows: Sequence[Row], name: str) -> float | None:
     """A value of the row that a trial is judged by."""
-    row = objective_row(rows)
+    row = judged_by(rows)
     if name == "seconds_per_sample":
         return row.sampling_seconds / row.sample_count
     value: float | None = getattr(row, name)

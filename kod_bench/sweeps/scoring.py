@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +37,7 @@ from kod_bench.results import (
     Row,
     forward_end_file,
     grid_file,
+    judged_by,
     maps_file,
     measured_file,
     nearest_file,
@@ -103,7 +103,7 @@ def score(
     with torch.no_grad():
         predict.warm_up(min(options.batch_size, options.samples), subject.process.state_shape)
     count = options.samples if pruned_at is None else _few(subject)
-    scorings = trial.scorings if pruned_at is None else [_judged(trial.scorings)]
+    scorings = trial.scorings if pruned_at is None else [judged_by(trial.scorings)]
     drawn = []
     for scoring in scorings:
         each = _draw_samples(subject, predict, scoring, count, report, device)
@@ -143,7 +143,7 @@ def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> floa
     """KID of few samples of a network in training, drawn in the way that the trial is judged by."""
     options = subject.trial.evaluation_options
     predict = make_runner(network, device, False)  # compiling takes longer than so few samples
-    scoring, count = _judged(subject.trial.scorings), _few(subject)
+    scoring, count = judged_by(subject.trial.scorings), _few(subject)
     drawn = _draw_samples(subject, predict, scoring, count, None, device)
     extractor = make_extractor(options.features, device)
     reference = _reference(subject, extractor, count, device)
@@ -157,11 +157,6 @@ def _few(subject: Subject) -> int:
     """How many samples a trial is judged by at a rung."""
     full, pruner = subject.trial.evaluation_options.samples, subject.sweep.early_stopping
     return full if pruner is None else min(full, pruner.samples)
-
-
-def _judged(scorings: Sequence[Scoring]) -> Scoring:
-    """The way that a search looks at: the first one that starts from a prior."""
-    return next((each for each in scorings if each.prior != FORWARD_START), scorings[0])
 
 
 def _reference(

@@ -25,7 +25,7 @@ def play(board: Board) -> None:
     """One trial is done, one runs, one has failed."""
     first, second, third = board.trials
     board.update(first.id, Status("training", 5, 40, 1.0, 2.0, 17.5))
-    board.mark_done(first.id, [make_row(kid=1.25), make_row(kid=0.1, prior="forward")])
+    board.mark_done(first.id, [make_row(kid=0.1, prior="forward"), make_row(kid=1.25)])
     board.update(second.id, Status("preparing"))
     board.update(second.id, Status("training", 10, 40, math.nan, 3.0, 10.0))
     board.mark_failed(third.id, "loss is nan at iteration 5")
