@@ -2,12 +2,14 @@
 
 Ray's raylet and GCS die with the driver, and its workers with the raylet; but its agents may look
 for them for minutes. `guardian` starts a small process that waits for its driver's end, however it
-comes, and then kills what is left of the driver's descendants. It imports nothing but the standard
-library.
+comes, and then kills what is left: the driver's descendants, and whatever writes to the logs of the
+Ray session that the driver began, for a process that was started a moment ago may already be an
+orphan that nobody knows. It imports nothing but the standard library.
 """
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -40,7 +42,7 @@ def guardian() -> Iterator[None]:
     halfway, and what it tidies up itself, it does when the interpreter exits.
     """
     # The pipe's other end closes with this process: the guardian then reads the end of the file.
-    before = _to_text(_descendants(os.getpid()))
+    before = _to_text(_descendants(os.getpid()) | _in_ray_session(os.getpid()))
     process = subprocess.Popen(
         [sys.executable, "-m", "kod_bench.sweeps.guardian", str(os.getpid()), before],
         stdin=subprocess.PIPE,
@@ -94,6 +96,29 @@ def _descendants(ancestor: int) -> set[_Process]:
     return found
 
 
+def _in_ray_session(driver: int) -> set[_Process]:
+    """What writes to the logs of a driver's Ray session, whose name ends with the driver's id."""
+    logs = re.compile(rf"/session_[^/]*_{driver}/logs/")
+    return {process for process in _processes() if _writes_to(process[0], logs)}
+
+
+def _writes_to(process: int, paths: re.Pattern[str]) -> bool:
+    """Whether it has such a file open, and not only to read it, as whoever looks at a log."""
+    folder = Path("/proc", str(process))
+    with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+        for link in (folder / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if paths.search(os.readlink(link)):
+                    about = dict(
+                        line.split(":", 1)
+                        for line in (folder / "fdinfo" / link.name).read_text().splitlines()
+                        if ":" in line
+                    )
+                    if int(about["flags"], 8) & os.O_ACCMODE != os.O_RDONLY:
+                        return True
+    return False
+
+
 def _guard(driver: int, before: set[_Process]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the driver
@@ -107,7 +132,7 @@ def _guard(driver: int, before: set[_Process]) -> None:
     if said == _FAILED:
         known |= _from_text(sys.stdin.buffer.readline().decode())
         sys.stdin.buffer.read()  # to the driver's end
-    for process, _ in (known - before) & _processes().keys():
+    for process, _ in (known | _in_ray_session(driver)) & _processes().keys() - before:
         if process != os.getpid():
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)

@@ -82,7 +82,7 @@ def test_every_event_is_one_json_object(trials: tuple[Trial, ...]) -> None:
     kinds = ["sweep", "started", "status", "done", "started", "status", "status", "failed"]
     assert [event["event"] for event in events] == [*kinds, "finished"]
     assert all("time" in event for event in events)
-    assert events[3]["rows"][0]["kid"] == 1.25
+    assert [row["kid"] for row in events[3]["rows"]] == [0.1, 1.25]
     assert events[6]["loss"] is None  # NaN is no JSON
     assert (events[-1]["done"], events[-1]["trials"]) == (1, 3)
 

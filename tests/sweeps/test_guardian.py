@@ -40,6 +40,23 @@ except KeyError:
 """
 
 
+#: Dies before anybody has seen what it started: an orphan that writes to the logs of its session.
+SUDDEN = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from kod_bench.sweeps.guardian import guardian
+
+logs = Path(sys.argv[1], f"session_2026-01-01_{os.getpid()}", "logs")
+logs.mkdir(parents=True)
+with guardian(), (logs / "raylet.out").open("w") as log:
+    descriptor = log.fileno()
+    shell = f"sleep 100 9>&{descriptor} >&2 & echo $!"
+    subprocess.run(["sh", "-c", shell], pass_fds=[descriptor])
+    subprocess.run(["sh", "-c", f"sleep 100 9<{log.name} >&2 & echo $!"])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def alive(process: int) -> bool:
     try:
         return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[
@@ -92,5 +109,25 @@ def test_what_a_failed_body_has_left_ends_with_its_driver() -> None:
         assert alive(later)
     finally:
         for process in (orphan, later):
+            if alive(process):
+                os.kill(process, 9)
+
+
+def test_an_orphan_that_writes_to_its_drivers_ray_session_ends_with_it(tmp_path: Path) -> None:
+    driver = subprocess.run(
+        [sys.executable, "-c", SUDDEN, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    writer, reader = map(int, driver.stdout.split())
+    deadline = time.monotonic() + 20
+    try:
+        while alive(writer):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert alive(reader)
+    finally:
+        for process in (writer, reader):
             if alive(process):
                 os.kill(process, 9)
