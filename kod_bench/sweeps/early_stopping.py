@@ -16,6 +16,7 @@ are there, and a decision that was made stays.
 """
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,12 +24,15 @@ from pathlib import Path
 from statistics import median
 
 from kod_bench.atomic import atomic_write
+from kod_bench.errors import one_line
 from kod_bench.sweeps.files import RUNGS_FILE
 from kod_bench.sweeps.locks import is_locked
 from kod_bench.sweeps.mirror import fetch_named, put_rungs
 from kod_bench.sweeps.plan import LOCK_FILE, TRIALS_FILE, Sweep, Trial
 from kod_bench.sweeps.space import MedianOptions, Pruner
 from kod_bench.sweeps.trials_file import decode_companions
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,21 @@ def goes_on(kid: float, others: Sequence[float], rule: Pruner) -> bool:
 def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
     """Record a trial's KID at a rung, compare it with that of the others, record what follows.
 
+    Where the others' are on a store that is away, the trial goes on.
+
     Raises:
-        OSError: if the record cannot be written, or the others' not be read.
+        OSError: if the record cannot be written.
     """
     if sweep.early_stopping is None:
         raise ValueError(f"{sweep.shown}: stops nothing early")
     _record(sweep, trial, iteration, Rung(kid))
     others = []
-    for name in _others(sweep, trial):
+    try:
+        names = _others(sweep, trial)
+    except OSError as error:
+        _log.warning("not judged at rung %d, goes on: %s", iteration, one_line(error))
+        return True
+    for name in names:
         if (rung := read_rungs(sweep.trials_folder / name).get(iteration)) is not None:
             others.append(rung.kid)
     decision = goes_on(kid, others, sweep.early_stopping)

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -402,8 +403,7 @@ def _run_on_ray(config: dict[str, str]) -> None:
     """The Tune trainable: finds its trial in the plan and runs it."""
     from ray import tune
 
-    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
-    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    sweep, trial = _planned(config)
 
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
@@ -414,6 +414,19 @@ def _run_on_ray(config: dict[str, str]) -> None:
     execute = train_and_score if trial.workers == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
         run_trial(sweep, trial, report, execute)
+
+
+def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
+    """The trial of a process that Ray has started, wherever that is."""
+    location = parse_location(config["sweep"])
+    if isinstance(location, Path) and not location.is_dir():
+        raise FileNotFoundError(
+            f"{location} is not on {socket.gethostname()}: on a cluster, --results-dir must be on "
+            "a disk that all nodes share, or at s3:// or gs://"
+        )
+    sweep, trial = open_planned(location, config["id"])
+    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    return sweep, trial
 
 
 @contextlib.contextmanager
@@ -457,8 +470,7 @@ def _run_workers(
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
-    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
-    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    sweep, trial = _planned(config)
     return score_trained(sweep, trial, lambda _: None)
 
 
@@ -501,8 +513,7 @@ def _worker(config: dict[str, str]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    sweep, trial = open_planned(parse_location(config["sweep"]), config["id"])
-    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    sweep, trial = _planned(config)
 
     def report(status: Status) -> None:
         ray.train.report({"status": status.to_json()})

@@ -1,6 +1,7 @@
 """The strategy `optuna` where plan, rows and study are on an object store; no Ray."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -9,7 +10,7 @@ import pytest
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance, read_trial, write_rows
 from kod_bench.storage import ObjectFolder
-from kod_bench.sweeps.early_stopping import judge
+from kod_bench.sweeps.early_stopping import Rung, judge, read_rungs
 from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.locks import exclusive_lock
 from kod_bench.sweeps.mirror import fetch_outcomes, publish_rows
@@ -115,3 +116,22 @@ def test_rungs_are_compared_across_nodes(
     elsewhere, trial = open_planned(sweep.remote, two.id)
     elsewhere.trial_folder(trial).mkdir(parents=True)
     assert not judge(elsewhere, trial, 10, 2.0)
+
+
+@pytest.mark.slow  # the store's client tries again for seconds before it gives up
+def test_a_store_that_is_away_at_a_rung_stops_nobody(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = begin(sweep)
+    (one,), (two,) = search.next_trials(), search.next_trials()
+    search.publish()
+    for trial in (one, two):
+        sweep.trial_folder(trial).mkdir(parents=True)
+    assert judge(sweep, one, 10, 1.0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert sweep.remote is not None
+    away = replace(sweep, remote=ObjectFolder(sweep.remote.uri))
+    assert judge(away, two, 10, 2.0)
+    assert read_rungs(sweep.trial_folder(two)) == {10: Rung(2.0, None)}
+    monkeypatch.undo()
+    assert not judge(sweep, two, 10, 2.0)  # a later attempt
