@@ -20,8 +20,8 @@ from kod_bench.diffusion.circle import (
     wrap,
     wrapped_normal_score,
 )
-from kod_bench.diffusion.constants import StepTable, linear_ramp
-from kod_bench.diffusion.kuramoto_schedule import Preset, released_schedule
+from kod_bench.diffusion.constants import StepTable
+from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp, ramp, released_schedule
 from kod_bench.diffusion.path_weight import next_weight, path_gains
 from kod_bench.diffusion.phase_flow import (
     LocalMeanField,
@@ -92,7 +92,9 @@ def self_consistent_order(coupling: float, reference: float, diffusion: float) -
     return min(1.0, max(0.0, order))
 
 
-def _noise_ramp(noise_range: tuple[float, float], total_time: float | None, steps: int) -> Tensor:
+def _noise_ramp(
+    noise_range: tuple[float, float], total_time: float | None, steps: int, shape: Ramp
+) -> Tensor:
     if total_time is not None:
         raise ValueError(
             f"total_time is {total_time} but noise_range is {noise_range}, which fixes it; leave "
@@ -101,7 +103,20 @@ def _noise_ramp(noise_range: tuple[float, float], total_time: float | None, step
     ends = check_pair("noise_range", noise_range)
     for value in ends:
         check_number("noise_range", value, 0, MAX_WRAPPED_STD**2, open_low=True)
-    return linear_ramp(*ends, steps)
+    if shape == "constant" and ends[0] != ends[1]:
+        raise ValueError(f"ramp is 'constant' but noise_range is {noise_range}, two values")
+    return ramp(*ends, steps, shape)
+
+
+def _default_chain_steps(steps: int) -> int:
+    """What is nearest to a third of T, at most to 30, without a divisor in common with T.
+
+    A chain that has made T steps begins anew, and the steps left over carry on: with a common
+    divisor it would come to a part of all t only, and a small pool to some t never.
+    """
+    wanted = min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
+    possible = (n for n in range(1, 2 * wanted + 1) if math.gcd(n, steps) == 1)
+    return min(possible, key=lambda n: abs(n - wanted))
 
 
 def _strengths(
@@ -196,6 +211,8 @@ class KuramotoDiffusion(DiffusionProcess):
         strength: multiplies those strengths that are left to their defaults.
         reference_phase: psi_ref, in radians.
         schedule: noise and coupling over the steps, see `released_schedule`.
+        ramp: how 2D and K grow over the steps: "linear" as released, "quadratic", "cosine" or
+            "constant", see `kuramoto_schedule.ramp`; total time and final strengths stay.
         total_time: tau, the sum of all s_t^2; scales noise and default strengths together, so that
             the same equation runs longer. As released 5.0 for T = 100; chains forget their image
             like e^{-tau / 2}.
@@ -207,7 +224,7 @@ class KuramotoDiffusion(DiffusionProcess):
             in the gap decode to white or black; at 1 the two are the same phase.
         target: what the network regresses on: "path"; "conditional", with 52 C H W bytes more per
             chain; or the papers' "one-step".
-        memory: steps whose noise the path target uses, about; None for as many as lower its
+        memory: steps whose noise the target "path" uses, about; None for as many as lower its
             variance. 1 is the one-step target.
         loss_weight: of the squared error of the prediction at t: "unit", 1; "likelihood", the
             paper's 2 D_t on that of the score (arXiv 2101.09258, its likelihood weighting); or
@@ -217,7 +234,8 @@ class KuramotoDiffusion(DiffusionProcess):
             size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
             stays with its image for T / chain_steps visits, which are the less alike; None for
-            T / 3, at most 30.
+            about T / 3, at most 30. Where it has a divisor in common with T, a chain comes to one
+            in so many t only, and the pool should have many times as many slices.
         calibration_chains: forward chains run through all T steps by `fit`.
         variance: of the noise of an ancestral step from t to u, where sigma^2 = sigma_t^2 -
             sigma_u^2: "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is
@@ -263,6 +281,7 @@ class KuramotoDiffusion(DiffusionProcess):
         strength: float = 1.0,
         reference_phase: float = 0.0,
         schedule: Preset = "released",
+        ramp: Ramp = "linear",
         total_time: float | None = None,
         noise_range: tuple[float, float] | None = None,
         neighbourhood: Neighbourhood = "box",
@@ -281,8 +300,8 @@ class KuramotoDiffusion(DiffusionProcess):
         check_choice("coupling", coupling, Coupling)
         check_choice("target", target, Target)
         check_choice("loss_weight", loss_weight, LossWeight)
-        if target == "one-step" and memory not in (None, 1):
-            raise ValueError(f"memory is {memory} but target is 'one-step'; leave one of them out")
+        if target != "path" and memory not in ((None, 1) if target == "one-step" else (None,)):
+            raise ValueError(f"memory is {memory} but target is {target!r}; leave one of them out")
         check_choice("neighbourhood", neighbourhood, Neighbourhood)
         check_count("neighbourhood_radius", neighbourhood_radius, low=0)
 
@@ -293,7 +312,7 @@ class KuramotoDiffusion(DiffusionProcess):
         self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
         self.loss_weight: LossWeight = loss_weight
         self.chain_steps = (
-            min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
+            _default_chain_steps(steps)
             if chain_steps is None
             else check_count("chain_steps", chain_steps)
         )
@@ -313,10 +332,10 @@ class KuramotoDiffusion(DiffusionProcess):
                 shape[1], shape[2], neighbourhood_radius, neighbourhood
             )
 
-        scheduled = released_schedule(steps, schedule)
+        scheduled = released_schedule(steps, schedule, ramp)
         noise_variance, growth = scheduled.noise_variance, scheduled.coupling
         if noise_range is not None:
-            noise_variance = _noise_ramp(noise_range, total_time, steps)
+            noise_variance = _noise_ramp(noise_range, total_time, steps, ramp)
         elif total_time is not None:
             check_number("total_time", total_time, 0, open_low=True)
             longer = total_time / float(noise_variance.sum())
@@ -353,7 +372,7 @@ class KuramotoDiffusion(DiffusionProcess):
 
         self.target: Target = target
         memory = 1 if target == "one-step" else memory
-        self._one_step = memory == 1 and target != "conditional"
+        self._one_step = memory == 1
         # For scattered phases the squared cosine of a pull averages 1/2.
         slope_variance = (
             self.coupling_strength.values.square() + self.reference_strength.values.square()

@@ -71,6 +71,8 @@ class ExactKuramoto:
     """An uncoupled phase: its law is pushed through the kernel on a grid, step by step."""
 
     target = "path"
+    variance = "analytic"  # best where the score is exact
+    final_noise = False
     nodes = 512
     cell = 2 * math.pi / nodes
 
@@ -80,7 +82,8 @@ class ExactKuramoto:
             steps=steps,
             coupling="none",
             target=self.target,
-            variance="analytic",  # best where the score is exact
+            variance=self.variance,
+            final_noise=self.final_noise,
             pool_size=4000,
         )
         grid = torch.arange(self.nodes, dtype=torch.float64) * self.cell - math.pi
@@ -113,6 +116,14 @@ class ExactOneStep(ExactKuramoto):
 
 class ExactConditional(ExactKuramoto):
     target = "conditional"
+
+
+class ExactPosterior(ExactKuramoto):
+    variance = "posterior"
+
+
+class ExactPublished(ExactKuramoto):
+    target, variance, final_noise = "one-step", "forward", True
 
 
 def generator(seed=0):
@@ -164,6 +175,9 @@ def test_targets_average_to_the_exact_prediction(kind):
         (ExactEDM, 100, "heun", 51, 0.05),
         (ExactKuramoto, 100, "ancestral", 100, 0.02),
         (ExactKuramoto, 100, "ancestral", 25, 0.05),
+        (ExactPosterior, 100, "ancestral", 100, 0.06),
+        (ExactPosterior, 100, "ancestral", 25, 0.13),
+        (ExactPublished, 100, "ancestral", 100, 0.03),  # K12: as released
         (ExactKuramoto, 100, "probability-flow", 100, 0.03),
         (ExactKuramoto, 100, "probability-flow", 25, 0.065),
     ],

@@ -27,7 +27,10 @@ KINDS = {
     "heat": ("heat", {"prior_images": 64}),
     "kuramoto-global": ("kuramoto", {"coupling": "global", **SMALL}),
     "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
-    "kuramoto-none": ("kuramoto", {"coupling": "none", **SMALL}),
+    "kuramoto-none": (
+        "kuramoto",
+        {"coupling": "none", "reference_strength": 0.0, "variance": "analytic", **SMALL},
+    ),
     "kuramoto-gaussian": (
         "kuramoto",
         {
@@ -36,13 +39,22 @@ KINDS = {
             "neighbourhood_radius": 2,
             "total_time": 8.0,
             "coupling_ratio": 0.2,
+            "reference_phase": 0.7,
+            "ramp": "cosine",
             **SMALL,
         },
     ),
     "kuramoto-memory": ("kuramoto", {"coupling": "local", "memory": 4, **SMALL}),
     "kuramoto-published": (
         "kuramoto",
-        {"coupling": "global", "target": "one-step", "loss_weight": "released", **SMALL},
+        {
+            "coupling": "global",
+            "target": "one-step",
+            "loss_weight": "released",
+            "variance": "forward",
+            "final_noise": True,
+            **SMALL,
+        },
     ),
     "kuramoto-conditional": ("kuramoto", {"target": "conditional", **SMALL}),
     "sphere": ("sphere", {}),

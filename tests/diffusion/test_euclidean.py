@@ -237,15 +237,17 @@ def test_diffusers_takes_the_same_steps(schedule):
     state = process.prior(2, generator()).double()
     noise = torch.randn(state.shape, generator=generator(1), dtype=torch.float64)
     ddim = diffusers.DDIMScheduler(**options, timestep_spacing="trailing")
-    ddim.set_timesteps(steps)
-    ddpm = diffusers.DDPMScheduler(**options)
-    for t in (1000, 700, 50, 2):
-        found = process.reverse_step(state, t, t - 1, noise, generator(), "ddim")
-        theirs = ddim.step(noise, t - 1, state, use_clipped_model_output=True).prev_sample
-        assert torch.allclose(found, theirs, atol=2e-4)
-        found = process.reverse_step(state, t, t - 1, noise, generator(2))
-        theirs = ddpm.step(noise, t - 1, state, generator=generator(2)).prev_sample
-        assert torch.allclose(found, theirs, atol=2e-4)
+    ddpm = diffusers.DDPMScheduler(**options, timestep_spacing="trailing")
+    for stride, starts in ((1, (1000, 700, 50, 2, 1)), (20, (1000, 700, 40, 20))):
+        for theirs in (ddim, ddpm):
+            theirs.set_timesteps(steps // stride)
+        for t in starts:
+            found = process.reverse_step(state, t, t - stride, noise, generator(), "ddim")
+            there = ddim.step(noise, t - 1, state, use_clipped_model_output=True).prev_sample
+            assert torch.allclose(found, there, atol=2e-4), (t, stride)
+            found = process.reverse_step(state, t, t - stride, noise, generator(2))
+            there = ddpm.step(noise, t - 1, state, generator=generator(2)).prev_sample
+            assert torch.allclose(found, there, atol=2e-4), (t, stride)
 
 
 @pytest.mark.parametrize(

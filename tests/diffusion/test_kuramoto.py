@@ -16,6 +16,7 @@ from kod_bench.diffusion.circle import (
     wrap,
 )
 from kod_bench.diffusion.kuramoto import self_consistent_order
+from kod_bench.diffusion.kuramoto_schedule import ramp
 from kod_bench.diffusion.phase_flow import (
     LocalMeanField,
     box_matrix,
@@ -225,6 +226,65 @@ class TestSchedule:
         clocks = [each.noise_std.values.square().sum() for each in (coarse, fine)]
         assert torch.allclose(*clocks, rtol=1e-12)
         assert coarse.concentration == pytest.approx(fine.concentration, rel=1e-12)
+
+    @pytest.mark.parametrize("steps", [1, 2, 7, 100, 1000])
+    @pytest.mark.parametrize("shape", ["linear", "quadratic", "cosine", "constant"])
+    def test_ramps_share_total_time_and_final_ratio(self, shape, steps):
+        released = released_schedule(steps)
+        found = released_schedule(steps, shape=shape)
+        noise, coupling = found.noise_variance, found.coupling
+        assert noise.sum().item() == pytest.approx(released.noise_variance.sum().item(), rel=1e-12)
+        assert (noise.diff() >= -1e-18).all()
+        ratios = [(s.coupling / s.noise_variance)[-1].item() for s in (found, released)]
+        assert ratios[0] == pytest.approx(ratios[1], rel=1e-12)
+        if shape != "constant" and steps > 1:
+            assert noise[0] == released.noise_variance[0]
+            assert coupling[0] == released.coupling[0]
+
+    def test_how_ramps_grow(self):
+        def shares(shape):
+            values = ramp(1.0, 3.0, 5, shape)
+            return ((values - 1) / 2).tolist()
+
+        assert shares("linear") == [0, 0.25, 0.5, 0.75, 1]
+        assert shares("quadratic") == [0, 0.0625, 0.25, 0.5625, 1]
+        assert shares("cosine") == pytest.approx(
+            [0, (1 - 0.5**0.5) / 2, 0.5, (1 + 0.5**0.5) / 2, 1]
+        )
+        assert shares("constant") == [1] * 5
+        process = KuramotoDiffusion(
+            shape=(1, 2, 2), steps=5, noise_range=(0.1, 0.3), ramp="quadratic"
+        )
+        variance = process.noise_std.values.square()
+        assert torch.allclose(variance, ramp(0.1, 0.3, 5, "quadratic"))
+
+    def test_chains_come_to_every_t_by_default(self):
+        for steps in range(1, 1200):
+            found = KuramotoDiffusion(shape=(1, 1, 1), steps=steps).chain_steps
+            assert math.gcd(found, steps) == 1
+            assert abs(found - min(max(1, steps // 3), 30)) <= 3, steps
+
+    def test_loss_weights_are_powers_of_the_noise(self):
+        def weights(**change):
+            process = KuramotoDiffusion(shape=(1, 4, 4), steps=50, **change)
+            return process, process.loss_weights().values
+
+        for target in ("one-step", "path"):
+            for name, power in (("unit", 0), ("likelihood", 1), ("released", 2)):
+                process, found = weights(target=target, loss_weight=name)
+                # On the error of the score, which is that of the prediction over its scale.
+                on_score = found * process.scale.values.square()
+                variance = process.noise_std.values.square()
+                if power:
+                    expected = variance**power
+                    assert torch.allclose(on_score / on_score[-1], expected / expected[-1])
+                else:
+                    assert (found == 1).all()
+                assert found.mean().item() == pytest.approx(1)
+        # In units of one step's noise the paper's weight is 1.
+        assert torch.allclose(
+            weights(target="one-step", loss_weight="likelihood")[1], torch.ones(50).double()
+        )
 
     def test_total_time_runs_the_same_equation_longer(self):
         short = KuramotoDiffusion(shape=(1, 4, 4), steps=100)
@@ -778,6 +838,9 @@ class TestParameters:
             ),
             ({"memory": 0}, "memory must be at least 1, got 0"),
             ({"memory": 4, "target": "one-step"}, "memory is 4 but target is 'one-step'"),
+            ({"memory": 1, "target": "conditional"}, "memory is 1 but target is 'conditional'"),
+            ({"ramp": "square"}, r"ramp must be one of \('linear', 'quadratic', 'cosine'"),
+            ({"ramp": "constant", "noise_range": (0.1, 0.2)}, "two values"),
             ({"loss_weight": "snr"}, r"loss_weight must be one of \('unit', 'likelihood'"),
             ({"final_noise": True}, "final_noise is true but variance is 'posterior'"),
             ({"variance": "larger"}, "variance must be one of"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kod_bench.diffusion import KuramotoDiffusion
-from kod_bench.diffusion.circle import wrapped_normal_log_density
+from kod_bench.diffusion.circle import wrapped_normal_log_density, wrapped_normal_score
 from kod_bench.diffusion.path_weight import next_weight, path_gains
 from kod_bench.diffusion.phase_flow import PhaseFlow
 
@@ -130,6 +130,72 @@ def test_the_identities_would_see_a_missing_feedback(monkeypatch):
         shape=(1, 1, 12), steps=12, coupling="local", neighbourhood_radius=2, **STRONG
     )
     assert max(map(abs, stein_defects(process, 60_000, 12).values())) > 20
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.4, 0.8])
+@pytest.mark.parametrize(
+    ("shape", "change"),
+    [
+        ((1, 2, 2), {"coupling": "global"}),
+        ((1, 1, 4), {"coupling": "local", "neighbourhood_radius": 1}),
+    ],
+    ids=["global", "ring"],
+)
+class TestFourPhases:
+    """Two steps of four coupled phases, by quadrature over the phases between them.
+
+    Given both ends of a step its noise is known but for turns, over which the wrapped normal's
+    score is the mean; the weight is linear in the noise, so its mean where the second step ends is
+    an integral over where the first one did.
+    """
+
+    nodes = 16
+    points = ((-1.8, 0.4, 0.9, 2.0), (1.2, -0.3, 0.1, -2.5))
+    shares = (0.6, 0.4)
+
+    def means(self, shape, change, gain, frozen=False):
+        """Of -H_2 and of the score of the second step, at some places where it ends."""
+        process = KuramotoDiffusion(
+            shape=shape,
+            steps=2,
+            coupling_strength=0.6,
+            reference_strength=0.3,
+            noise_range=(0.5, 0.64),
+            **change,
+        )
+        axis = torch.arange(self.nodes, dtype=torch.float64) * (2 * math.pi / self.nodes)
+        middle = torch.cartesian_prod(*[axis] * 4).view(-1, *shape)
+        one, two = (torch.tensor(process.noise_std[t], dtype=torch.float64) for t in (1, 2))
+        flow = process.flow(middle, 2)
+        if frozen:
+            flow = replace(flow, mean_field=None)
+        found = []
+        for end in 6 * torch.rand((4, 1, *shape), generator=generator(), dtype=torch.float64) - 3:
+            second = end - (middle + process.drift(middle, 2))
+            later = wrapped_normal_log_density(second, two).flatten(1).sum(1)
+            noise = -two * wrapped_normal_score(second, two)
+            total, weight, score = 0.0, 0.0, 0.0
+            for share, point in zip(self.shares, self.points, strict=True):
+                begin = torch.tensor(point).double().view(1, *shape)
+                first = middle - (begin + process.drift(begin, 1))
+                earlier = wrapped_normal_log_density(first, one).flatten(1).sum(1)
+                mass = share * (earlier + later).exp()
+                before = -wrapped_normal_score(first, one)
+                after = next_weight(before, noise, flow.pull_back(noise), gain, two)
+                total = total + mass.sum()
+                weight = weight + torch.einsum("m,m...->...", mass, after)
+                score = score - torch.einsum("m,m...->...", mass, noise / two)
+            found.append((-weight / total, score / total))
+        return [torch.stack(each) for each in zip(*found, strict=True)]
+
+    def test_conditional_means_are_the_score(self, shape, change, gain):
+        weight, score = self.means(shape, change, gain)
+        assert score.abs().max() > 0.3
+        assert (weight - score).abs().max() < 1e-5
+
+    def test_a_missing_feedback_would_show(self, shape, change, gain):
+        weight, score = self.means(shape, change, gain, frozen=True)
+        assert ((weight - score).abs().max() > 5e-3) == (gain > 0)
 
 
 class TestOnePixel:
