@@ -149,8 +149,10 @@ class ObjectFolder:
         found = self._listing(recursive=True)
         return {i.path[start:]: _stored(i) for i in found if i.type == FileType.File}
 
-    def folders(self) -> Sequence[str]:
-        """Names of the folders directly below, sorted.
+    def folders(self, depth: int = 1) -> Sequence[str]:
+        """Names of the folders so far below, with those above them: ``a`` or ``a/b``; sorted.
+
+        On Google's store that takes a listing of everything below.
 
         Raises:
             OSError: if the store cannot be reached, or refuses.
@@ -158,7 +160,11 @@ class ObjectFolder:
         from pyarrow.fs import FileType
 
         if self._scheme == "gs":  # pyarrow lists only folders that have an object of their own
-            return sorted({name.split("/", 1)[0] for name in self.list() if "/" in name})
+            parts = (name.split("/") for name in self.list())
+            return sorted({"/".join(each[:depth]) for each in parts if len(each) > depth})
+        if depth > 1:
+            above = self.folders(depth - 1)
+            return [f"{name}/{each}" for name in above for each in (self / name).folders()]
         found = self._listing(recursive=False)
         return sorted(info.base_name for info in found if info.type == FileType.Directory)
 

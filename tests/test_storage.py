@@ -78,6 +78,12 @@ def test_objects_are_written_found_listed_and_deleted(folder: ObjectFolder) -> N
     assert (folder / "a").read("b.txt") == b"two, longer"
     assert {name: stored.size for name, stored in folder.list().items()} == {"a/b.txt": 11}
     assert folder.folders() == ["a"]
+    folder.write("a/c/d.txt", b"")
+    folder.write("e/f/g.txt", b"")
+    assert folder.folders() == ["a", "e"]
+    assert folder.folders(depth=2) == ["a/c", "e/f"]
+    for name in ("a/c/d.txt", "e/f/g.txt"):
+        folder.delete(name)
     folder.delete("a/b.txt")
     folder.delete("a/b.txt")
     assert folder.list() == {}
@@ -91,7 +97,7 @@ def test_why_google_refuses_is_said_in_a_few_words(
     folder = ObjectFolder(f"gs://{BUCKET}/results")
     with pytest.raises(OSError, match="no-such-key") as caught:
         folder.list()
-    assert str(caught.value) == f"UNKNOWN: Cannot open credentials file {key}"
+    assert len(str(caught.value)) < len(str(key)) + 60
     with pytest.raises(UsageError, match=f"{folder}: cannot be listed .*no-such-key"):
         find_sweep(None, folder)
     for act in (
@@ -207,18 +213,18 @@ def test_what_is_being_worked_on_is_left_alone(sweep: Sweep) -> None:
     sweep.remote.write(f"trials/{trial.id}/{HISTORY_FILE}", b'{"iteration": 5}\n')
     with exclusive_lock(folder / LOCK_FILE, 0.0):  # its process publishes the row last
         write_rows(folder, [make_row(trial=trial.id)])
-        fetch_outcomes(sweep)
+        assert fetch_outcomes(sweep) == {trial.id}
         fetch_pictures(sweep)
         assert (folder / "row.parquet").exists()
         assert not (folder / HISTORY_FILE).exists()
     fetch_outcomes(sweep)
     assert not (folder / "row.parquet").exists()
-    # A history that has grown on another machine is fetched again.
-    for lines in (1, 2):
-        content = b'{"iteration": 5}\n' * lines
-        sweep.remote.write(f"trials/{trial.id}/{HISTORY_FILE}", content)
+    # A history that has grown on another machine is fetched again, an older one is not.
+    for lines, expected in ((1, 1), (2, 2), (1, 2)):
+        line = b'{"iteration": 5}\n'
+        sweep.remote.write(f"trials/{trial.id}/{HISTORY_FILE}", line * lines)
         fetch_pictures(sweep)
-        assert (folder / HISTORY_FILE).read_bytes() == content
+        assert (folder / HISTORY_FILE).read_bytes() == line * expected
 
 
 def test_a_search_without_trials_has_no_pictures(sweep: Sweep) -> None:

@@ -212,7 +212,8 @@ class KuramotoDiffusion(DiffusionProcess):
         reference_phase: psi_ref, in radians.
         schedule: noise and coupling over the steps, see `released_schedule`.
         ramp: how 2D and K grow over the steps: "linear" as released, "quadratic", "cosine" or
-            "constant", see `kuramoto_schedule.ramp`; total time and final strengths stay.
+            "constant", see `kuramoto_schedule.ramp`. Total time and the final K / (2D) stay, unless
+            `noise_range` says otherwise.
         total_time: tau, the sum of all s_t^2; scales noise and default strengths together, so that
             the same equation runs longer. As released 5.0 for T = 100; chains forget their image
             like e^{-tau / 2}.

@@ -62,12 +62,12 @@ def _of(name: str, results_dir: Location) -> list[Sweep]:
 def _below(there: ObjectFolder) -> list[Sweep]:
     """The sweep at an address, or those one or two folders below."""
     try:
-        places, level = [], [there]
-        for _ in range(3):
+        places: list[ObjectFolder] = []
+        for depth in range(3):
+            level = [there / name for name in there.folders(depth)] if depth else [there]
             places = [place for place in level if place.find(SWEEP_FILE) is not None]
             if places:
                 break
-            level = [place / name for place in level for name in place.folders()]
     except OSError as error:
         raise UsageError(f"{there}: cannot be read ({one_line(error)})") from error
     if not places:
@@ -76,12 +76,12 @@ def _below(there: ObjectFolder) -> list[Sweep]:
 
 
 def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
-    """`find_sweep` on an object store: by its folders, without a look at the trials in them."""
+    """`find_sweep` on an object store: by its folders, not by the trials in them."""
     try:
+        both = (each.split("/") for each in results_dir.folders(depth=2))
         found = sorted(
             (sweep, space)
-            for space in results_dir.folders()
-            for sweep in (results_dir / space).folders()
+            for space, sweep in both
             if name in (None, sweep, f"{space}/{sweep}", space)
         )
         for sweep, space in reversed(found):

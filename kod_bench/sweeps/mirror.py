@@ -220,7 +220,7 @@ def is_worked_on_here(sweep: Sweep, trial: str) -> bool:
     return is_locked(folder / LOCK_FILE) or is_locked(folder / TRAINING_LOCK)
 
 
-def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> None:
+def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> frozenset[str]:
     """Fetch the rows and errors of trials, and forget those that are no longer on the store.
 
     Those that are being worked on here are left alone: a row is written before it is published.
@@ -229,30 +229,36 @@ def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> None:
         sweep: of the trials.
         trials: their ids; None for all, in one listing.
 
+    Returns:
+        Those that are being worked on here, as by a process that a killed driver has left: if
+        there is a row of them, it is not on the store yet.
+
     Raises:
         OSError: if the store cannot be reached.
     """
     if sweep.remote is None:
-        return
+        return frozenset()
     if trials is None:
         names = [trial.id for trial in sweep.trials]
         listed = list_trials(sweep)
     else:
         names = list(trials)
         listed = {name: (sweep.remote / "trials" / name).list() for name in names}
-    wanted = []
+    wanted, skipped = [], set()
     for name in names:
         found = listed.get(name, {})
         folder = sweep.trials_folder / name
         if is_worked_on_here(sweep, name):
+            skipped.add(name)
             continue
         _drop_missing(folder, found)
         wanted += [
             f"trials/{name}/{file}"
             for file in (ROW_FILE, ERROR_FILE)
-            if file in found and not _is_same(folder / file, found[file])
+            if file in found and _size(folder / file) != found[file].size
         ]
     sweep.remote.download(wanted, sweep.folder)
+    return frozenset(skipped)
 
 
 def fetch_named(sweep: Sweep, names: Iterable[str]) -> None:
@@ -280,8 +286,7 @@ def fetch_pictures(sweep: Sweep) -> None:
         for trial, files in list_trials(sweep).items()
         if trial in shown and not is_worked_on_here(sweep, trial)
         for name, stored in files.items()
-        if (is_picture(name) or name == HISTORY_FILE)
-        and not _is_same(sweep.trials_folder / trial / name, stored)
+        if _is_older(sweep.trials_folder / trial / name, stored)
     ]
     for name in (REAL_FILE, REAL_MAPS_FILE):
         if not (sweep.folder / name).is_file() and sweep.remote.find(name) is not None:
@@ -363,9 +368,19 @@ def _drop_missing(folder: Path, found: dict[str, StoredObject]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _is_same(path: Path, stored: StoredObject) -> bool:
-    """By its size: rows of one trial differ in length, histories grow."""
-    return path.is_file() and path.stat().st_size == stored.size
+def _is_older(path: Path, stored: StoredObject) -> bool:
+    """Whether the store has a newer picture or history: one that differs, or has grown.
+
+    A history that is longer here is of a node that could not reach the store.
+    """
+    size = _size(path)
+    if path.name == HISTORY_FILE:
+        return size is None or size < stored.size
+    return is_picture(path.name) and size != stored.size
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:

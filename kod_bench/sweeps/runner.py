@@ -35,7 +35,7 @@ from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.mirror import fetch_outcomes, forget_error, is_worked_on_here
+from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
 from kod_bench.sweeps.optuna_search import OptunaSearch
 from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
 from kod_bench.sweeps.progress import Report, Status
@@ -114,8 +114,8 @@ def run_sweep(
         with _only_driver(sweep, board):
             sweep = refreshed(sweep)
             board.add(trial for trial in sweep.trials if trial.id not in board.views)
-            fetch_outcomes(sweep)
-            stopped = _run_pending(sweep, board, address, wait_for_nodes)
+            unpublished = fetch_outcomes(sweep)
+            stopped = _run_pending(sweep, unpublished, board, address, wait_for_nodes)
             sweep = grown(sweep)
             fetch_outcomes(sweep)
     except LockedError as error:
@@ -146,23 +146,28 @@ def _only_driver(sweep: Sweep, board: Board) -> Iterator[None]:
                 yield
 
 
-def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes: float) -> bool:
-    """Run what has no row; True if a signal ended it early."""
+def _run_pending(
+    sweep: Sweep,
+    unpublished: frozenset[str],
+    board: Board,
+    address: str | None,
+    wait_for_nodes: float,
+) -> bool:
+    """Run what has no row on the store, if there is one; True if a signal ended it early."""
+
+    def rows_of(trial: Trial) -> list[Row] | None:
+        # Whoever runs an unpublished one waits for the process that has it.
+        return None if trial.id in unpublished else read_trial(sweep.trial_folder(trial))
+
     pending = []
     for trial in sweep.trials:
-        # A row may be here and not on the store yet, as that of a process that a killed driver has
-        # left: whoever runs the trial waits for it.
-        unpublished = sweep.remote is not None and is_worked_on_here(sweep, trial.id)
-        rows = None if unpublished else read_trial(sweep.trial_folder(trial))
-        if rows is not None:
+        if (rows := rows_of(trial)) is not None:
             board.mark_done(trial.id, rows, earlier=True)
         else:
             pending.append(trial)
     search = None
     if sweep.growth is not None:
-        search = OptunaSearch(
-            sweep, lambda trial: read_trial(sweep.trial_folder(trial)), board.note
-        )
+        search = OptunaSearch(sweep, rows_of, board.note)
     supply = TrialSupply(pending, search, board)
     if not supply.has_more():
         return False
@@ -200,7 +205,7 @@ def _run_pending(sweep: Sweep, board: Board, address: str | None, wait_for_nodes
                 break
             again = [trial for trial in pending if trial.id in lost]
             if chance < SECOND_CHANCES:
-                board.note(f"{len(again)} trial(s) lost their process; they go on elsewhere")
+                board.note(f"{len(again)} trial(s) lost their process or their turn; they go on")
                 for trial in again:
                     forget_error(sweep, trial)
                     board.wait_again(trial)
@@ -356,7 +361,8 @@ def _tune(
         concurrent = _concurrent_groups(sweep)
     queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
-    # Of several workers: one whose memory ran out, and on a cluster those of machines that went.
+    # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
+    # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)
     how: dict[str, Any] = {"max_concurrent_trials": concurrent}
     if supply.is_open:
@@ -388,6 +394,7 @@ def _tune(
         tuner.fit()
     except RuntimeError as error:
         watcher.memory_ran_out(error)
+        watcher.lost |= {t.id for t in supply.pending if board.views[t.id].state == "waiting"}
     if queue is not None and queue.gave_up is not None:
         raise queue.gave_up  # running trials have ended well; the search has not
     return watcher.lost

@@ -30,7 +30,7 @@ try:
     with guardian():
         shell = subprocess.Popen(["sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE)
         orphan = shell.stdout.readline().decode().strip()
-        time.sleep(3)
+        time.sleep(6)
         shell.kill()
         raise KeyError
 except KeyError:

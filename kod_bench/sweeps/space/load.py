@@ -172,13 +172,13 @@ def _check_rungs(
     """Refuse early stopping that would stop nothing."""
     if (pruner := search.pruner) is None:
         return
-    for variant in variants:
-        if not pruner.rungs(end := variant.training.iterations):
-            name = ("search", str(search.early_stopping), "min_iterations")
-            raise UsageError(
-                f"{document.where(name)}: {pruner.min_iterations or 1} is not before the end of "
-                f"{variant.label}, training.iterations {end}: nothing could be stopped"
-            )
+    ends = [variant.training.iterations for variant in variants]
+    if not any(pruner.rungs(end) for end in ends):
+        name = ("search", str(search.early_stopping), "min_iterations")
+        raise UsageError(
+            f"{document.where(name)}: {pruner.min_iterations or 1} is not before the end of any "
+            f"trial, training.iterations {max(ends, default=0)}: nothing could be stopped"
+        )
 
 
 def _options(document: Document) -> StudyOptions:
