@@ -4,14 +4,20 @@ Ray's own processes can be killed like any other. The driver would then wait for
 for ever; all that is done is on the disk, so it is better to end and say how to go on.
 """
 
+import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 #: How often they are looked at, in seconds.
 _INTERVAL = 1.0
+
+#: While Ray starts it may find out itself, and say more; but it may also wait for minutes.
+_PATIENCE = 15.0
 
 _NAMES = {"gcs_server": "Ray's control process (gcs_server)", "raylet": "Ray's raylet"}
 
@@ -41,10 +47,33 @@ class RayWatch:
         self._over.set()
 
     def _watch(self) -> None:
+        began: dict[int, str] = {}
+        missed: float | None = None
         while not self._over.wait(_INTERVAL):
-            if (name := _dead()) is not None:
+            name = _dead()
+            if name is None and _node() is None:
+                alive = _children()
+                began |= alive
+                name = next((began[each] for each in began.keys() - alive), None)
+                missed = (missed or time.monotonic()) if name else None
+                if missed is None or time.monotonic() - missed < _PATIENCE:
+                    continue
+            if name is not None:
                 self._on_death(_NAMES[name])
                 return
+
+
+def _children() -> dict[int, str]:
+    """Those of the two that are alive, as this process has started them; by their ids."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):  # no process, or it ended meanwhile
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid() and fields[0] != "Z":
+                program = Path((folder / "cmdline").read_bytes().split(b"\0")[0].decode()).name
+                if program in _NAMES:
+                    found[int(folder.name)] = program
+    return found
 
 
 def _dead() -> str | None:

@@ -297,3 +297,24 @@ def test_trials_that_ray_kills_for_memory_fail_and_end_nothing(
     done = kod_bench("resume", "--results-dir", results)
     assert done.returncode == 0, done.stderr
     assert len(row_files(only_sweep(results))) == 2
+
+
+@pytest.mark.slow
+def test_a_gcs_that_is_killed_while_ray_starts_does_not_hang_the_driver(
+    command: list[str], small_space: Path, tmp_path: Path
+) -> None:
+    results, victims = tmp_path / "results", []
+    with started(command, "sweep", small_space, "--results-dir", results) as driver:
+
+        def gcs() -> bool:
+            victims[:] = [
+                process
+                for process, line in session_processes(driver.pid).items()
+                if "/gcs/gcs_server " in line
+            ]
+            return bool(victims)
+
+        wait_for(gcs, "Ray to start", 120)
+        os.kill(victims[0], signal.SIGKILL)
+        assert driver.wait(timeout=60) == 1
+        wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")
