@@ -29,7 +29,7 @@ KINDS = {
     "kuramoto-local": ("kuramoto", {"coupling": "local", **SMALL}),
     "kuramoto-none": (
         "kuramoto",
-        {"coupling": "none", "reference_strength": 0.0, "variance": "analytic", **SMALL},
+        {"coupling": "none", "variance": "analytic", **SMALL},
     ),
     "kuramoto-gaussian": (
         "kuramoto",
