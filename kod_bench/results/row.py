@@ -120,7 +120,6 @@ class Row:
 #: quality is left to gain by a better prior, not a generative model's score.
 FORWARD_START = "forward"
 
-
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
 

@@ -4,7 +4,7 @@ Ray's raylet and GCS die with the driver, and its workers with the raylet; but i
 for them for minutes. `guardian` starts a small process that waits for its driver's end, however it
 comes, and then kills what is left: the driver's descendants, and whatever writes to the logs of the
 Ray session that the driver began, for a process that was started a moment ago may already be an
-orphan that nobody knows. It imports nothing but the standard library.
+orphan that nobody knows. It imports next to nothing, for it must be quick.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from kod_bench.sweeps.processes import Process, processes
 
 #: How often the descendants are noted, in seconds: once their parents have died, nobody knows whose
 #: they were.
@@ -29,9 +31,6 @@ _FAILED = b"!"
 
 #: Guardians that wait for the end of this process: their pipes must stay open till then.
 _waiting: list["subprocess.Popen[bytes]"] = []
-
-#: A process: its id, which may be given again, and the time it began, in clock ticks.
-_Process = tuple[int, int]
 
 
 @contextlib.contextmanager
@@ -62,32 +61,21 @@ def guardian() -> Iterator[None]:
         process.communicate(_DISMISSED)
 
 
-def _to_text(processes: set[_Process]) -> str:
-    return " ".join(f"{process}:{began}" for process, began in processes)
+def _to_text(which: set[Process]) -> str:
+    return " ".join(f"{process}:{began}" for process, began in which)
 
 
-def _from_text(text: str) -> set[_Process]:
+def _from_text(text: str) -> set[Process]:
     pairs = (entry.split(":") for entry in text.split())
     return {(int(process), int(began)) for process, began in pairs}
 
 
-def _processes() -> dict[_Process, int]:
-    """All processes of this machine, with their parents' ids."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                found[int(folder.name), int(fields[19])] = int(fields[1])
-    return found
-
-
-def _descendants(ancestor: int) -> set[_Process]:
+def _descendants(ancestor: int) -> set[Process]:
     """What a process has started, directly or not."""
-    children: dict[int, list[_Process]] = {}
-    for process, parent in _processes().items():
+    children: dict[int, list[Process]] = {}
+    for process, parent in processes().items():
         children.setdefault(parent, []).append(process)
-    found: set[_Process] = set()
+    found: set[Process] = set()
     parents = [ancestor]
     while parents:
         new = set(children.get(parents.pop(), ())) - found
@@ -96,10 +84,10 @@ def _descendants(ancestor: int) -> set[_Process]:
     return found
 
 
-def _in_ray_session(driver: int) -> set[_Process]:
+def _in_ray_session(driver: int) -> set[Process]:
     """What writes to the logs of a driver's Ray session, whose name ends with the driver's id."""
     logs = re.compile(rf"/session_[^/]*_{driver}/logs/")
-    return {process for process in _processes() if _writes_to(process[0], logs)}
+    return {process for process in processes() if _writes_to(process[0], logs)}
 
 
 def _writes_to(process: int, paths: re.Pattern[str]) -> bool:
@@ -119,20 +107,20 @@ def _writes_to(process: int, paths: re.Pattern[str]) -> bool:
     return False
 
 
-def _guard(driver: int, before: set[_Process]) -> None:
+def _guard(driver: int, before: set[Process]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the driver
-    known: set[_Process] = set()
+    known: set[Process] = set()
     while not select.select([sys.stdin], [], [], _INTERVAL)[0]:
         # An orphan is kept in mind, even while the driver lives: its parent may have been killed.
-        known = (known & _processes().keys()) | _descendants(driver)
+        known = (known & processes().keys()) | _descendants(driver)
     said = sys.stdin.buffer.read(1)
     if said == _DISMISSED:
         return
     if said == _FAILED:
         known |= _from_text(sys.stdin.buffer.readline().decode())
         sys.stdin.buffer.read()  # to the driver's end
-    for process, _ in (known | _in_ray_session(driver)) & _processes().keys() - before:
+    for process, _ in (known | _in_ray_session(driver)) & processes().keys() - before:
         if process != os.getpid():
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)

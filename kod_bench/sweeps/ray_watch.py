@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kod_bench.sweeps.processes import processes
+
 #: How often they are looked at, in seconds.
 _INTERVAL = 1.0
 
@@ -66,13 +68,13 @@ class RayWatch:
 def _children() -> dict[int, str]:
     """Those of the two that are alive, as this process has started them; by their ids."""
     found = {}
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):  # no process, or it ended meanwhile
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and fields[0] != "Z":
-                program = Path((folder / "cmdline").read_bytes().split(b"\0")[0].decode()).name
+    for (process, _), parent in processes().items():
+        if parent == os.getpid():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                line = Path(f"/proc/{process}/cmdline").read_bytes()
+                program = Path(os.fsdecode(line.split(b"\0")[0])).name
                 if program in _NAMES:
-                    found[int(folder.name)] = program
+                    found[process] = program
     return found
 
 

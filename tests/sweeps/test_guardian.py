@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.processes import wait_for
+
 #: Starts a child that starts a grandchild, under a guardian, and says their ids.
 PROGRAM = """
 import subprocess, sys, time
@@ -66,6 +68,12 @@ def alive(process: int) -> bool:
         return False
 
 
+def end_all(*processes: int) -> None:
+    for process in processes:
+        if alive(process):
+            os.kill(process, 9)
+
+
 @pytest.mark.parametrize("killed", [True, False])
 def test_it_ends_the_descendants_of_a_killed_driver_alone(killed: bool) -> None:
     driver = subprocess.Popen(
@@ -80,16 +88,12 @@ def test_it_ends_the_descendants_of_a_killed_driver_alone(killed: bool) -> None:
             time.sleep(2)
             driver.kill()
         driver.wait(timeout=30)
-        deadline = time.monotonic() + 20
-        while killed and alive(grandchild):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        if killed:
+            wait_for(lambda: not alive(grandchild), "the orphan's end", 20)
         assert alive(grandchild) is not killed
         assert alive(other)
     finally:
-        for process in (other, child, grandchild):
-            if alive(process):
-                os.kill(process, 9)
+        end_all(other, child, grandchild)
 
 
 def test_what_a_failed_body_has_left_ends_with_its_driver() -> None:
@@ -102,15 +106,10 @@ def test_what_a_failed_body_has_left_ends_with_its_driver() -> None:
         time.sleep(3)
         assert alive(orphan)
         driver.communicate("\n", timeout=30)
-        deadline = time.monotonic() + 20
-        while alive(orphan):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: not alive(orphan), "the orphan's end", 20)
         assert alive(later)
     finally:
-        for process in (orphan, later):
-            if alive(process):
-                os.kill(process, 9)
+        end_all(orphan, later)
 
 
 def test_an_orphan_that_writes_to_its_drivers_ray_session_ends_with_it(tmp_path: Path) -> None:
@@ -121,13 +120,8 @@ def test_an_orphan_that_writes_to_its_drivers_ray_session_ends_with_it(tmp_path:
         text=True,
     )
     writer, reader = map(int, driver.stdout.split())
-    deadline = time.monotonic() + 20
     try:
-        while alive(writer):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: not alive(writer), "the orphan's end", 20)
         assert alive(reader)
     finally:
-        for process in (writer, reader):
-            if alive(process):
-                os.kill(process, 9)
+        end_all(writer, reader)

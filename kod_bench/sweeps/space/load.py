@@ -105,7 +105,7 @@ def resolve_space(document: Document) -> SearchSpace:
     variants: list[ModelVariant] = []
     _check_objectives(document, options)
     for model in models:
-        _check_comparable(document, options.search, model)
+        _check_comparable(options.search, model)
         points = list(STRATEGIES[options.search.strategy](model, options.search))
         model.check_draws(options.resources)
         variants += [model.resolve(point, options.resources) for point in points]
@@ -147,7 +147,7 @@ def _check_objectives(document: Document, options: StudyOptions) -> None:
         raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
 
 
-def _check_comparable(document: Document, search: SearchOptions, model: Model) -> None:
+def _check_comparable(search: SearchOptions, model: Model) -> None:
     """Refuse to draw what makes scores of one search incomparable."""
     if search.strategy != "optuna" and search.pruner is None:
         return
