@@ -29,9 +29,6 @@ _DISMISSED = b"."
 #: ... or, if the body failed, before what there was then: all of it that outlives the driver.
 _FAILED = b"!"
 
-#: Guardians that wait for the end of this process: their pipes must stay open till then.
-_waiting: list["subprocess.Popen[bytes]"] = []
-
 
 @contextlib.contextmanager
 def guardian() -> Iterator[None]:
@@ -40,25 +37,27 @@ def guardian() -> Iterator[None]:
     If the body raises, what it started is ended with this process, not before: Ray may have failed
     halfway, and what it tidies up itself, it does when the interpreter exits.
     """
-    # The pipe's other end closes with this process: the guardian then reads the end of the file.
+    # A bare descriptor: a file object is closed while the interpreter ends, which with Ray takes a
+    # second, and the guardian would take that for the process's end.
+    reader, writer = os.pipe()
     before = _to_text(_descendants(os.getpid()) | _in_ray_session(os.getpid()))
     process = subprocess.Popen(
         [sys.executable, "-m", "kod_bench.sweeps.guardian", str(os.getpid()), before],
-        stdin=subprocess.PIPE,
+        stdin=reader,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    os.close(reader)
     try:
         yield
     except BaseException:
-        assert process.stdin is not None
         with contextlib.suppress(OSError):  # somebody has killed it
-            process.stdin.write(_FAILED + _to_text(_descendants(os.getpid())).encode() + b"\n")
-            process.stdin.flush()
-        _waiting.append(process)
+            os.write(writer, _FAILED + _to_text(_descendants(os.getpid())).encode() + b"\n")
         raise
     with contextlib.suppress(OSError):
-        process.communicate(_DISMISSED)
+        os.write(writer, _DISMISSED)
+    os.close(writer)
+    process.wait()
 
 
 def _to_text(which: set[Process]) -> str:
