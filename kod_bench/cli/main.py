@@ -138,9 +138,9 @@ def sweep(
             seeds=chosen,
             changes=changes or [],
             address=None,
-            say=typer.echo,
+            say=_say(output),
         )
-        _dry_run(found, folder, timing)
+        _dry_run(found, folder, timing, output)
         return
     prepared = prepare_sweep(
         space,
@@ -236,14 +236,20 @@ app.command()(compare)
 app.command()(evaluate)
 
 
-def _dry_run(space: "SearchSpace", data_dir: Location | None, timing: bool) -> None:
+def _dry_run(
+    space: "SearchSpace", data_dir: Location | None, timing: bool, output: "Output"
+) -> None:
     from rich.console import Console
 
+    from kod_bench.sweeps.board import event_line
     from kod_bench.sweeps.dry_run import dry_run
 
-    table, lines = dry_run(space, data_dir=data_dir, timing=timing, say=typer.echo)
-    Console().print(table)
-    for line in lines:
+    found = dry_run(space, data_dir=data_dir, timing=timing, say=_say(output))
+    if output == "json":
+        typer.echo(event_line("dry-run", **found.event()))
+        return
+    Console().print(found.table)
+    for line in found.lines:
         typer.echo(line)
 
 

@@ -289,11 +289,15 @@ class JsonBoard(QuietBoard):
         )
 
     def _emit(self, event: str, **values: Any) -> None:
-        record = {"event": event, "time": datetime.now(UTC).isoformat(), **values}
-        # A loss that is not finite would make a line that JSON readers refuse.
-        text = json.dumps(_finite(record), allow_nan=False)
-        self.console.file.write(text + "\n")
+        self.console.file.write(event_line(event, **values) + "\n")
         self.console.file.flush()
+
+
+def event_line(event: str, **values: Any) -> str:
+    """An event for other programs, as one line of JSON."""
+    record = {"event": event, "time": datetime.now(UTC).isoformat(), **values}
+    # A loss that is not finite would make a line that JSON readers refuse.
+    return json.dumps(_finite(record), allow_nan=False)
 
 
 def make_board(trials: tuple[Trial, ...], output: Output, total: int = 0) -> Board:

@@ -1,6 +1,8 @@
-"""What a sweep would do, as tables: its trials, what they occupy, what they would cost."""
+"""What a sweep would do: its trials, what they occupy, what they would cost."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -16,9 +18,83 @@ from kod_bench.sweeps.space import ModelVariant, ResourceOptions, SearchSpace
 MOST_LINES = 40
 
 
+@dataclass(frozen=True)
+class DryRun:
+    """What a sweep would do here.
+
+    Attributes:
+        space: resolved.
+        cpus: that trials may use.
+        gpus: of this machine.
+        at_once: how many trials fit on it; perhaps none.
+        cost: None if it was not asked for, or nothing fits.
+    """
+
+    space: SearchSpace
+    cpus: int
+    gpus: int
+    at_once: int
+    cost: Estimate | None
+
+    @property
+    def table(self) -> Table:
+        """A line per configuration; per model, where there are too many."""
+        return _plan_table(self.space, self.cost)
+
+    @property
+    def lines(self) -> list[str]:
+        """To be printed below the table."""
+        options = self.space.options
+        lines = [
+            *_varied(self.space),
+            f"{len(self.space.variants) * len(options.seeds)} trials: {len(self.space.variants)} "
+            f"configurations, seeds {', '.join(map(str, options.seeds))}",
+            _resources_line(options.resources, self.at_once, self.cpus, self.gpus),
+        ]
+        if self.cost is not None:
+            lines.append(_cost_line(self.cost))
+            if options.search.pruner is not None:
+                lines.append("an upper bound: early stopping ends most trials before that")
+        return lines
+
+    def event(self) -> dict[str, Any]:
+        """The same for programs: docs/search-spaces.md lists the keys."""
+        options, cost = self.space.options, self.cost
+        count = len(self.space.variants)
+        # Trials are in the order of the plan: all configurations at one seed, then at the next.
+        seconds = cost.trials[:count] if cost else [None] * count
+        return {
+            "configurations": [
+                {
+                    "name": variant.label,
+                    "model": variant.model,
+                    "varied": dict(variant.point),
+                    "steps": variant.steps,
+                    "network_evaluations": list(variant.network_evaluations),
+                    "iterations": variant.training.iterations,
+                    "batch_size": variant.training.batch_size,
+                    "seconds": each,
+                }
+                for variant, each in zip(self.space.variants, seconds, strict=True)
+            ],
+            "seeds": list(options.seeds),
+            "trials": count * len(options.seeds),
+            "resources": options.resources.model_dump(mode="json"),
+            "machine": {"cpus": self.cpus, "gpus": self.gpus, "trials_at_once": self.at_once},
+            "estimate": None
+            if cost is None
+            else {
+                "wall_seconds": cost.wall,
+                "cpu_hours": cost.cpu_hours,
+                "accelerator_hours": cost.gpu_hours,
+                "upper_bound": options.search.pruner is not None,
+            },
+        }
+
+
 def dry_run(
     space: SearchSpace, *, data_dir: Location | None, timing: bool, say: Callable[[str], None]
-) -> tuple[Table, list[str]]:
+) -> DryRun:
     """Validate a sweep and work out what it would cost. No results folder is touched.
 
     Args:
@@ -26,9 +102,6 @@ def dry_run(
         data_dir: as in a sweep; images are prepared, as a sweep would, only to be timed on.
         timing: whether to estimate the cost. Without, ten thousand trials take seconds.
         say: receives lines about what is being done.
-
-    Returns:
-        The trials, and lines to print below.
 
     Raises:
         UsageError: with one line, if the sweep could not start.
@@ -41,31 +114,22 @@ def dry_run(
     if timing and at_once:
         planned = plan_sweep(space, data_dir=data_dir, say=say)
         space = planned.space
-        cost = estimate(planned.trials, resources, data_dir=data_dir, cpus=cpus, say=say)
+        cost = estimate(
+            planned.trials,
+            resources,
+            data_dir=data_dir,
+            cpus=cpus,
+            say=say,
+            pruner=space.options.search.pruner,
+        )
     else:
         check_networks(space, guessed_channels(space))
-    lines = [
-        *varied(space),
-        f"{len(space.variants) * len(space.options.seeds)} trials: {len(space.variants)} "
-        f"configurations, seeds {', '.join(map(str, space.options.seeds))}",
-        resources_line(resources, at_once, cpus, gpus),
-    ]
-    if cost is not None:
-        lines.append(cost_line(cost))
-        if space.options.search.early_stopping is not None:
-            lines.append("an upper bound: early stopping ends most trials before that")
-    elif timing:
-        lines.append("no estimate: it comes from running a few steps, which needs such a machine")
-    return plan_table(space, cost), lines
+        if timing:
+            say("no estimate: it comes from running a few steps, which needs such a machine")
+    return DryRun(space, cpus, gpus, at_once, cost)
 
 
-def plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
-    """A line per configuration; per model, where there are too many.
-
-    Args:
-        space: resolved.
-        cost: of its trials, if it was estimated.
-    """
+def _plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
     seeds = len(space.options.seeds)
     # Trials are in the order of the plan: all configurations at one seed, then at the next.
     seconds = dict(zip(map(id, space.variants), cost.trials, strict=False)) if cost else {}
@@ -96,7 +160,7 @@ def plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
     return table
 
 
-def varied(space: SearchSpace) -> list[str]:
+def _varied(space: SearchSpace) -> list[str]:
     """What varies in each model, a line each; for tables that do not show it."""
     if len(space.variants) <= MOST_LINES:
         return []
@@ -112,7 +176,7 @@ def varied(space: SearchSpace) -> list[str]:
     ]
 
 
-def resources_line(resources: ResourceOptions, at_once: int, cpus: int, gpus: int) -> str:
+def _resources_line(resources: ResourceOptions, at_once: int, cpus: int, gpus: int) -> str:
     """What a trial occupies, and how many fit here."""
     r = resources
     gpu = f" and {r.gpus_per_worker:g} GPU" if r.gpus_per_worker else ""
@@ -122,7 +186,7 @@ def resources_line(resources: ResourceOptions, at_once: int, cpus: int, gpus: in
     return f"each trial: {each} of {r.cpus_per_worker} CPU{gpu}; {here}: {fits}"
 
 
-def cost_line(cost: Estimate) -> str:
+def _cost_line(cost: Estimate) -> str:
     """The estimate in one line."""
     gpus = f"{cost.gpu_hours:.2f} accelerator-hours, " if cost.gpu_hours else "no accelerator, "
     some = "" if cost.timed == cost.shapes else " (the others are taken for their neighbours)"

@@ -14,11 +14,11 @@ from typing import Any, Union, get_args, get_origin
 import torch
 
 from kod_bench.errors import UsageError, one_line
-from kod_bench.results import FORWARD_START
+from kod_bench.results import FORWARD_START, judged_by
 from kod_bench.storage import Location
 from kod_bench.sweeps.capacity import workers_on
-from kod_bench.sweeps.plan import Trial
-from kod_bench.sweeps.space import ResourceOptions, parameters_model
+from kod_bench.sweeps.plan import Scoring, Trial
+from kod_bench.sweeps.space import Pruner, ResourceOptions, parameters_model
 from kod_bench.sweeps.timing import ModelTiming, ScoringTiming, time_model, time_scoring
 
 #: `ray.init`, and the first actor in place, on two cores.
@@ -71,6 +71,7 @@ def estimate(
     data_dir: Location | None,
     cpus: int,
     say: Callable[[str], None],
+    pruner: Pruner | None = None,
 ) -> Estimate:
     """Time a few real steps of each distinct shape, and add up.
 
@@ -83,6 +84,7 @@ def estimate(
         data_dir: as in a sweep.
         cpus: that trials may use here.
         say: receives lines about what is being done.
+        pruner: the sweep's rule of early stopping: what its rungs cost counts, not what it saves.
 
     Raises:
         UsageError: if not one trial fits on this machine, or a step cannot be run.
@@ -122,7 +124,7 @@ def estimate(
     timed: dict[Shape, ModelTiming] = dict(zip(timed_shapes, results, strict=False))
     scoring: dict[str, ScoringTiming] = dict(zip(datasets, results[len(timed) :], strict=True))
     seconds = tuple(
-        trial_seconds(trial, timed[chosen[shape_of(trial)]], scoring[_dataset(trial)])
+        trial_seconds(trial, timed[chosen[shape_of(trial)]], scoring[_dataset(trial)], pruner)
         for trial in trials
     )
     once = starting + RAY_SECONDS + sum(each.reference for each in scoring.values())
@@ -150,22 +152,34 @@ def _result(future: Future[Any], trial: Trial) -> Any:
         raise UsageError(f"timing {trial.model}: {one_line(error)}") from error
 
 
-def trial_seconds(trial: Trial, model: ModelTiming, scoring: ScoringTiming) -> float:
-    """How long one trial takes, by the times of its parts."""
+def trial_seconds(
+    trial: Trial, model: ModelTiming, scoring: ScoringTiming, pruner: Pruner | None = None
+) -> float:
+    """How long one trial takes, by the times of its parts, if nothing stops it early."""
     training, samples = trial.training_section, trial.evaluation_options.samples
     total = model.start + training.iterations * model.iteration
     total += math.ceil(training.iterations / training.checkpoint_every) * model.checkpoint
     total += scoring.start
     if trial.workers > 1:
         total += WORKERS_SECONDS
-    for way in trial.scorings:
-        # A shape stands for others that may be sampled in other ways.
-        drawing = model.drawing.get(way.sampler, max(model.drawing.values()))
-        each = drawing * way.network_evaluations + scoring.image
-        if way.prior == FORWARD_START:
-            each += model.forward_step * trial.steps
-        total += samples * each + scoring.row
+    total += sum(_scoring_seconds(trial, way, samples, model, scoring) for way in trial.scorings)
+    if pruner is not None:
+        few, way = min(samples, pruner.samples), judged_by(trial.scorings)
+        rung = scoring.start + _scoring_seconds(trial, way, few, model, scoring)
+        total += len(pruner.rungs(training.iterations)) * rung
     return total
+
+
+def _scoring_seconds(
+    trial: Trial, way: Scoring, samples: int, model: ModelTiming, scoring: ScoringTiming
+) -> float:
+    """How long it takes to sample a model in one way, and to score that."""
+    # A shape stands for others that may be sampled in other ways.
+    drawing = model.drawing.get(way.sampler, max(model.drawing.values()))
+    each = drawing * way.network_evaluations + scoring.image
+    if way.prior == FORWARD_START:
+        each += model.forward_step * trial.steps
+    return samples * each + scoring.row
 
 
 def schedule(seconds: Sequence[float], at_once: int) -> float:

@@ -158,6 +158,36 @@ def test_a_dry_run_estimates_from_real_steps_and_leaves_nothing(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_dry_run_for_programs_is_one_line_of_json(run: Run, tiny_space: Path) -> None:
+    code, out, err = run("sweep", tiny_space, "--dry-run", "--json", "--seeds", "0,1",
+                         "--set", "models.kuramoto-local=null")  # fmt: skip
+    assert code == 0, err
+    event = json.loads(out)
+    assert "search space" in err
+    assert event["event"] == "dry-run"
+    assert event["trials"] == 2 * len(event["configurations"]) == 4
+    assert event["seeds"] == [0, 1]
+    assert [
+        (each["name"], each["varied"], each["network_evaluations"], each["batch_size"])
+        for each in event["configurations"]
+    ] == [("ddpm", {"steps": 4}, [4], 8), ("ddpm", {"steps": 8}, [8], 8)]
+    each = [configuration["seconds"] for configuration in event["configurations"]]
+    hours = event["estimate"]["cpu_hours"]
+    assert hours == pytest.approx(2 * sum(each) / 3600)
+    assert event["estimate"]["accelerator_hours"] == 0
+    assert event["machine"]["trials_at_once"] >= 1
+
+    _, out, _ = run("sweep", tiny_space, "--dry-run", "--no-timing", "--json")
+    event = json.loads(out)
+    assert event["estimate"] is None
+    assert {each["seconds"] for each in event["configurations"]} == {None}
+
+
+def test_a_quiet_dry_run_shows_the_trials_alone(run: Run, tiny_space: Path) -> None:
+    out = ok(run("sweep", tiny_space, "--dry-run", "--no-timing", "--quiet"))
+    assert out.splitlines()[0].split() == ["Model", "T", "NFE", "Trials", "Iterations", "Batch"]
+
+
 def test_a_dry_run_of_what_does_not_fit_says_so(run: Run, tiny_space: Path) -> None:
     space = edited(tiny_space, "warmup: 5}", "warmup: 5}\nresources: {gpus_per_worker: 64}")
     out = ok(run("sweep", space, "--dry-run"))

@@ -13,7 +13,7 @@ from kod_bench.sweeps.estimate import (
     trials_at_once,
 )
 from kod_bench.sweeps.plan import Trial, make_trials
-from kod_bench.sweeps.space import ResourceOptions, load_space
+from kod_bench.sweeps.space import MedianOptions, ResourceOptions, load_space
 from kod_bench.sweeps.timing import ModelTiming, ScoringTiming
 
 
@@ -69,6 +69,10 @@ def test_a_trial_is_the_sum_of_its_parts(trial: Trial) -> None:
     expected = training + drawing + forward + 1000 + 8 * (16 * 4 + 7)
     assert trial_seconds(trial, model, scoring) == pytest.approx(expected)
     assert scoring.reference == 1000 + 48 * 4 + 7
+    # Judged after 10, 20 and 30 iterations by 6 samples of the first prior and sampler.
+    rung = 1000 + 6 * (0.5 * 4 + 4) + 7
+    judged = trial_seconds(trial, model, scoring, MedianOptions(min_iterations=10, samples=6))
+    assert judged == pytest.approx(expected + 3 * rung)
 
 
 @pytest.mark.parametrize(
