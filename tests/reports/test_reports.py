@@ -207,3 +207,17 @@ def test_contact_sheet_places_panels(tmp_path: Path) -> None:
     assert height < 300, "rows are as high as their pictures"
     with pytest.raises(ValueError, match="at least one"):
         write_contact_sheet(tmp_path / "none.png", [])
+
+
+@pytest.mark.parametrize("title", ["strength=0.03 " * 8, "w" * 150])
+def test_long_titles_of_a_contact_sheet_stay_over_their_pictures(
+    tmp_path: Path, title: str
+) -> None:
+    Image.new("L", (400, 64), 128).save(tmp_path / "gray.png")
+    panels = [Panel(text, tmp_path / "gray.png", 0, x) for x, text in enumerate((title, "b", "c"))]
+    write_contact_sheet(tmp_path / "sheet.png", panels)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    for left in (12 + 400, 12 + 812):  # the gaps beside the columns
+        assert (sheet[:, left : left + 12] == 255).all()
+    assert (sheet[:, 12:412] < 128).sum() > 100  # the title is there ...
+    assert (sheet[-12 - 64 : -12, 12:412] == 128).all()  # ... not on the picture
