@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.chaos import session_processes
-from kod_bench.results import grid_file, nearest_file, read_rows
-from kod_bench.sweeps.early_stopping import read_rungs
+from kod_bench.results import grid_file, nearest_file
 from tests.cli.processes import (
     computing,
     edit,
@@ -193,32 +192,6 @@ def test_a_trial_of_two_workers(kod_bench: Command, tiny_space: Path, tmp_path: 
     assert row["images_seen"] == 40 * 8
     records = [json.loads(x) for x in (sweep / "trials" / trial / "history.jsonl").open()]
     assert [r["iteration"] for r in records] == list(range(5, 41, 5))
-
-
-@pytest.mark.slow
-def test_trials_of_two_workers_are_stopped_early(
-    kod_bench: Command, tiny_space: Path, tmp_path: Path
-) -> None:
-    """What one worker judges at a rung, both do."""
-    edit(tiny_space, "steps: {grid: [4, 8]}", "steps: {grid: [2, 4, 8]}")
-    edit(tiny_space, "  laptop: {}", "  laptop: {resources: {workers_per_trial: 2}}")
-    asha = "{min_iterations: 10, reduction_factor: 8, samples: 8}"  # the best so far goes on
-    search = f"search={{early_stopping: asha, asha: {asha}}}"
-    results = tmp_path / "results"
-    only_ddpm = ("--set", "models.kuramoto-local=null")
-    done = kod_bench(
-        "sweep", tiny_space, "--results-dir", results, *only_ddpm, "--set", search, timeout=400
-    )
-    assert done.returncode == 0, done.stderr
-    sweep = only_sweep(results)
-    rows = read_rows(sweep / "trials").rows
-    assert len(rows) == 3
-    for row in rows:
-        (rung,) = read_rungs(sweep / "trials" / row.trial).values()
-        assert row.workers == 2
-        assert (row.pruned_at, row.iterations) == ((None, 40) if rung.goes_on else (10, 10))
-        assert row.images_seen == row.iterations * 8
-    assert 1 <= sum(row.pruned_at is not None for row in rows) < 3
 
 
 @pytest.mark.slow

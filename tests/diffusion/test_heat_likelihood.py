@@ -64,7 +64,8 @@ def test_i10_one_training_image_makes_the_bound_exact():
         process.encode(pictures(1).double() / 127.5 - 1), 6
     )
     exact = gaussian_divergence(away.square().flatten(1).sum(1), 64, 0.01, process.delta)
-    assert torch.allclose(prior_loss(process, start), exact, rtol=1e-6)
+    # The process keeps its centres in float32, which some processors round otherwise than others.
+    assert torch.allclose(prior_loss(process, start), exact, rtol=1e-5)
 
 
 def test_i10_the_bound_is_above_the_divergence_from_the_mixture():
