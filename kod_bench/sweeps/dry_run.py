@@ -37,9 +37,15 @@ class DryRun:
     cost: Estimate | None
 
     @property
+    def seconds(self) -> tuple[float, ...] | None:
+        """Of one trial of each configuration."""
+        # Trials are in the order of the plan: all configurations at one seed, then at the next.
+        return None if self.cost is None else self.cost.trials[: len(self.space.variants)]
+
+    @property
     def table(self) -> Table:
         """A line per configuration; per model, where there are too many."""
-        return _plan_table(self.space, self.cost)
+        return _plan_table(self.space, self.seconds)
 
     @property
     def lines(self) -> list[str]:
@@ -61,8 +67,7 @@ class DryRun:
         """The same for programs: docs/search-spaces.md lists the keys."""
         options, cost = self.space.options, self.cost
         count = len(self.space.variants)
-        # Trials are in the order of the plan: all configurations at one seed, then at the next.
-        seconds = cost.trials[:count] if cost else [None] * count
+        seconds = self.seconds or (None,) * count
         return {
             "configurations": [
                 {
@@ -129,10 +134,9 @@ def dry_run(
     return DryRun(space, cpus, gpus, at_once, cost)
 
 
-def _plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
+def _plan_table(space: SearchSpace, seconds: Sequence[float] | None) -> Table:
     seeds = len(space.options.seeds)
-    # Trials are in the order of the plan: all configurations at one seed, then at the next.
-    seconds = dict(zip(map(id, space.variants), cost.trials, strict=False)) if cost else {}
+    of_variant = dict(zip(map(id, space.variants), seconds, strict=True)) if seconds else {}
     lines = [[variant] for variant in space.variants]
     if few := len(lines) <= MOST_LINES:
         names = [variant.label for variant in space.variants]
@@ -143,7 +147,14 @@ def _plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
         lines, names = list(by_model.values()), list(by_model)
     table = Table(box=None, pad_edge=False)
     table.add_column("Model", overflow="fold")
-    for name in ("T", "NFE", "Trials", "Iterations", "Batch", *(("Each", "All") if cost else ())):
+    for name in (
+        "T",
+        "NFE",
+        "Trials",
+        "Iterations",
+        "Batch",
+        *(("Each", "All") if seconds else ()),
+    ):
         table.add_column(name, justify="right", no_wrap=few)
     for name, line in zip(names, lines, strict=True):
         cells = [
@@ -153,8 +164,8 @@ def _plan_table(space: SearchSpace, cost: Estimate | None) -> Table:
             _span([variant.training.iterations for variant in line]),
             _span([variant.training.batch_size for variant in line]),
         ]
-        if cost:
-            each = [seconds[id(variant)] for variant in line]
+        if seconds:
+            each = [of_variant[id(variant)] for variant in line]
             cells += [_durations(each), duration(sum(each) * seeds)]
         table.add_row(name, *cells)
     return table

@@ -37,8 +37,9 @@ def guardian() -> Iterator[None]:
     If the body raises, what it started is ended with this process, not before: Ray may have failed
     halfway, and what it tidies up itself, it does when the interpreter exits.
     """
-    # A bare descriptor: a file object is closed while the interpreter ends, which with Ray takes a
-    # second, and the guardian would take that for the process's end.
+    # After a failure `writer` stays open: the guardian reads the end of the file when this process
+    # has ended. A file object would be closed before, while the interpreter ends, which with Ray
+    # takes a second.
     reader, writer = os.pipe()
     before = _to_text(_descendants(os.getpid()) | _in_ray_session(os.getpid()))
     process = subprocess.Popen(
