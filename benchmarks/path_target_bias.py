@@ -3,12 +3,15 @@
 For every smooth field g on the torus E[div g(theta)] = -E[g . score], so a target H is unbiased
 only if E[div g - g . H] = 0. The bias is that defect over sqrt(E|g|^2 N), as a root mean square
 over fields: for each field at most the rms error of E[-H | theta] per phase, to be compared with
-the rms of the score. The error is Monte Carlo's. Three targets share their chains:
+the rms of the score. The error is Monte Carlo's. `single` is the same over the fields of single
+phases alone, where an inexact conditional mean shows. Four targets share their chains:
 
 - one-step: eps / s_t, the papers';
 - frozen field: the Malliavin weight of one phase with the mean field held fixed, restarted every m
   steps (a cheap approximation when phases are coupled);
-- path: `kod_bench.diffusion.path_weight`, exact with coupling.
+- path: `kod_bench.diffusion.path_weight`, exact with coupling;
+- conditional: its mean given the fields a phase has felt (`kod_bench.diffusion.phase_law`), whose
+  bias falls with the phases in a neighbourhood: hence one process with a wider one.
 
 Run with `python benchmarks/path_target_bias.py [chains]`.
 """
@@ -25,6 +28,7 @@ MEMORIES = (1, 4, 16, 100)
 STEPS = 100
 SHOWN = (30, 60, 100)
 SIZE = 16
+SINGLE = 2
 
 
 class FrozenField:
@@ -57,7 +61,7 @@ def fields(theta: Tensor) -> list[tuple[Tensor, Tensor]]:
     """(g, div g) for fields from single phases to the mode in which all move together."""
     theta = theta.flatten(1)
     cosine, sine = theta.cos(), theta.sin()
-    found = [(sine, cosine.sum(1)), (cosine, -sine.sum(1))]
+    found = [(sine, cosine.sum(1)), (cosine, -sine.sum(1))]  # the first SINGLE are single phases
     for reach in (1, 5, SIZE // 2):
         # Sums over a window of neighbours: smooth modes, which coupling feeds back.
         window = range(-reach, reach) if reach == SIZE // 2 else range(-reach, reach + 1)
@@ -67,10 +71,10 @@ def fields(theta: Tensor) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def bias(state: Tensor, target: Tensor) -> tuple[float, float]:
+def bias(tested: list[tuple[Tensor, Tensor]], target: Tensor) -> tuple[float, float]:
     """Rms over fields of the relative defect, and of its standard error."""
     defects, errors = [], []
-    for field, divergence in fields(state):
+    for field, divergence in tested:
         size = field.square().sum(1).mean().sqrt() * math.sqrt(field.shape[1])
         defect = divergence - (field * target.flatten(1)).sum(1)
         defects.append(defect.mean() / size)
@@ -89,6 +93,7 @@ def measure(name: str, chains: int, **parameters: object) -> None:
         for memory in MEMORIES
     }
     process = processes[1]
+    averaging = KuramotoDiffusion(shape=shape, steps=STEPS, target="conditional", **parameters)
     rng = torch.Generator().manual_seed(0)
     # Data somewhat like a print: half of the rings all white, half with two ridges.
     ridges = torch.sin(torch.linspace(0, 4 * math.pi, SIZE + 1)[:-1])
@@ -96,10 +101,13 @@ def measure(name: str, chains: int, **parameters: object) -> None:
     place = (torch.arange(SIZE) + shift.unsqueeze(1)) % SIZE
     white = torch.rand((chains, 1), generator=rng) < 0.5
     images = torch.where(white, 0.8, 0.8 * ridges[place])
-    state = process.encode(images.view(chains, *shape))
+    images = images.view(chains, *shape)
+    state = process.encode(images)
+    averaged = averaging.start_chains(images)
     weights = {memory: torch.zeros_like(state) for memory in MEMORIES}
     frozen = {memory: FrozenField(state, memory) for memory in MEMORIES}
-    print(f"\n{name}\n{'t':>4} {'memory':>7} {'target':>13} {'std':>7} {'bias':>8} {'error':>8}")
+    columns = f"{'bias':>8} {'error':>8} {'single':>8} {'error':>8}"
+    print(f"\n{name}\n{'t':>4} {'memory':>7} {'target':>13} {'std':>7} {columns}")
     for t in range(1, STEPS + 1):
         noise_state = rng.get_state()
         step = torch.full((chains,), t)
@@ -112,19 +120,22 @@ def measure(name: str, chains: int, **parameters: object) -> None:
             after, weights[memory] = processes[memory].weighted_step(
                 state, weights[memory], step, rng
             )
+        rng.set_state(noise_state)
+        averaged = averaging.advance_chains(averaged, step, rng)
         state = after
         if t not in SHOWN:
             continue
+        tested = fields(state)
         for memory in MEMORIES:
             kinds = {"path": weights[memory], "frozen field": frozen[memory].value()}
             if memory == 1:
                 kinds = {"one-step": weights[memory]}
+            if memory == STEPS:
+                kinds["conditional"] = averaging.estimate(averaged, step)
             for kind, target in kinds.items():
-                defect, error = bias(state, target)
-                print(
-                    f"{t:>4} {memory:>7} {kind:>13} {target.std():>7.3f} {defect:>8.4f} "
-                    f"{error:>8.4f}"
-                )
+                measured = (*bias(tested, target), *bias(tested[:SINGLE], target))
+                shown = " ".join(f"{value:>8.4f}" for value in measured)
+                print(f"{t:>4} {memory:>7} {kind:>13} {target.std():>7.3f} {shown}")
 
 
 def main() -> None:
@@ -132,6 +143,7 @@ def main() -> None:
     chains = int(sys.argv[1]) if len(sys.argv) > 1 else 40_000
     for name, parameters in {
         "local, radius 2, as released": {"coupling": "local", "neighbourhood_radius": 2},
+        "local, radius 5, as released": {"coupling": "local", "neighbourhood_radius": 5},
         "local, radius 2, K = 0.9 (2D)": {
             "coupling": "local",
             "neighbourhood_radius": 2,
