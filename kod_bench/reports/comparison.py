@@ -1,6 +1,5 @@
 """Two sides that somebody chose: sweeps, models, or one of them and what others have published."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,6 +7,7 @@ import pandas as pd
 from kod_bench.reports.cells import cells_of, labels, make_groups, numbered, title_of
 from kod_bench.reports.content import Difference, Group, PublishedNumber
 from kod_bench.reports.differences import paired, sentences, shown_differences
+from kod_bench.reports.make import structured_processes
 from kod_bench.reports.provenance import split_excluded
 from kod_bench.reports.published import published_for
 from kod_bench.results import COMPARISON_COLUMNS
@@ -90,22 +90,16 @@ def compare_with_published(first: str, rows: pd.DataFrame) -> Comparison:
         first: name of our side.
         rows: of it.
     """
-    groups = make_groups(split_excluded(rows)[0], _structured())
+    groups = make_groups(split_excluded(rows)[0], structured_processes())
     published = published_for(sorted(map(str, rows["dataset"].dropna().unique())))
     notes = () if published else ("Nothing is published here on these data sets.",)
     return Comparison(first, PUBLISHED, (), groups, published, notes)
 
 
-def _structured() -> Mapping[str, bool]:
-    from kod_bench.diffusion import PROCESSES
-
-    return {name: process.structured for name, process in PROCESSES.items()}
-
-
 def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) -> ComparedGroup:
     first, second = numbered(ours), numbered(theirs)
     second = second.assign(cell=second["cell"] + 1 + first["cell"].max())
-    structured = _structured()
+    structured = structured_processes()
     cells = [cells_of(rows, structured) for rows in (first, second)]
     on = ["network_evaluations"]
     if by_model:

@@ -1,12 +1,11 @@
 """What a report says, before anybody decides how it looks.
 
-`make_content` turns rows into a `ReportContent` of plain numbers and sentences. The writers
-(terminal, Markdown, LaTeX, tables, HTML) only lay it out: none of them computes, ranks or leaves
-out anything.
+A `ReportContent` is plain numbers and sentences; `kod_bench.reports.make` works it out from rows.
+The writers (terminal, Markdown, LaTeX, tables, HTML) only lay it out: none of them computes, ranks
+or leaves out anything.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -326,46 +325,3 @@ _POINT = re.compile(r"(?: [\w.]+=.*)+$")
 def metrics_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """The metrics that comparable rows have: some always, others where any row has them."""
     return tuple(m for m in METRICS if METRICS[m].is_always_shown or rows[m].notna().any())
-
-
-def make_content(
-    rows: pd.DataFrame,
-    *,
-    title: str,
-    sweeps: Sequence[SweepOrigin] = (),
-    configurations: Mapping[str, str] | None = None,
-    structured: Mapping[str, bool] | None = None,
-) -> ReportContent:
-    """Work out what rows say.
-
-    Args:
-        rows: as `kod_bench.reports.frame` makes them.
-        title: of the report.
-        sweeps: that the rows come from, with what they have that is not in rows.
-        configurations: resolved configurations by `configuration`, as far as they are kept.
-        structured: which processes are; default: what this version's processes declare.
-    """
-    from kod_bench.reports.cells import make_groups
-    from kod_bench.reports.provenance import make_provenance, split_excluded
-    from kod_bench.reports.published import published_for
-
-    if structured is None:
-        from kod_bench.diffusion import PROCESSES
-
-        structured = {name: process.structured for name, process in PROCESSES.items()}
-    kept, excluded = split_excluded(rows)
-    groups = make_groups(kept, structured)
-    planned = sum(sweep.planned for sweep in sweeps)
-    done = len(rows[["space", "sweep", "trial"]].drop_duplicates())
-    failed = sum(len(sweep.failures) for sweep in sweeps)
-    summary = (
-        f"{done} of {planned} trials done" if sweeps else f"{done} trial{'' if done == 1 else 's'}"
-    )
-    return ReportContent(
-        title=title,
-        summary=summary + (f", {failed} failed" if failed else ""),
-        groups=groups,
-        published=published_for(sorted({str(group.key["dataset"]) for group in groups})),
-        provenance=make_provenance(rows, kept, excluded, sweeps, configurations or {}, groups),
-        rows=kept,
-    )

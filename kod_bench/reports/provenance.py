@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kod_bench.reports.cells import CELL_COLUMNS
 from kod_bench.reports.content import (
     CodeVersion,
     Excluded,
@@ -25,8 +26,6 @@ def split_excluded(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Excluded, ..
     Left out are trials that a pruner has stopped, rows without a seed, and all but the latest row
     of one seed of one configuration: the same seed twice is no second sample.
     """
-    from kod_bench.reports.cells import CELL_COLUMNS
-
     excluded = []
     pruned = rows["pruned_at"].notna()
     if pruned.any():
