@@ -10,7 +10,7 @@ from rich.table import Table
 from kod_bench.storage import Location
 from kod_bench.sweeps.board import duration
 from kod_bench.sweeps.estimate import Estimate, estimate, trials_at_once
-from kod_bench.sweeps.runner import local_cpus
+from kod_bench.sweeps.ray_session import local_cpus
 from kod_bench.sweeps.session import check_networks, guessed_channels, plan_sweep
 from kod_bench.sweeps.space import ModelVariant, ResourceOptions, SearchSpace
 

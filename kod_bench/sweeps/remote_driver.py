@@ -20,7 +20,7 @@ from typing import IO, Any, Literal
 
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri
-from kod_bench.sweeps.runner import ray_session
+from kod_bench.sweeps.ray_session import ray_session
 from kod_bench.sweeps.scratch import scratch_folder
 
 Stream = Literal["out", "err"]

@@ -5,50 +5,32 @@ checkpoints in the trials' folders; Tune's pickles are never read back.
 """
 
 import contextlib
-import faulthandler
-import functools
-import logging
 import os
 import shutil
-import socket
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from kod_bench.errors import UsageError, one_line
+from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
-from kod_bench.storage import Location, parse_location
+from kod_bench.storage import Location
 from kod_bench.sweeps.board import Board
-from kod_bench.sweeps.capacity import (
-    alive_nodes,
-    check_capacity,
-    wait_for_capacity,
-    workers_on,
-)
-from kod_bench.sweeps.failures import read_error, root_message
-from kod_bench.sweeps.files import TRAINING_LOCK
+from kod_bench.sweeps.capacity import alive_nodes, wait_for_capacity, workers_on
+from kod_bench.sweeps.failures import read_error
 from kod_bench.sweeps.growth import grown, refreshed
 from kod_bench.sweeps.guardian import guardian
 from kod_bench.sweeps.lease import lease
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
 from kod_bench.sweeps.optuna_search import OptunaSearch
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable, open_planned
-from kod_bench.sweeps.progress import Report, Status
+from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable
+from kod_bench.sweeps.ray_session import check_local_resources, ray_session
+from kod_bench.sweeps.ray_trial import run_on_ray
 from kod_bench.sweeps.ray_watch import RayWatch
 from kod_bench.sweeps.scratch import scratch_folder
-from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
 from kod_bench.sweeps.supply import TrialSupply
-from kod_bench.sweeps.trial import open_log, run_trial, score_trained, train_and_score, train_worker
-from kod_bench.training import StoppedError
-
-#: A killed driver's workers live on for some seconds.
-WRITER_PATIENCE_SECONDS = 60.0
 
 #: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
 DRIVER_PATIENCE_SECONDS = 1.0
@@ -56,27 +38,8 @@ DRIVER_PATIENCE_SECONDS = 1.0
 #: More trials than any sweep will have.
 ENDLESS = 10**9
 
-_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, the terminal is ours
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows and histories are ours
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; resume continues it
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "PYTHONWARNINGS": "ignore",
-}
 #: On a cluster, trials whose process is lost, as with a spot machine, begin again so often.
 SECOND_CHANCES = 3
-
-# A machine of its own has no preemption to watch for, and its workers answer at once: together
-# these take a Train run's fixed cost from about 18 s to 11 s on two cores.
-_LOCAL_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Where Ray kills a trial for memory, Tune ends all of them; the kernel kills one, and Tune
-    # takes it for what it is.
-    "RAY_memory_monitor_refresh_ms": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -229,86 +192,6 @@ def how_to_resume(sweep: Sweep) -> str:
     return f"Continue with: {sweep.resume_command}"
 
 
-def check_local_resources(resources: ResourceOptions) -> None:
-    """Refuse trials that this machine can never hold, before anything starts.
-
-    Raises:
-        UsageError: with the numbers.
-    """
-    here = {"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}
-    check_capacity(resources, [here], "this machine")
-
-
-def local_cpus() -> int:
-    """CPUs that this process may use: fewer than the machine's under taskset or in a container."""
-    allowed = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # the older kind of groups
-        cpu = Path("/sys/fs/cgroup/cpu")
-        quota, period = ((cpu / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if int(quota) > 0:
-            return max(1, min(allowed, round(int(quota) / int(period))))
-    return allowed
-
-
-def cluster_has_gpus(address: str) -> bool:
-    """Whether the Ray cluster at an address has GPUs now."""
-    with ray_session(address):
-        return _cluster_resources().get("GPU", 0.0) > 0
-
-
-def _cluster_resources() -> dict[str, float]:
-    import ray
-
-    return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
-
-
-@contextlib.contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
-    """Ray while the body runs: one of this machine's own, or a running cluster's.
-
-    Raises:
-        UsageError: if there is no such cluster.
-    """
-    wanted = dict(_ENVIRONMENT)
-    if address is None:
-        wanted |= _LOCAL_ENVIRONMENT
-    elif (Path.home() / ".ray" / "auth_token").exists():
-        # A cluster started by a user who has a token asks for it; Ray offers it only if told to.
-        wanted["RAY_AUTH_MODE"] = "token"
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
-    import ray  # reads some of these as it is imported
-
-    if address is None:
-        ray.init(
-            address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
-            num_cpus=local_cpus(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            # Nothing large travels through the object store: data and checkpoints are files.
-            object_store_memory=200 * 1024**2,
-        )
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of Ray's client: the error says it
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
-    # its reason on the board.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 @contextlib.contextmanager
 def _ray_files(sweep: Sweep, address: str | None) -> Iterator[Location]:
     """Where Tune and Train keep files of their own while they run; nothing of ours is there."""
@@ -375,7 +258,7 @@ def _tune(
     else:
         config["id"] = tune.grid_search([trial.id for trial in supply.pending])
     tuner = tune.Tuner(
-        tune.with_resources(_run_on_ray, request),
+        tune.with_resources(run_on_ray, request),
         param_space=config,
         tune_config=tune.TuneConfig(
             **how,
@@ -404,133 +287,3 @@ def _concurrent_groups(sweep: Sweep) -> int:
     """How many trials' worker groups fit at once, so that none waits half-placed for another."""
     room = sum(workers_on(node, sweep.resources) for node in alive_nodes())
     return max(1, room // sweep.resources.workers_per_trial)
-
-
-def _run_on_ray(config: dict[str, str]) -> None:
-    """The Tune trainable: finds its trial in the plan and runs it."""
-    from ray import tune
-
-    sweep, trial = _planned(config)
-
-    def report(status: Status) -> None:
-        tune.report({"status": status.to_json()})
-
-    in_workers = functools.partial(
-        _run_workers, scratch=config["scratch"], restarts=int(config["restarts"])
-    )
-    execute = train_and_score if trial.workers == 1 else in_workers
-    with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
-        run_trial(sweep, trial, report, execute)
-
-
-def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
-    """The trial of a process that Ray has started, wherever that is."""
-    location = parse_location(config["sweep"])
-    if isinstance(location, Path) and not location.is_dir():
-        raise FileNotFoundError(
-            f"{location} is not on {socket.gethostname()}: on a cluster, --results-dir must be on "
-            "a disk that all nodes share, or at s3:// or gs://"
-        )
-    sweep, trial = open_planned(location, config["id"])
-    torch.set_num_threads(sweep.resources.cpus_per_worker)
-    return sweep, trial
-
-
-@contextlib.contextmanager
-def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
-    """Just before the driver ends the trial for its time, write what its threads do to its log."""
-    limit = sweep.resources.time_limit_minutes
-    if limit is None:
-        yield
-        return
-    folder = sweep.trial_folder(trial)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_log(folder) as log:
-        faulthandler.dump_traceback_later(0.9 * 60 * limit, file=log)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
-def _run_workers(
-    sweep: Sweep, trial: Trial, report: Report, *, scratch: str, restarts: int
-) -> list[Row]:
-    """Train a trial with several workers; then score it where there is what one worker asks for.
-
-    The trial's own process has neither CPU nor GPU of Ray's to work with.
-    """
-    import ray
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    _train_workers(sweep, trial, report, scratch, restarts)
-    report(Status("scoring"))
-    r = sweep.resources
-    score = ray.remote(
-        num_cpus=r.cpus_per_worker,
-        num_gpus=r.gpus_per_worker,
-        # Outside the trial's own placement group, which holds nothing to compute with.
-        scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
-    )(_score_on_ray)
-    rows: list[Row] = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.location)}))
-    return rows
-
-
-def _score_on_ray(config: dict[str, str]) -> list[Row]:
-    sweep, trial = _planned(config)
-    return score_trained(sweep, trial, lambda _: None)
-
-
-def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, restarts: int) -> None:
-    """Train a trial with several workers, to its last checkpoint."""
-    import ray.train
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    report(Status("starting"))
-    r = sweep.resources
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"id": trial.id, "sweep": str(sweep.location)},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=r.workers_per_trial,
-            use_gpu=r.gpus_per_worker > 0,
-            resources_per_worker={
-                "CPU": r.cpus_per_worker,
-                **({"GPU": r.gpus_per_worker} if r.gpus_per_worker else {}),
-            },
-        ),
-        run_config=ray.train.RunConfig(
-            name=trial.id,
-            storage_path=scratch,
-            failure_config=ray.train.FailureConfig(max_failures=restarts),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-        ),
-    )
-    try:
-        trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        # The first worker's own words, not Ray's account of the group.
-        first = error.worker_failures[min(error.worker_failures)]
-        raise RuntimeError(root_message(first)) from error
-
-
-def _worker(config: dict[str, str]) -> None:
-    """What each Train worker runs."""
-    import ray.train
-    from ray.train.torch import get_device
-
-    sweep, trial = _planned(config)
-
-    def report(status: Status) -> None:
-        ray.train.report({"status": status.to_json()})
-
-    # Rank 0 writes. One that was orphaned by a killed driver may still be at it; the other ranks
-    # wait where the checkpoint is shared.
-    first = ray.train.get_context().get_world_rank() == 0
-    folder = sweep.trial_folder(trial)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / TRAINING_LOCK
-    alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
-    with alone, _says_where_it_hangs(sweep, trial):
-        train_worker(sweep, trial, report, get_device())

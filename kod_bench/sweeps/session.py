@@ -16,7 +16,7 @@ from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, provenance
 from kod_bench.storage import Location
 from kod_bench.sweeps.frozen import SPACE_FILE, keep_space
 from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, make_trials
-from kod_bench.sweeps.runner import check_local_resources, cluster_has_gpus
+from kod_bench.sweeps.ray_session import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
 

@@ -129,7 +129,7 @@ class Watcher(tune.Callback):
     def memory_ran_out(self, error: RuntimeError) -> None:
         """Tune has ended all trials because Ray killed one for the memory that it took.
 
-        On machines of ours Ray does not (`kod_bench.sweeps.runner`); a cluster of others may.
+        On machines of ours Ray does not (`kod_bench.sweeps.ray_session`); a cluster of others may.
 
         Raises:
             RuntimeError: the error, if it is another one.
