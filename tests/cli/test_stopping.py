@@ -56,7 +56,7 @@ def test_one_signal_saves_what_is_running_and_resume_finishes_it(
         assert sweep.returncode == 130, err
         wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
     assert "stopping: trials save where they are" in out
-    assert "_run_on_ray" not in out  # Tune's own words
+    assert "run_on_ray" not in out  # Tune's own words
     assert err.splitlines() == [
         "stopped: 1 of 2 trials are done, those that ran have saved where they were. "
         f"Continue with: kod-bench resume {folder}"
