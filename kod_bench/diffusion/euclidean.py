@@ -300,6 +300,8 @@ class DDPM(EuclideanDiffusion):
                 check_number("beta_range", value, 0, 1, open_low=True, open_high=True)
             beta = linear_ramp(*ends, steps)
         kept = torch.cumprod(1 - beta, dim=0)
+        if kept[-1] == 0:
+            raise ValueError(f"beta_range {beta_range} leaves no image at all after {steps} steps")
         super().__init__(shape, kept.sqrt(), (1 - kept).sqrt())
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]

@@ -85,7 +85,10 @@ def self_consistent_order(coupling: float, reference: float, diffusion: float) -
         ratio = float(bessel_ratio(torch.tensor(kappa, dtype=torch.float64)))
         # d(ratio)/d(kappa); its limit at 0 is 1/2, and for large kappa rounding can make it < 0.
         growth = max(0.0, 1 - ratio / kappa - ratio**2) if kappa > 1e-8 else 0.5
-        change = (ratio - order) / (1 - growth * coupling / diffusion)
+        slope = 1 - growth * coupling / diffusion
+        if slope <= 0:  # by rounding alone, at the critical coupling: the two solutions have met
+            break
+        change = (ratio - order) / slope
         order += change
         if abs(change) < 1e-15:
             break

@@ -222,7 +222,8 @@ class DiffusionProcess(ABC):
 
         A trial calls this once before it trains and once before it samples. Equal generators and
         equal sources must give equal processes, on every worker: a network trained under one
-        calibration means nothing under another. Most processes need nothing.
+        calibration means nothing under another. (A generator draws other numbers on a GPU than on
+        a CPU: on the two, processes are equal to Monte Carlo's error.) Most need nothing.
         """
 
     def diagnostics(self, prior: str | None = None) -> dict[str, float]:

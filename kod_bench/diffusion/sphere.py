@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.checks import check_choice, check_count, check_number
+from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant
 from kod_bench.diffusion.euclidean import EuclideanDiffusion, linear_betas
 from kod_bench.diffusion.process import Grid, standard_normal
@@ -115,7 +115,7 @@ class SphereDiffusion(EuclideanDiffusion):
         check_choice("covariance", covariance, Covariance)
         check_choice("kernel", kernel, Kernel)
         check_choice("objective", objective, Objective)
-        first, last = sigma_range
+        first, last = check_pair("sigma_range", sigma_range)
         check_number("sigma_range", first, 0, open_low=True)
         check_number("sigma_range", last, first, open_low=True)
         self.check_shape(shape)

@@ -106,7 +106,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, head_width: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_width)
+        # Heads about as wide as asked: as many as divide the channels.
+        self.heads = math.gcd(channels, max(1, channels // head_width))
         self.norm = _norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.projection = _zeroed(nn.Conv2d(channels, channels, 1))

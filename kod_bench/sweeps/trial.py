@@ -113,7 +113,7 @@ def _draw_scores(folder: Path, rows: list[Row]) -> None:
 
 def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Do the whole trial in this process."""
-    device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
+    device = _device(sweep)
     report(Status("preparing"))
     subject = Subject.load(sweep, trial, device)
     try:
@@ -122,6 +122,14 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
         _log.info("%s", pruned)
         return _score_checkpoint(subject, report, device, pruned.iteration)
     return score(subject, model, report, device)
+
+
+def _device(sweep: Sweep) -> torch.device:
+    gpus = sweep.resources.gpus_per_worker
+    device = pick_device(gpu=gpus > 0)
+    if gpus and device.type == "cpu":
+        _log.warning("gpus_per_worker is %g but torch sees no GPU: this runs on the CPU", gpus)
+    return device
 
 
 def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.device) -> None:
@@ -156,7 +164,7 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """
     if stop_requested(sweep):
         raise StoppedError("stopped before scoring")
-    device = pick_device(gpu=sweep.resources.gpus_per_worker > 0)
+    device = _device(sweep)
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with working_copy(sweep, trial), put_pictures(sweep, trial), _trial_log(folder):

@@ -32,7 +32,11 @@ class CheckpointStore:
         self._keep = keep
 
     def save(self, iteration: int, state: dict[str, Any]) -> Path:
-        """Write the state reached after `iteration` iterations, then drop the oldest files."""
+        """Write the state reached after `iteration` iterations, then drop the oldest files.
+
+        Files of later iterations are dropped too: training is here again only if none of them
+        could be read, and they would pass for newer than this one.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"iteration-{iteration:08d}.pt"
         # By way of memory: torch's own writer hides why a disk refuses, say that it is full.
@@ -40,6 +44,9 @@ class CheckpointStore:
         torch.save(state, whole)
         with atomic_write(path) as file:
             file.write(whole.getbuffer())
+        for later, unreadable in self._files():
+            if later > iteration:
+                unreadable.unlink(missing_ok=True)
         self.prune(self._keep)
         return path
 
@@ -51,6 +58,8 @@ class CheckpointStore:
         for _, path in self._files():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
+            except MemoryError:
+                raise  # of this process, not of the file
             except Exception as error:  # a torn file fails in many ways: zip, pickle, EOF ...
                 _log.warning("%s cannot be read and is passed over: %s", path, error)
                 continue

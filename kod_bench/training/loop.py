@@ -143,8 +143,8 @@ def train(
         continued run included).
 
     Raises:
-        DivergedError: at the first log interval whose loss is not finite or exceeds `EXPLODED`;
-            the state that caused it is never saved.
+        DivergedError: at the first log interval whose mean loss is not finite or exceeds
+            `EXPLODED`, or in which a gradient was not finite; its weights are never saved.
         PrunedError: if `goes_on` said no.
         StoppedError: if it was asked to stop, after a checkpoint has been written.
         TooLittleMemoryError: if a training step does not fit into memory.
@@ -201,7 +201,8 @@ def train(
         model = network
         without_exchange: Callable[[], AbstractContextManager[None]] = nullcontext
         if world > 1:
-            model = DistributedDataParallel(network)
+            # The only buffers are constants of the process, equal on all ranks from the start.
+            model = DistributedDataParallel(network, forward_sync_buffers=False)
             without_exchange = model.no_sync
         model.train()
         predict = make_runner(model, device, options.fast)
@@ -216,7 +217,10 @@ def train(
                 total += accumulate_gradients(
                     predict, next(batches), micro_batch_size, without_exchange
                 )
-                nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
+                norm = nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
+                # The loss is that of the weights before this step. If the step is not finite, nor
+                # is the loss: weights that it has spoiled must not be saved.
+                total += 0 * norm
                 optimizer.step()
                 average.update_parameters(network)
             except Exception as error:

@@ -166,6 +166,11 @@ def test_impossible_betas_are_refused(beta_range, message):
         DDPM(shape=(1, 4, 4), steps=10, beta_range=beta_range)
 
 
+def test_betas_that_leave_nothing_to_divide_by_are_refused():
+    with pytest.raises(ValueError, match=r"\(0.5, 0.9\) leaves no image at all after 1000 steps"):
+        DDPM(shape=(1, 4, 4), steps=1000, beta_range=(0.5, 0.9))
+
+
 def test_beta_range_replaces_the_published_one():
     process = DDPM(shape=(1, 1, 1), steps=3, beta_range=(0.1, 0.3))
     assert process.signal[3] ** 2 == pytest.approx(0.9 * 0.8 * 0.7)

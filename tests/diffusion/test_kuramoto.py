@@ -202,7 +202,9 @@ class TestSchedule:
 
     def test_order_below_and_above_the_critical_coupling(self):
         assert self_consistent_order(0.09, 0.0, 0.05) == pytest.approx(0, abs=1e-10)
-        assert self_consistent_order(0.1, 0.0, 0.05) == pytest.approx(0, abs=1e-4)
+        for diffusion in (0.05, *(0.0005 * i for i in range(1, 200))):
+            critical = self_consistent_order(2 * diffusion, 0.0, diffusion)
+            assert critical == pytest.approx(0, abs=1e-5)
         assert self_consistent_order(0.2, 0.0, 0.05) > 0.7
         assert self_consistent_order(0.0, 0.0, 0.05) == 0
         assert self_consistent_order(1.0, 100.0, 1e-3) == pytest.approx(1, abs=1e-4)

@@ -339,6 +339,7 @@ def test_power_spectra_are_rotation_invariant():
         ({"kernel": "subvp"}, "kernel must be one of"),
         ({"objective": "both"}, "objective must be one of"),
         ({"sigma_range": (0.0, 1.0)}, "sigma_range must lie in"),
+        ({"sigma_range": 5.0}, r"sigma_range must be a pair \(first, last\)"),
         ({"sigma_range": (2.0, 1.0)}, "sigma_range must lie in"),
     ],
 )

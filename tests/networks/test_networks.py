@@ -33,6 +33,13 @@ def test_output_has_the_shape_of_the_state(variant: str, channels: int) -> None:
         assert made(state, torch.tensor([1, 10])).shape == state.shape
 
 
+@pytest.mark.parametrize("width", [8, 24, 40, 56, 104])
+def test_attention_takes_every_width(width: int) -> None:
+    made = network(periodic=False, width=width)
+    state = torch.randn(1, 1, 16, 16)
+    assert made(state, torch.tensor([1])).shape == state.shape
+
+
 def moved_by_full_turns(variant: str) -> tuple[torch.Tensor, torch.Tensor]:
     """A network's answers, in double precision, to phases and to the same points of the circle."""
     made = network(periodic=True, variant=variant).double()

@@ -250,6 +250,18 @@ def test_checkpoints_need_no_unpickling_and_are_few(tmp_path: Path) -> None:
     assert torch.load(files[-1], weights_only=True)["iteration"] == 30
 
 
+def test_what_is_trained_again_outlives_damaged_checkpoints_of_later_iterations(
+    tmp_path: Path,
+) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for iteration in (10, 20):
+        store.save(iteration, {"iteration": iteration}).write_bytes(b"torn")
+    assert store.load_latest() is None
+    assert store.save(5, {"iteration": 5}).exists()
+    assert store.load_latest() == {"iteration": 5}
+    assert store.latest_iteration() == 5
+
+
 def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
@@ -301,6 +313,26 @@ class _Broken(DiffusionProcess):
         sampler: str | None = None,
     ) -> Tensor:
         return state
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    """The loss of its iteration is finite: it is that of the weights before the step."""
+    network = make_network(
+        periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
+    )
+    asked = 0
+
+    def spoil(gradient: Tensor) -> Tensor:
+        nonlocal asked
+        asked += 1
+        return gradient * math.nan if asked == 20 else gradient
+
+    next(network.parameters()).register_hook(spoil)
+    with pytest.raises(DivergedError, match="loss is nan at iteration 20"):
+        run(tmp_path, network=network)
+    state = CheckpointStore(tmp_path / "checkpoints").load_latest()
+    assert state is not None
+    assert state["iteration"] == 10
 
 
 @pytest.mark.parametrize(
