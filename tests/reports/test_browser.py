@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kod_bench.reports.page import write_page
+from tests.cli.processes import wait_for
 from tests.reports.study import HOSTILE, make_study
 
 CHROMIUM = shutil.which("chromium")
@@ -115,11 +116,7 @@ def test_the_page_works_without_a_network_and_without_complaint(browser: Any, re
         lines = panel.locator(".scatterlayer .trace")
         before = lines.count()
         panel.locator(".legendtoggle").first.click()
-        page.wait_for_function(
-            "n => document.querySelectorAll('[role=tabpanel]:not([hidden]) .scatterlayer .trace')"
-            ".length === n",
-            arg=before - 1,
-        )
+        wait_for(lambda: lines.count() == before - 1, "the line to go")
 
         assert page.evaluate("window.hacked") is None
         assert visit.complaints == []
@@ -149,5 +146,9 @@ def test_dark_mode_darkens_the_page_and_its_figures_and_follows_a_change(
         assert visit.page.evaluate(lightness, ".plot .xtitle") > 500
         visit.page.emulate_media(color_scheme="light")
         assert visit.page.evaluate(lightness, "body") > 700
-        visit.page.wait_for_function(f"({lightness})('.plot .xtitle') < 200")
+        # Not the browser's own wait: it evaluates strings in the page, whose policy forbids it.
+        wait_for(
+            lambda: visit.page.evaluate(lightness, ".plot .xtitle") < 200,
+            "the figures to follow",
+        )
         assert visit.complaints == []
