@@ -12,7 +12,7 @@ from kod_bench.reports.published import published_for
 
 def structured_processes() -> Mapping[str, bool]:
     """Whether this version's processes, by name, are structured."""
-    from kod_bench.diffusion import PROCESSES  # torch, which not every report needs
+    from kod_bench.diffusion import PROCESSES  # imports torch: not before it is needed
 
     return {name: process.structured for name, process in PROCESSES.items()}
 

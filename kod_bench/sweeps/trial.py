@@ -164,10 +164,10 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """
     if stop_requested(sweep):
         raise StoppedError("stopped before scoring")
-    device = _device(sweep)
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with working_copy(sweep, trial), put_pictures(sweep, trial), _trial_log(folder):
+        device = _device(sweep)
         subject = Subject.load(sweep, trial, device)
         return _score_checkpoint(subject, report, device, pruned_at(folder))
 

@@ -38,6 +38,12 @@ IMAGES = torch.full((16, 1, 8, 8), 200, dtype=torch.uint8)
 SMALL = {"shape": (1, 8, 8), "steps": 10}
 
 
+def small_network() -> nn.Module:
+    return make_network(
+        periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
+    )
+
+
 def run(
     folder: Path,
     options: TrainingOptions = OPTIONS,
@@ -54,10 +60,7 @@ def run(
     } | changes
     return train(
         process or make_process("ddpm", **SMALL),
-        network
-        or make_network(
-            periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
-        ),
+        network or small_network(),
         IMAGES,
         options,
         checkpoints=CheckpointStore(folder / "checkpoints"),
@@ -233,9 +236,7 @@ def test_compiled_workers_hold_one_model(tmp_path: Path) -> None:
 def test_a_model_trained_elsewhere_is_read_and_never_trained_here(tmp_path: Path) -> None:
     model = run(tmp_path)
     store = CheckpointStore(tmp_path / "checkpoints")
-    fresh = make_network(
-        periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
-    )
+    fresh = small_network()
     read = load_trained(fresh, store, 30, torch.device("cpu"))
     assert torch.equal(weights(read), weights(model))
     assert (read.images_seen, read.loss) == (240, model.loss)
@@ -317,9 +318,7 @@ class _Broken(DiffusionProcess):
 
 def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     """The loss of its iteration is finite: it is that of the weights before the step."""
-    network = make_network(
-        periodic=False, channels=1, image_size=8, steps=10, width=8, multipliers=(1,)
-    )
+    network = small_network()
     asked = 0
 
     def spoil(gradient: Tensor) -> Tensor:
