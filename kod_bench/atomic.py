@@ -21,8 +21,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         OSError: if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
-        with temporary.open("wb") as file:
+        # Never through a link, or into a pipe, that somebody has put under this name.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

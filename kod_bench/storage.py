@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import UsageError, one_line
+from kod_bench.inside import MOST_CHECKPOINT, child, is_name, read_bytes
 
 if TYPE_CHECKING:  # pyarrow takes a while to import, and help must not wait for it
     import pyarrow
@@ -147,7 +148,9 @@ class ObjectFolder:
 
         start = len(self._path) + 1
         found = self._listing(recursive=True)
-        return {i.path[start:]: _stored(i) for i in found if i.type == FileType.File}
+        names = {i.path[start:]: i for i in found if i.type == FileType.File}
+        # A key with an empty part or a way up can be of no file of ours.
+        return {n: _stored(i) for n, i in names.items() if all(map(is_name, n.split("/")))}
 
     def folders(self, depth: int = 1) -> Sequence[str]:
         """Names of the folders so far below, with those above them: ``a`` or ``a/b``; sorted.
@@ -182,7 +185,8 @@ class ObjectFolder:
         """
 
         def copy(name: str) -> None:
-            path = folder / name
+            # A key is anything that somebody has put there; what it names here stays below.
+            path = child(folder, *name.split("/"))
             try:
                 stream = self._open(name)
             except FileNotFoundError:
@@ -201,7 +205,9 @@ class ObjectFolder:
         Raises:
             OSError: if a file cannot be read, or the store cannot be reached, or refuses.
         """
-        _in_threads(lambda name: self.write(name, (folder / name).read_bytes()), names)
+        _in_threads(
+            lambda name: self.write(name, read_bytes(folder / name, MOST_CHECKPOINT)), names
+        )
 
     def _open(self, name: str) -> "pyarrow.NativeFile":
         with _os_errors():

@@ -17,7 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kod_bench.results import SCHEMA, Row
+from kod_bench.inside import MOST_ROWS, read_bytes
+from kod_bench.results import SCHEMA, Row, is_sound
 
 #: Columns that rows may have beside those of `Row`, from versions that stop trials early.
 _EXTRA = pa.schema([pa.field("pruned_at", pa.int64())])
@@ -128,14 +129,16 @@ def _size(path: Path) -> int:
 
 def _read(path: Path) -> list[pa.Table] | None:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path, MOST_ROWS))) as file:
             known = [name for name in file.schema_arrow.names if name in _NAMES]
             if file.metadata.num_rows <= BATCH:  # row files: half the time that batches take
-                return [_typed(file.read(columns=known, use_threads=False))]
-            batches = file.iter_batches(batch_size=BATCH, columns=known, use_threads=False)
-            return [_typed(pa.Table.from_batches([batch])) for batch in batches]
+                tables = [_typed(file.read(columns=known, use_threads=False))]
+            else:
+                batches = file.iter_batches(batch_size=BATCH, columns=known, use_threads=False)
+                tables = [_typed(pa.Table.from_batches([batch])) for batch in batches]
     except (OSError, pa.ArrowException, ValueError):
         return None
+    return tables if all(is_sound(table, known) for table in tables) else None
 
 
 def _typed(table: pa.Table) -> pa.Table:

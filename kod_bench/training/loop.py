@@ -25,6 +25,7 @@ from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
 from kod_bench.training.seeds import derive_seed
+from kod_bench.training.state import check_average, check_state
 
 #: Losses are in noise units and start near 1; a hundred times that never comes back.
 EXPLODED = 100.0
@@ -166,7 +167,11 @@ def train(
     )
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
     precisions: tuple[str, ...] = ()
-    state = _shared(checkpoints.load_latest() if rank == 0 else None)
+    state = _shared(
+        checkpoints.load_latest(lambda found: check_state(found, network, average))
+        if rank == 0
+        else None
+    )
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
@@ -302,14 +307,14 @@ def load_trained(
         RuntimeError: if the newest readable checkpoint is not the last one. Training the rest
             here would give a model of one worker the name of one of several.
     """
-    state = checkpoints.load_latest()
+    average = AveragedModel(network)
+    state = checkpoints.load_latest(lambda found: check_average(found, average))
     if state is None or state["iteration"] != iterations:
         found = "none" if state is None else f"one of iteration {state['iteration']}"
         raise RuntimeError(
             f"{checkpoints.folder}: the workers' last checkpoint (iteration {iterations}) cannot "
             f"be read here, found {found}; several workers need a disk that all nodes share"
         )
-    average = AveragedModel(network)
     average.load_state_dict(state["average"])
     place(average.module, device).eval()
     return TrainedModel(

@@ -5,8 +5,11 @@ trial counts as done if its row file is there and not empty. `resume` and `repor
 and say so where one cannot be read; of the trials that are shown, the rows are read here too.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from kod_bench.results import ROW_FILE, read_trial
 from kod_bench.storage import StoredObject
@@ -27,6 +30,7 @@ from kod_bench.sweeps.store.mirror import (
 from kod_bench.training.history import read_history
 
 _THREADS = 8
+_log = logging.getLogger(__name__)
 
 
 def is_running(sweep: Sweep) -> bool:
@@ -57,7 +61,8 @@ def _view(
         return TrialView(trial, "done")
     if ERROR_FILE in files:
         return TrialView(trial, "failed")
-    total = trial.training_section.iterations
+    said = trial.training.get("iterations")  # a plan may come from anywhere
+    total = said if isinstance(said, int) else 0
     if remotely or is_locked(sweep.trial_folder(trial) / LOCK_FILE):
         return TrialView(trial, "running", Status("training", 0, total))
     return TrialView(trial, "interrupted", Status("training", saved_iteration(files), total))
@@ -93,7 +98,15 @@ def _read(sweep: Sweep, view: TrialView) -> None:
         view.rows = rows or []
     elif view.state == "failed":
         view.reason = read_error(folder)
-    elif (status := view.status) is not None and (records := read_history(folder / HISTORY_FILE)):
+    elif (status := view.status) is not None and (records := _history(folder)):
         last = records[-1]
         done = int(last["iteration"]) if view.state == "running" else status.done
         view.status = Status(status.phase, done, status.total, last.get("loss"))
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return read_history(folder / HISTORY_FILE)
+    except OSError as error:
+        _log.warning("%s", error)
+        return []

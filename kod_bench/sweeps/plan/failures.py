@@ -9,8 +9,12 @@ from pathlib import Path
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
+from kod_bench.inside import read_json
 
 ERROR_FILE = "error.json"
+
+#: A reason is a line; of a longer one, so many characters are shown.
+MOST_REASON = 2000
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +39,16 @@ def write_error(folder: Path, error: BaseException) -> None:
 def read_error(folder: Path) -> str | None:
     """The reason an earlier attempt failed, in one line; None if none is recorded."""
     try:
-        return str(json.loads((folder / ERROR_FILE).read_text())["error"])
+        said = read_json(folder / ERROR_FILE)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         return f"{ERROR_FILE} cannot be read"
+    reason = said.get("error") if isinstance(said, dict) else None
+    if not isinstance(reason, str):
+        return f"{ERROR_FILE} cannot be read"
+    line = " ".join(reason.split())
+    return line if len(line) <= MOST_REASON else f"{line[:MOST_REASON]} ..."
 
 
 def root_message(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Names in a trial's folder, beside those of `kod_bench.results`."""
+"""Names in a sweep's and a trial's folder, beside those of `kod_bench.results`."""
 
 CHECKPOINTS = "checkpoints"
 CURVES = "tensorboard"
@@ -7,3 +7,5 @@ LOG_FILE = "log.txt"
 MEMORY_FILE = "memory.json"
 RUNGS_FILE = "rungs.json"
 TRAINING_LOCK = "training.lock"  # of the worker that writes, if there are several
+
+STUDY_LOCK = "study.journal.lock"  # of the sweep; Optuna's, a link that says that it is held

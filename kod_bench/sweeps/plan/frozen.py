@@ -7,6 +7,7 @@ which `kod-bench resume` warns: whoever edited it may expect the edit to count.
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import MOST_DOCUMENT, read_bytes
 from kod_bench.sweeps.plan.sweep import Sweep
 
 SPACE_FILE = "space.yaml"
@@ -27,7 +28,8 @@ def edited_space(sweep: Sweep) -> Path | None:
     try:
         if sweep.remote is not None:
             sweep.remote.download([SPACE_FILE], sweep.folder, missing_ok=True)
-        header, _, content = (sweep.folder / SPACE_FILE).read_bytes().partition(b"\n")
+        kept = read_bytes(sweep.folder / SPACE_FILE, MOST_DOCUMENT)
+        header, _, content = kept.partition(b"\n")
         source = Path(header.removeprefix(_HEADER).decode())
         # The sweep may come from anywhere, and name a device whose reading never ends.
         return source if source.is_file() and source.read_bytes() != content else None

@@ -43,6 +43,9 @@ class Trial:
             raise ValueError(f"model {self.model!r}, steps {self.steps!r}: not a name and a number")
         if type(self.seed) is not int or type(self.workers) is not int:
             raise ValueError(f"seed {self.seed!r}, workers {self.workers!r}: not numbers")
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name}: not a {kind.__name__}")
 
     @functools.cached_property
     def config(self) -> str:
@@ -91,4 +94,16 @@ class Trial:
         return EvaluationOptions.model_validate_json(json.dumps(self.evaluation), strict=True)
 
 
+#: What the sections of a plan, which may come from anywhere, have to be.
+_KINDS: dict[str, type] = {
+    "process": str,
+    "parameters": dict,
+    "dataset": dict,
+    "data_hash": str,
+    "network": dict,
+    "training": dict,
+    "evaluation": dict,
+    "sampling": list,
+    "code": str,
+}
 _TRIAL_FIELDS = tuple(field.name for field in fields(Trial))

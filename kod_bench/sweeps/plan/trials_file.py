@@ -85,7 +85,7 @@ def decode_ids(content: bytes) -> list[str]:
     """
     try:
         return [str(json.loads(line)["id"]) for line in content.splitlines()[1:]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError("a line of the trials has no id") from error
 
 
@@ -101,7 +101,7 @@ def decode_drawn(content: bytes) -> dict[str, Drawn]:
             line = json.loads(text)
             if "group" in line:
                 found[str(line["id"])] = Drawn(str(line["group"]), dict(line["drawn"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"a line of the trials is damaged: {text[:40]!r}") from error
     return found
 
@@ -112,7 +112,7 @@ def decode_trials(content: bytes) -> Iterable[dict[str, Any]]:
     Raises:
         DamagedError: if a line is not what was written.
     """
-    first, *lines = content.splitlines()
+    first, *lines = content.splitlines() or [b""]
     common = _field(first, "common")
     for line in lines:
         yield common | _field(line, "own")
@@ -153,7 +153,7 @@ def decode_companions(content: bytes, name: str) -> list[str]:
 def _field(line: bytes, key: str) -> dict[str, Any]:
     try:
         value = json.loads(line)[key]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"a line of the trials has no {key!r}: {line[:40]!r}") from error
     if not isinstance(value, dict):
         raise DamagedError(f"a line of the trials has no mapping {key!r}: {line[:40]!r}")

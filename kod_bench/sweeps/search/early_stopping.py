@@ -25,6 +25,7 @@ from statistics import median
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
+from kod_bench.inside import MOST_PLAN, read_bytes, read_json
 from kod_bench.sweeps.plan.files import RUNGS_FILE
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -110,10 +111,25 @@ def pruned_at(folder: Path) -> int | None:
 def read_rungs(folder: Path) -> dict[int, Rung]:
     """What the trial in a folder had at its rungs; of a file that is damaged, nothing."""
     try:
-        found = json.loads((folder / RUNGS_FILE).read_bytes())
-        return {int(iteration): Rung(**rung) for iteration, rung in found.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        found = read_json(folder / RUNGS_FILE)
+        return {int(iteration): _rung(**rung) for iteration, rung in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
+
+
+def _rung(kid: float, goes_on: bool | None = None) -> Rung:
+    """A rung as it was written.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if (
+        isinstance(kid, bool)
+        or not isinstance(kid, (int, float))
+        or goes_on not in (True, False, None)
+    ):
+        raise TypeError("not a rung")
+    return Rung(float(kid), goes_on)
 
 
 def _record(sweep: Sweep, trial: Trial, iteration: int, rung: Rung) -> None:
@@ -130,7 +146,7 @@ def _others(sweep: Sweep, trial: Trial) -> list[str]:
         # To another copy: this node's may be the driver's own, and ahead of the store.
         content = sweep.remote.read(TRIALS_FILE)
     else:
-        content = (sweep.folder / TRIALS_FILE).read_bytes()
+        content = read_bytes(sweep.folder / TRIALS_FILE, MOST_PLAN)
     names = decode_companions(content, trial.id)
     # Those that run on this node are newer here than on the store.
     elsewhere = [n for n in names if not is_locked(sweep.trials_folder / n / LOCK_FILE)]

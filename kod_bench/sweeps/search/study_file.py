@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kod_bench.inside import MOST_PLAN, is_file, open_to_change, read_bytes
+from kod_bench.sweeps.plan.files import STUDY_LOCK
 from kod_bench.sweeps.plan.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
 STUDY_FILE = "study.journal"
-_LOCK_FILE = f"{STUDY_FILE}.lock"
 _DAMAGED_FILE = f"{STUDY_FILE}.damaged"
 #: Where a trial of the study says which trials of the sweep it is, one of each seed.
 TRIALS = "trials"
@@ -79,9 +80,11 @@ class StudyFile:
         with self._forgiving():
             if sweep.remote is not None:
                 sweep.remote.download([STUDY_FILE], sweep.folder, missing_ok=True)
-            (sweep.folder / _LOCK_FILE).unlink(missing_ok=True)  # of a driver that was killed
+            (sweep.folder / STUDY_LOCK).unlink(missing_ok=True)  # of a driver that was killed
             self._cut_to_whole_lines()
             try:
+                if self._path.exists() and not is_file(self._path):
+                    raise TypeError("not a regular file")  # Optuna would wait for a pipe's writer
                 self._storage = self._open(names)
             except OSError:
                 raise
@@ -149,11 +152,11 @@ class StudyFile:
 
     def _cut_to_whole_lines(self) -> None:
         """A line that a killed driver has left half-written would spoil the next one."""
-        if self._path.is_file():
-            content = self._path.read_bytes()
+        if is_file(self._path):
+            content = read_bytes(self._path, MOST_PLAN)
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
-                with self._path.open("r+b") as file:
+                with open_to_change(self._path) as file:
                     file.truncate(whole)
 
     @contextlib.contextmanager

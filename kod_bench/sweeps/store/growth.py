@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions, load_dataset
+from kod_bench.inside import MOST_PLAN, read_bytes
 from kod_bench.sweeps.plan.make import canonical_json, make_trial, plain_options
 from kod_bench.sweeps.plan.sweep import TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -33,7 +34,7 @@ class GrowingPlan:
         self._sweep = sweep
         self._growth = sweep.growth
         self._path = sweep.folder / TRIALS_FILE
-        self._content = self._path.read_bytes()
+        self._content = read_bytes(self._path, MOST_PLAN)
         self._unpublished = False
         self._hashes = dict(sweep.growth.hashes)
         self.trials = {trial.id: trial for trial in sweep.trials}

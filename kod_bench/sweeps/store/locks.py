@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kod_bench.inside import MOST_RECORD, open_file, open_to_change
+
 
 class LockedError(RuntimeError):
     """Another process holds the lock."""
@@ -17,9 +19,10 @@ def exclusive_lock(path: Path, patience: float) -> Iterator[None]:
 
     Raises:
         LockedError: if another process still holds it then.
+        OSError: if there is something else under its name.
     """
     deadline = time.monotonic() + patience
-    with path.open("a") as file:
+    with open_to_change(path) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,7 +37,7 @@ def exclusive_lock(path: Path, patience: float) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process on this machine holds the lock. Needs no permission to write."""
     try:
-        with path.open() as file:
+        with open_file(path, MOST_RECORD) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

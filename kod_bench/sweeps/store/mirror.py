@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.errors import one_line
+from kod_bench.inside import is_file
 from kod_bench.results import (
     REAL_FILE,
     REAL_MAPS_FILE,
@@ -290,7 +291,7 @@ def fetch_pictures(sweep: Sweep) -> None:
         if _is_older(sweep.trials_folder / trial / name, stored)
     ]
     for name in (REAL_FILE, REAL_MAPS_FILE):
-        if not (sweep.folder / name).is_file() and sweep.remote.find(name) is not None:
+        if not is_file(sweep.folder / name) and sweep.remote.find(name) is not None:
             wanted.append(name)
     sweep.remote.download(wanted, sweep.folder)
 
@@ -307,7 +308,7 @@ def put_report(sweep: Sweep, folder: Path) -> str:
     if sweep.remote is None:
         return str(folder)
     there = sweep.remote / folder.name
-    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if is_file(p)]
     there.upload(files, folder)
     for name in there.list().keys() - set(files):  # of an older report
         there.delete(name)
@@ -341,7 +342,7 @@ def _files(folder: Path) -> list[str]:
     found = []
     for below in (folder, folder / CHECKPOINTS):
         if below.is_dir():
-            found += [p.relative_to(folder).as_posix() for p in below.iterdir() if p.is_file()]
+            found += [p.relative_to(folder).as_posix() for p in below.iterdir() if is_file(p)]
     return found
 
 
@@ -381,11 +382,11 @@ def _is_older(path: Path, stored: StoredObject) -> bool:
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    return path.stat().st_size if is_file(path) else None
 
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:
-    return [name for name in names if (folder / name).is_file()]
+    return [name for name in names if is_file(folder / name)]
 
 
 def saved_iteration(files: Iterable[str]) -> int:

@@ -8,12 +8,14 @@ from typing import Any
 
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError, one_line
+from kod_bench.inside import MOST_DOCUMENT, MOST_PLAN, check_links, is_file, read_bytes
 from kod_bench.storage import Location, ObjectFolder, parse_location
+from kod_bench.sweeps.plan.files import STUDY_LOCK
 from kod_bench.sweeps.plan.sweep import FORMATS, LOCK_FILE, SWEEP_FILE, TRIALS_FILE, Growth, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import DamagedError, decode_ids, decode_trial, decode_trials
 from kod_bench.sweeps.space import PRUNERS, Pruner, ResourceOptions
-from kod_bench.sweeps.space.yaml_file import load_yaml
+from kod_bench.sweeps.space.yaml_file import parse_yaml
 from kod_bench.sweeps.store.locks import is_locked
 
 
@@ -46,7 +48,7 @@ def open_planned(folder: Location, trial: str) -> tuple[Sweep, Trial]:
     def read(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
         if document["format"] == 1:
             return tuple(each for each in _all_trials(folder, document) if each.id == trial)
-        values = decode_trial((folder / TRIALS_FILE).read_bytes(), trial)
+        values = decode_trial(_read_trials(folder), trial)
         found = [] if values is None else [Trial(**values)]
         if any(each.id != trial for each in found):
             raise DamagedError(f"{TRIALS_FILE}: trial {trial} is not what its name says")
@@ -62,7 +64,7 @@ def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
     said = document["trials"]
     if document["format"] == 1:
         return tuple(Trial(**trial) for trial in said)
-    content = (folder / TRIALS_FILE).read_bytes()
+    content = _read_trials(folder)
     beginning = content[: said["bytes"]] if "search" in document else content
     if hashlib.sha256(beginning).hexdigest() != said["sha256"]:
         raise DamagedError(f"{TRIALS_FILE} is not the one that was written with it")
@@ -83,13 +85,13 @@ def _working_folder(there: ObjectFolder) -> Path:
 def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
     try:
         there.download([SWEEP_FILE], folder)
-        document = load_yaml(folder / SWEEP_FILE)
+        document = _read_document(folder / SWEEP_FILE)
         planned = document.get("trials")
         if not isinstance(planned, Mapping):
             return  # of the first format, or damaged: what reads it says so
         path = folder / TRIALS_FILE
         # Thousands of trials are megabytes, and every trial on this node comes here.
-        have = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        have = hashlib.sha256(_read_trials(folder)).hexdigest() if is_file(path) else None
         if "search" in document:  # it grows, by the hand of its driver
             current = have is not None and is_locked(folder / LOCK_FILE)
         else:
@@ -111,9 +113,10 @@ def _open(
     else:
         folder, remote = location, None
     path = folder / SWEEP_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{folder}: is not a sweep (it has no {SWEEP_FILE})")
-    document = load_yaml(path)
+    check_links(folder, STUDY_LOCK)
+    document = _read_document(path)
     if document.get("format") not in FORMATS:
         raise UsageError(
             f"{path}: format {document.get('format')!r}; this version reads "
@@ -123,8 +126,8 @@ def _open(
         data_dir = document["data_dir"]
         return Sweep(
             folder=folder,
-            space=document["space"],
-            profile=document["profile"],
+            space=_text(document["space"]),
+            profile=_text(document["profile"]),
             data_dir=None if data_dir is None else parse_location(data_dir),
             resources=ResourceOptions.model_validate_json(
                 json.dumps(document["resources"]), strict=True
@@ -134,8 +137,46 @@ def _open(
             growth=_growth(document),
             early_stopping=_pruner(document.get("early_stopping")),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UsageError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        raise UsageError(f"{path}: is damaged: {_short(one_line(error))}") from error
+
+
+def _text(value: object) -> str:
+    """A name to be printed.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{value!r} is no name")
+    return value
+
+
+def _short(text: str, most: int = 500) -> str:
+    """A message that quotes what it found, which may be anything."""
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    """The mapping in ``sweep.yaml``.
+
+    Raises:
+        UsageError: if it cannot be read, or holds something else.
+    """
+    try:
+        text = read_bytes(path, MOST_DOCUMENT).decode()
+    except OSError as error:
+        raise UsageError(one_line(error)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not a UTF-8 text file") from error
+    document = parse_yaml(text, str(path))
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: must hold a mapping of keys to values")
+    return document
+
+
+def _read_trials(folder: Path) -> bytes:
+    return read_bytes(folder / TRIALS_FILE, MOST_PLAN)
 
 
 def _pruner(said: Mapping[str, Any] | None) -> Pruner | None:

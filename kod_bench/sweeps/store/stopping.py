@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from kod_bench.inside import open_to_append
 from kod_bench.storage import ObjectFolder
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.store.lease import stop_asked
@@ -74,7 +75,7 @@ class StopSignals:
         if self._count > 2:
             os._exit(130)
         try:
-            self._file.touch()
+            open_to_append(self._file).close()
         except OSError:  # the trials cannot be asked
             self._count = 2
             raise KeyboardInterrupt from None

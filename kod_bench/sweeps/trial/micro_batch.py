@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import read_json
 from kod_bench.sweeps.plan.files import MEMORY_FILE
 
 _log = logging.getLogger(__name__)
@@ -17,10 +18,10 @@ _log = logging.getLogger(__name__)
 def recorded_micro_batch(folder: Path) -> int | None:
     """What the next attempt is to begin with; None if memory has not run out, or who knows."""
     try:
-        size = json.loads((folder / MEMORY_FILE).read_text())["micro_batch_size"]
+        size = read_json(folder / MEMORY_FILE)["micro_batch_size"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return size if isinstance(size, int) and size > 0 else None
+    return size if type(size) is int and 0 < size < 2**31 else None
 
 
 def halve_micro_batch(folder: Path, too_large: int) -> int:

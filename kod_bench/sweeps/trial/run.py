@@ -1,6 +1,7 @@
 """One trial, from data to row. Knows nothing of Ray: it is handed how to report and to train."""
 
 import gc
+import io
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from kod_bench.atomic import LEFTOVERS
+from kod_bench.inside import open_to_append
 from kod_bench.results import Row, read_trial, write_rows
 from kod_bench.sweeps.plan.failures import write_error
 from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE
@@ -267,8 +269,7 @@ def open_log(folder: Path) -> TextIO:
     Raises:
         OSError: if it cannot be written, or is a link.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    return os.fdopen(os.open(folder / LOG_FILE, flags, 0o666), "a", encoding="utf-8")
+    return io.TextIOWrapper(open_to_append(folder / LOG_FILE), encoding="utf-8")
 
 
 @contextmanager
