@@ -159,6 +159,7 @@ ELSEWHERE = {
     "sweeps/plan/frozen.py": "the user's space",
     "sweeps/space/files.py": "the user's space",
     "sweeps/space/yaml_file.py": "the user's space",
+    "sweeps/store/ownership.py": "the user's key",
     "sweeps/store/find.py": "whether a folder is a sweep",
     "sweeps/store/lease.py": "/proc",
     "sweeps/store/scratch.py": "scratch",

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -167,6 +168,13 @@ def resume(
             metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
         ),
     ] = None,
+    data_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the images are now; or, of a plan that is not yours, what it may read.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -175,15 +183,18 @@ def resume(
     if address is not None and _is_client(address):
         options = ["--wait-for-nodes", str(wait_for_nodes)]
         options += ["--extractor", extractor] if extractor else []
+        options += [word for each in data_dir or [] for word in ("--data-dir", each)]
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
     from kod_bench.sweeps.plan.frozen import edited_space
     from kod_bench.sweeps.plan.make import current_code
-    from kod_bench.sweeps.plan.trust import check_trusted
     from kod_bench.sweeps.store.find import find_sweep
+    from kod_bench.sweeps.store.ownership import is_own
+    from kod_bench.sweeps.store.trust import check_trusted, with_confirmed_data
 
     found = find_sweep(sweep, parse_location(results_dir))
     check_trusted(found, extractor)
+    found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
         typer.echo(
@@ -191,13 +202,18 @@ def resume(
             "its rows say which one made them",
             err=True,
         )
-    if (edited := edited_space(found)) is not None:
+    # Of a stranger's plan, not even whether the file that it names is there.
+    if is_own(found) and (edited := edited_space(found)) is not None:
         typer.echo(
             f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
         )
     _run(found, address, wait_for_nodes, output)
+
+
+def _absolute(location: Location) -> Location:
+    return location.expanduser().absolute() if isinstance(location, Path) else location
 
 
 @app.command()

@@ -246,6 +246,8 @@ def _tune(
         concurrent = _concurrent_groups(sweep)
     queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
+    if sweep.data_dir is not None:  # perhaps another than the plan's, by its user's will
+        config["data_dir"] = str(sweep.data_dir)
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)

@@ -19,10 +19,10 @@ from kod_bench.evaluation.reference import _read as read_reference
 from kod_bench.results import provenance, read_trial, write_rows
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
-from kod_bench.sweeps.plan.trust import check_trusted
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.store.trust import check_trusted
 from kod_bench.sweeps.trial.run import run_trial
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history

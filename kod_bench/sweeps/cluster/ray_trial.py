@@ -5,6 +5,7 @@ import faulthandler
 import functools
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,6 +58,8 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
             "a disk that all nodes share, or at s3:// or gs://"
         )
     sweep, trial = open_planned(location, config["id"])
+    if (data_dir := config.get("data_dir")) is not None:
+        sweep = replace(sweep, data_dir=parse_location(data_dir))
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return sweep, trial
 
@@ -97,8 +100,14 @@ def _run_workers(
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
     )(_score_on_ray)
-    rows: list[Row] = ray.get(score.remote({"id": trial.id, "sweep": str(sweep.location)}))
+    rows: list[Row] = ray.get(score.remote(_config(sweep, trial)))
     return rows
+
+
+def _config(sweep: Sweep, trial: Trial) -> dict[str, str]:
+    """What `_planned` needs in another process."""
+    place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
+    return {"id": trial.id, "sweep": str(sweep.location), **place}
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
@@ -116,7 +125,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, res
     r = sweep.resources
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"id": trial.id, "sweep": str(sweep.location)},
+        train_loop_config=_config(sweep, trial),
         scaling_config=ray.train.ScalingConfig(
             num_workers=r.workers_per_trial,
             use_gpu=r.gpus_per_worker > 0,

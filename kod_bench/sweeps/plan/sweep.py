@@ -3,6 +3,7 @@
 A sweep's folder::
 
     sweep.yaml              the search space, resolved, and where it came from; written last
+    signature.json          says to its user, and to nobody else, whose plan it is
     trials.jsonl            the trials, see `trials_file`; sweep.yaml has the hash of its beginning
     trials/<trial>/         checkpoints, history, log, sample grid; row.parquet last
     cache/                  reference features shared by the trials
@@ -38,6 +39,7 @@ class Growth:
         evaluation: the scoring options of every trial.
         hashes: of the images, by the data set's options as canonical JSON.
         total: how many trials there will be in the end.
+        frozen_bytes: length of the trials' file when the plan was made.
         source: the search space's file.
         profile: of the space.
         resolved: what file, profile and changes say together.
@@ -48,6 +50,7 @@ class Growth:
     evaluation: dict[str, Any]
     hashes: dict[str, str]
     total: int
+    frozen_bytes: int
     source: str
     profile: str
     resolved: dict[str, Any]

@@ -13,7 +13,7 @@ without decoding the others.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ def encode_more(
     content: bytes,
     trials: Sequence[tuple[str, Mapping[str, Any]]],
     drawn: Mapping[str, Drawn],
+    sign: Callable[[bytes], str] | None = None,
 ) -> bytes:
     """The lines of further trials, to be put behind what is there.
 
@@ -65,6 +66,7 @@ def encode_more(
         content: of the file so far.
         trials: to add.
         drawn: as in `encode_trials`.
+        sign: of a line without its end; the signature is added to it.
     """
     common = _field(content[: content.find(b"\n")], "common")
     lines = []
@@ -73,8 +75,29 @@ def encode_more(
         line: dict[str, Any] = {"id": name, "own": own}
         if (from_where := drawn.get(name)) is not None:
             line |= {"group": from_where.group, "drawn": from_where.values}
+        if sign is not None:
+            line["signed"] = sign(json.dumps(line).encode())
         lines.append(json.dumps(line).encode() + b"\n")
     return b"".join(lines)
+
+
+def signed_lines(content: bytes, frozen: int) -> Iterator[tuple[bytes, str]]:
+    """Lines that were added to a file, each as it was signed, and its signature.
+
+    Args:
+        content: of the file.
+        frozen: length of its beginning, to which they were added.
+
+    Raises:
+        DamagedError: if a line is not what was written.
+    """
+    for text in content[frozen:].splitlines():
+        try:
+            line = json.loads(text)
+            name = str(line.pop("signed", ""))
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise DamagedError(f"a line of the trials is damaged: {text[:40]!r}") from error
+        yield json.dumps(line).encode(), name
 
 
 def decode_ids(content: bytes) -> list[str]:

@@ -17,12 +17,14 @@ from kod_bench.data import DatasetOptions
 from kod_bench.errors import UsageError, one_line
 from kod_bench.results.provenance import Provenance
 from kod_bench.storage import Location, ObjectFolder
+from kod_bench.sweeps.plan.files import SIGNATURE_FILE
 from kod_bench.sweeps.plan.make import canonical_json, current_code, plain_options
 from kod_bench.sweeps.plan.sweep import FORMATS, SWEEP_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import Drawn, encode_trials
 from kod_bench.sweeps.space import SearchSpace
 from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.store.ownership import signature
 
 
 def check_writable(results_dir: Location) -> None:
@@ -135,14 +137,21 @@ def create_sweep(
             # Nothing there says that a name is taken by a sweep that starts in the same second.
             there = parent / f"{stamp}-{secrets.token_hex(2)}"
             there.write(TRIALS_FILE, encoded)
-            there.write(SWEEP_FILE, text(there.name))
+            plan = text(there.name)
+            if (signed := signature(plan)) is not None:
+                there.write(SIGNATURE_FILE, signed)
+            there.write(SWEEP_FILE, plan)
             return open_sweep(there)
         folder = _new_folder(parent, stamp)
         (folder / "trials").mkdir()
         with atomic_write(folder / TRIALS_FILE) as file:
             file.write(encoded)
+        plan = text(folder.name)
+        if (signed := signature(plan)) is not None:
+            with atomic_write(folder / SIGNATURE_FILE) as file:
+                file.write(signed)
         with atomic_write(folder / SWEEP_FILE) as file:
-            file.write(text(folder.name))
+            file.write(plan)
     except OSError as error:
         raise _unwritable(parent, error) from error
     return open_sweep(folder)

@@ -5,6 +5,7 @@ whoever reads it sees it before or after; on an object store likewise.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions, load_dataset
@@ -15,6 +16,7 @@ from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import Drawn, decode_drawn, encode_more
 from kod_bench.sweeps.space import ModelVariant
 from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.store.ownership import line_signer
 
 
 class GrowingPlan:
@@ -35,6 +37,7 @@ class GrowingPlan:
         self._growth = sweep.growth
         self._path = sweep.folder / TRIALS_FILE
         self._content = read_bytes(self._path, MOST_PLAN)
+        self._sign = line_signer(sweep)
         self._unpublished = False
         self._hashes = dict(sweep.growth.hashes)
         self.trials = {trial.id: trial for trial in sweep.trials}
@@ -68,7 +71,8 @@ class GrowingPlan:
             if trial.id in self.trials:
                 raise ValueError(f"trial {trial.id} is in the plan already")
         belongs = {trial.id: drawn for trial in trials}
-        lines = encode_more(self._content, [(t.id, t.values) for t in trials], belongs)
+        values = [(t.id, t.values) for t in trials]
+        lines = encode_more(self._content, values, belongs, self._sign)
         with atomic_write(self._path) as file:
             file.write(self._content + lines)
         self._content += lines
@@ -109,4 +113,7 @@ def refreshed(sweep: Sweep) -> Sweep:
 
 def grown(sweep: Sweep) -> Sweep:
     """The sweep with what was added since it was opened."""
-    return sweep if sweep.growth is None else open_sweep(sweep.remote or sweep.folder)
+    if sweep.growth is None:
+        return sweep
+    # Its images are where its user has said, which the plan need not know.
+    return replace(open_sweep(sweep.remote or sweep.folder), data_dir=sweep.data_dir)

@@ -196,6 +196,7 @@ def _growth(document: Mapping[str, Any]) -> Growth | None:
         evaluation=dict(said["evaluation"]),
         hashes=dict(said["hashes"]),
         total=int(said["total"]),
+        frozen_bytes=int(document["trials"]["bytes"]),
         source=str(document["source"]),
         profile=str(document["profile"]),
         resolved=dict(document["resolved"]),

@@ -38,9 +38,9 @@ class Subject:
         dataset = load_dataset(trial.dataset_options, sweep.data_dir)
         if dataset.content_hash != trial.data_hash:
             raise DataChangedError(
+                # Not the hashes: with them, a plan could be made to fit somebody else's images.
                 f"the images in {sweep.data_dir or 'the built-in generator'} have changed since "
-                f"the sweep was planned (hash {dataset.content_hash}, planned {trial.data_hash}); "
-                "start a new sweep, or put the images back"
+                "the sweep was planned; start a new sweep, or put the images back"
             )
         _, channels, height, width = dataset.train.shape
         process = make_process(

@@ -14,13 +14,13 @@ from kod_bench.results import Row, provenance, read_trial, write_rows
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.plan.trust import check_trusted
 from kod_bench.sweeps.search.optuna_search import OptunaSearch
 from kod_bench.sweeps.search.study_file import STUDY_FILE, TRIALS
 from kod_bench.sweeps.space import SearchSpace, load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.growth import grown
 from kod_bench.sweeps.store.open import open_planned, open_sweep
+from kod_bench.sweeps.store.trust import check_trusted
 from tests.rows import make_row
 
 STUDY = """
