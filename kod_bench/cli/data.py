@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
@@ -67,13 +68,13 @@ def list_datasets(data_dir: DataDir = None) -> None:
         origin = spec.without_folder(cache_dir) if folder is None else f"data folder {folder}"
         _list_entry(name, origin, prepared_count(name), spec.layout, spec.licence)
     _list_entry("folder:PATH", "PATH", prepared_count("folder"), "any", "yours to know")
-    typer.echo(f"prepared images are kept in {cache_dir}")
+    echo(f"prepared images are kept in {cache_dir}")
 
 
 def _list_entry(name: str, origin: str, prepared: int, layout: str, licence: str) -> None:
     times = {0: "not prepared", 1: "prepared once"}.get(prepared, f"prepared {prepared} times")
-    typer.echo(f"{name}\n  from     {origin}; {times}")
-    typer.echo(f"  folders  {layout}\n  licence  {licence}")
+    echo(f"{name}\n  from     {origin}; {times}")
+    echo(f"  folders  {layout}\n  licence  {licence}")
 
 
 @data_app.command()
@@ -110,16 +111,16 @@ def prepare(
     )
     opened = _open(options, data_dir)
     images = opened.images
-    typer.echo(f"{images.name}: {images.description}")
+    echo(f"{images.name}: {images.description}")
     for reason, count in images.details.skipped.items():
-        typer.echo(f"  skipped {count}: {reason}")
-    typer.echo(f"split {images.details.split}")
-    typer.echo(f"hash {opened.content_hash}")
+        echo(f"  skipped {count}: {reason}")
+    echo(f"split {images.details.split}")
+    echo(f"hash {opened.content_hash}")
     took = f"{images.details.seconds:.1f} s"
     if opened.cached:
-        typer.echo(f"prepared before, in {took}; opened in {monotonic() - began:.2f} s")
+        echo(f"prepared before, in {took}; opened in {monotonic() - began:.2f} s")
     else:
-        typer.echo(f"prepared in {took}")
+        echo(f"prepared in {took}")
 
 
 @data_app.command()
@@ -179,7 +180,7 @@ def show(
     dataset = load_dataset(options, _folder(options, data_dir))
     console.print(summary_table(dataset))
     for line in summary_lines(dataset):
-        typer.echo(line)
+        echo(line)
     path = output or Path(f"{dataset.name}-contact-sheet.png".replace("/", "-"))
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
@@ -204,10 +205,10 @@ def show(
         )
     ]
     console.print(mismatch_table(measured, chains))
-    typer.echo(MISMATCH_NOTE)
-    typer.echo(f"picture: {path}")
+    echo(MISMATCH_NOTE)
+    echo(f"picture: {path}")
     if options.on_sphere:
-        typer.echo(f"Mollweide maps: {maps}")
+        echo(f"Mollweide maps: {maps}")
 
 
 def _options(
@@ -285,9 +286,9 @@ def _open(options: "DatasetOptions", data_dir: str | None) -> "PreparedDataset":
             nonlocal last
             if monotonic() - last > _SECONDS_BETWEEN_LINES:
                 last = monotonic()
-                typer.echo(f"prepared {done} of {total}", err=True)
+                echo(f"prepared {done} of {total}", err=True)
 
         opened = open_dataset(options, folder, on_unit=say)
     for warning in opened.images.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     return opened

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def evaluate(
             seed=seed,
             batch_size=batch_size,
             device=pick_device(gpu=True),
-            say=typer.echo,
+            say=echo,
             tick=tick,
         )
     finally:

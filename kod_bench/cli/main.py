@@ -3,6 +3,7 @@
 Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -19,8 +20,10 @@ from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
+from kod_bench.cli.say import Warnings, echo
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError, one_line
+from kod_bench.inside import UnreadableError
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ MOST_SHOWN = 100
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kod-bench {kod_bench.__version__}")
+        echo(f"kod-bench {kod_bench.__version__}")
         raise typer.Exit
 
 
@@ -197,14 +200,14 @@ def resume(
     found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
-        typer.echo(
+        echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
             err=True,
         )
     # Of a stranger's plan, not even whether the file that it names is there.
     if is_own(found) and (edited := edited_space(found)) is not None:
-        typer.echo(
+        echo(
             f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
@@ -235,16 +238,16 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     running = is_running(found)
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
-    typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
+    echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
     Console().print(trial_table(shown))
     if len(shown) < len(views):
-        typer.echo(f"... and {len(views) - len(shown)} more")
+        echo(f"... and {len(views) - len(shown)} more")
     for view in failed[:MOST_SHOWN]:
-        typer.echo(f"failed {view.trial.id}: {view.reason}")
+        echo(f"failed {view.trial.id}: {view.reason}")
     if len(failed) > MOST_SHOWN:
-        typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
+        echo(f"... and {len(failed) - MOST_SHOWN} more failed")
     if not running and (set(states) != {"done"} or to_come):
-        typer.echo(f"continue with: {found.resume_command}")
+        echo(f"continue with: {found.resume_command}")
 
 
 app.command()(report)
@@ -262,11 +265,11 @@ def _dry_run(
 
     found = dry_run(space, data_dir=data_dir, timing=timing, say=_say(output))
     if output == "json":
-        typer.echo(event_line("dry-run", **found.event()))
+        echo(event_line("dry-run", **found.event()))
         return
     Console().print(found.table)
     for line in found.lines:
-        typer.echo(line)
+        echo(line)
 
 
 def _is_client(address: str) -> bool:
@@ -284,7 +287,7 @@ def _say(output: "Output") -> Callable[[str], None]:
     """Where lines go that are neither result nor error: JSON readers want only JSON on stdout."""
     if output == "quiet":
         return lambda _: None
-    return partial(typer.echo, err=output == "json")
+    return partial(echo, err=output == "json")
 
 
 def _run_there(
@@ -312,7 +315,7 @@ def _run_there(
             address,
             arguments,
             found,
-            lambda text, stream: typer.echo(text, nl=False, err=stream == "err"),
+            lambda text, stream: echo(text, nl=False, err=stream == "err"),
         )
     )
 
@@ -328,18 +331,18 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         outcome = run_sweep(prepared, board, address, wait_for_nodes)
     except KeyboardInterrupt:
         board.finished(board.failures, stopped=True, report=None)
-        typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
+        echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
-    except UsageError:
+    except (UsageError, UnreadableError):
         board.finished(board.failures, stopped=True, report=None)
         raise
     except Exception:
         board.finished(board.failures, stopped=True, report=None)
-        typer.echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
+        echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
         raise
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
-        typer.echo(
+        echo(
             f"stopped: {outcome.done} of {prepared.total} trials are done, those that ran "
             f"have saved where they were. {how_to_resume(prepared)}",
             err=True,
@@ -352,20 +355,20 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         found = make_report([prepared])
         written = put_report(prepared, found.write(prepared.folder / "report", paper=False))
     except OSError as error:
-        typer.echo(f"warning: the report is not written ({error})", err=True)
+        echo(f"warning: the report is not written ({error})", err=True)
     board.finished(outcome.failures, stopped=False, report=written)
     if found is not None:
         warn_unreadable(found.unreadable)
     if output != "json":
         if found is not None:
-            typer.echo("\n" + found.markdown())
+            echo("\n" + found.markdown())
         if written is not None:
-            typer.echo(f"table and pictures: {written}")
-        typer.echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
+            echo(f"table and pictures: {written}")
+        echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
     for trial, reason in outcome.failures.items():
-        typer.echo(f"failed {trial}: {reason}", err=True)
+        echo(f"failed {trial}: {reason}", err=True)
     if outcome.failures:
-        typer.echo(f"retry with: {prepared.resume_command}", err=True)
+        echo(f"retry with: {prepared.resume_command}", err=True)
         raise typer.Exit(1)
 
 
@@ -388,6 +391,7 @@ def main() -> None:
             raise KeyboardInterrupt
         os._exit(128 + number)  # a worker forked from here, which is told to end
 
+    logging.getLogger("kod_bench").addHandler(Warnings())
     signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
     try:
         app()
@@ -396,10 +400,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("KOD_BENCH_DEBUG"):
             raise
-        if isinstance(error, UsageError):
-            typer.echo(f"error: {error}", err=True)
+        if isinstance(error, UsageError | UnreadableError):
+            echo(f"error: {error}", err=True)
             sys.exit(2)
-        typer.echo(
+        echo(
             f"error: {type(error).__name__}: {one_line(error)} (kod-bench --debug ... shows where)",
             err=True,
         )

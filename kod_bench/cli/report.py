@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
+from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri, parse_location
 
@@ -87,7 +88,7 @@ def report(
             raise UsageError(f"{shown}: no row meets --dataset and --where")
         raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")
     if markdown:
-        typer.echo(found.markdown())
+        echo(found.markdown())
     else:
         console = Console()
         for piece in to_terminal(found.content):
@@ -102,7 +103,7 @@ def report(
         written = f"written to {folder}"
     except OSError as error:
         written = f"warning: not written ({error})"
-    typer.echo(written, err=True)
+    echo(written, err=True)
 
 
 def compare(
@@ -143,7 +144,7 @@ def compare(
         else compare_sides(first, sides[0], second, sides[1])
     )
     if markdown:
-        typer.echo(comparison_markdown(found))
+        echo(comparison_markdown(found))
         return
     console = Console()
     for piece in comparison_terminal(found):
@@ -153,7 +154,7 @@ def compare(
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     """Rows of a sweep, or of a model of one; with a sweep given, the model comes first."""
     from kod_bench.reports.content import base_model
-    from kod_bench.sweeps.store.find import find_sweep
+    from kod_bench.sweeps.store.find import NoSuchSweepError, find_sweep
 
     location = parse_location(results_dir)
     if sweep is not None:
@@ -162,7 +163,7 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
             return rows
     try:
         found = find_sweep(name, location)
-    except UsageError:
+    except NoSuchSweepError:
         within = find_sweep(sweep, location)
         if (rows := _of_model(name, within)) is not None:
             return rows
@@ -202,7 +203,7 @@ def make_report(
         try:
             fetch_pictures(sweep)
         except OSError as error:
-            typer.echo(f"warning: not all pictures could be fetched ({error})", err=True)
+            echo(f"warning: not all pictures could be fetched ({error})", err=True)
     read = [_read(sweep) for sweep in sweeps]
     frame = combine([rows for rows, _ in read])
     content = make_content(
@@ -218,7 +219,7 @@ def make_report(
 def warn_unreadable(paths: Sequence[Path]) -> None:
     """Name row files that cannot be read, on standard error."""
     for path in paths:
-        typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
+        echo(f"warning: {path} cannot be read; resume computes it again", err=True)
 
 
 def _title(sweeps: Sequence["Sweep"]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kod_bench.cli.options import Changes, SpaceName
+from kod_bench.cli.say import echo
 
 spaces_app = typer.Typer(
     name="spaces",
@@ -21,12 +22,12 @@ def list_spaces() -> None:
     for space in all_spaces():
         trials = ", ".join(f"{profile} {count}" for profile, count in space.trials.items())
         hidden = "".join(f"; hides {path}" for path in space.hidden)
-        typer.echo(f"{space.path.stem}  {space.description}".rstrip())
+        echo(f"{space.path.stem}  {space.description}".rstrip())
         if space.models:
-            typer.echo(f"  models   {', '.join(space.models)}\n  trials   {trials}")
-        typer.echo(f"  file     {space.path}{hidden}")
+            echo(f"  models   {', '.join(space.models)}\n  trials   {trials}")
+        echo(f"  file     {space.path}{hidden}")
         for problem in space.problems:
-            typer.echo(f"  problem  {problem}")
+            echo(f"  problem  {problem}")
 
 
 @spaces_app.command()
@@ -44,11 +45,11 @@ def show(
     for name in names:
         found = load_space(path, name, changes=changes or [])
         seeds = len(found.options.seeds)
-        typer.echo(
+        echo(
             f"# {path}, profile {found.profile}: {len(found.variants) * seeds} trials, "
             f"{len(found.variants)} configurations with {seeds} seed{'s' * (seeds > 1)}"
         )
-        typer.echo(resolved_yaml(found))
+        echo(resolved_yaml(found))
 
 
 @spaces_app.command()
@@ -69,9 +70,9 @@ def validate(
     found = [summarise(find_space(name)) for name in spaces] if spaces else all_spaces()
     for space in found:
         for problem in space.problems:
-            typer.echo(f"error: {problem}", err=True)
+            echo(f"error: {problem}", err=True)
         if not space.problems:
             trials = ", ".join(f"{profile} {count}" for profile, count in space.trials.items())
-            typer.echo(f"{space.path}: valid; trials: {trials}")
+            echo(f"{space.path}: valid; trials: {trials}")
     if any(space.problems for space in found):
         raise typer.Exit(2)

@@ -131,6 +131,8 @@ def _read(path: Path) -> list[pa.Table] | None:
     try:
         with pq.ParquetFile(pa.BufferReader(read_bytes(path, MOST_ROWS))) as file:
             known = [name for name in file.schema_arrow.names if name in _NAMES]
+            if not file.metadata.num_rows:
+                return None  # a trial that is done has rows
             if file.metadata.num_rows <= BATCH:  # row files: half the time that batches take
                 tables = [_typed(file.read(columns=known, use_threads=False))]
             else:

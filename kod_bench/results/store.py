@@ -4,6 +4,7 @@ A trial is done if and only if its row file can be read. There is no shared file
 could damage and no writer that another could race.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from kod_bench.atomic import atomic_write
 from kod_bench.inside import MOST_ROWS, read_bytes
 from kod_bench.results.row import Row
+from kod_bench.visible import ACTING
 
 ROW_FILE = "row.parquet"
 
@@ -68,6 +70,8 @@ _PICTURES = ("samples-", "mollweide-", "nearest-", "trajectory-", "forward-end-"
 #: Bytes of a name or remark in a row, and of its configuration or list of packages.
 MOST_NAME = 4096
 MOST_TEXT = 2**20
+#: As `kod_bench.visible` has them, in the notation of Arrow's regular expressions.
+_ACTING = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", ACTING)
 _LONG_TEXTS = ("config", "packages")
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
@@ -158,6 +162,8 @@ def is_sound(table: pa.Table, names: Sequence[str]) -> bool:
         if pa.types.is_string(column.type) and len(column):
             longest = pc.max(pc.binary_length(column)).as_py() or 0
             if longest > (MOST_TEXT if name in _LONG_TEXTS else MOST_NAME):
+                return False
+            if pc.any(pc.match_substring_regex(column, f"[{_ACTING}]")).as_py():
                 return False
     return True
 

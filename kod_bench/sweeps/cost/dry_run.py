@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.ray_session import local_cpus
@@ -168,7 +169,7 @@ def _plan_table(space: SearchSpace, seconds: Sequence[float] | None) -> Table:
         if seconds:
             each = [of_variant[id(variant)] for variant in line]
             cells += [_durations(each), duration(sum(each) * seeds)]
-        table.add_row(name, *cells)
+        table.add_row(Text(name), *cells)
     return table
 
 

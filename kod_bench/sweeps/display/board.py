@@ -22,6 +22,7 @@ from kod_bench.results import Row, judged_by
 from kod_bench.sweeps.display.standing import Standing, TrialView, standing
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.trial import Trial
+from kod_bench.visible import visible
 
 Output = Literal["auto", "quiet", "json"]
 
@@ -41,7 +42,8 @@ _COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID"
 
 def trial_table(views: Iterable[TrialView], caption: str = "") -> Table:
     """All trials as a table that fits 80 columns."""
-    table = Table(box=None, pad_edge=False, caption=caption or None, caption_justify="left")
+    below = Text(visible(caption)) if caption else None
+    table = Table(box=None, pad_edge=False, caption=below, caption_justify="left")
     for name in _COLUMNS:
         numeric = name not in ("Model", "State")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
@@ -167,11 +169,11 @@ class Board:
 
     def note(self, text: str) -> None:
         """Say something about the sweep as a whole."""
-        self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(visible(text), soft_wrap=True, highlight=False, markup=False)
 
     def error(self, text: str) -> None:
         """Say what has ended the sweep, on stderr."""
-        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.write(f"error: {visible(text)}\n")
         sys.stderr.flush()
 
     def begin(self, sweep: str) -> None:
@@ -215,7 +217,8 @@ class Board:
     def _line(self, text: str) -> None:
         if self._live is None:
             elapsed = duration(time.monotonic() - self._began)
-            self.console.print(f"{elapsed:>7}  {text}", soft_wrap=True, highlight=False)
+            line = visible(f"{elapsed:>7}  {text}")
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _render(self) -> Table:
         views = list(self.views.values())

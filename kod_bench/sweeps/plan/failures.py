@@ -10,6 +10,7 @@ from pathlib import Path
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
 from kod_bench.inside import read_json
+from kod_bench.visible import visible
 
 ERROR_FILE = "error.json"
 
@@ -47,7 +48,7 @@ def read_error(folder: Path) -> str | None:
     reason = said.get("error") if isinstance(said, dict) else None
     if not isinstance(reason, str):
         return f"{ERROR_FILE} cannot be read"
-    line = " ".join(reason.split())
+    line = visible(" ".join(reason.split()), keep="")
     return line if len(line) <= MOST_REASON else f"{line[:MOST_REASON]} ..."
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kod_bench.data import DatasetOptions
 from kod_bench.sweeps.space import EvaluationOptions, NetworkOptions, TrainingSection
+from kod_bench.visible import is_visible
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Trial:
         if type(self.seed) is not int or type(self.workers) is not int:
             raise ValueError(f"seed {self.seed!r}, workers {self.workers!r}: not numbers")
         for name, kind in _KINDS.items():
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"{name}: not a {kind.__name__}")
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (isinstance(value, str) and not is_visible(value)):
+                raise ValueError(f"{name}: not a {kind.__name__} that can be shown")
 
     @functools.cached_property
     def config(self) -> str:
@@ -96,6 +98,7 @@ class Trial:
 
 #: What the sections of a plan, which may come from anywhere, have to be.
 _KINDS: dict[str, type] = {
+    "model": str,
     "process": str,
     "parameters": dict,
     "dataset": dict,

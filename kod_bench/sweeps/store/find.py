@@ -9,11 +9,16 @@ from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.store.open import open_sweep
 
 
+class NoSuchSweepError(UsageError):
+    """There is no sweep of that name."""
+
+
 def find_sweep(name: str | None, results_dir: Location) -> Sweep:
     """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
 
     Raises:
-        UsageError: if there is none.
+        NoSuchSweepError: if there is none.
+        UsageError: if it cannot be read.
     """
     if name is not None and is_uri(name):
         return open_sweep(ObjectFolder(name))
@@ -93,6 +98,6 @@ def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
     raise _no_sweep(name, results_dir)
 
 
-def _no_sweep(name: str | None, results_dir: Location) -> UsageError:
+def _no_sweep(name: str | None, results_dir: Location) -> NoSuchSweepError:
     what = "no sweep" if name is None else f"no sweep {name!r}"
-    return UsageError(f"{what} in {results_dir}; start one with kod-bench sweep")
+    return NoSuchSweepError(f"{what} in {results_dir}; start one with kod-bench sweep")

@@ -17,6 +17,7 @@ from kod_bench.sweeps.plan.trials_file import DamagedError, decode_ids, decode_t
 from kod_bench.sweeps.space import PRUNERS, Pruner, ResourceOptions
 from kod_bench.sweeps.space.yaml_file import parse_yaml
 from kod_bench.sweeps.store.locks import is_locked
+from kod_bench.visible import is_visible, visible
 
 
 def open_sweep(folder: Location) -> Sweep:
@@ -138,7 +139,7 @@ def _open(
             early_stopping=_pruner(document.get("early_stopping")),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
-        raise UsageError(f"{path}: is damaged: {_short(one_line(error))}") from error
+        raise UsageError(f"{path}: is damaged: {_short(visible(one_line(error)))}") from error
 
 
 def _text(value: object) -> str:
@@ -147,7 +148,7 @@ def _text(value: object) -> str:
     Raises:
         ValueError: if it is none.
     """
-    if not isinstance(value, str) or not value.isprintable():
+    if not isinstance(value, str) or not is_visible(value):
         raise ValueError(f"{value!r} is no name")
     return value
 

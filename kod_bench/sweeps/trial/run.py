@@ -50,6 +50,7 @@ from kod_bench.training import (
     pick_device,
     train,
 )
+from kod_bench.visible import VisibleFormatter
 
 #: A killed driver leaves its workers alive for some seconds; their trials are waited for.
 TRIAL_PATIENCE_SECONDS = 60.0
@@ -277,7 +278,7 @@ def _trial_log(folder: Path) -> Iterator[None]:
     """Send this package's log messages to the trial's log file."""
     stream = open_log(folder)
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("kod_bench")
     previous = logger.level
     logger.addHandler(handler)
