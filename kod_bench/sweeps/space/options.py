@@ -24,7 +24,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 class Section(BaseModel):
     """A mapping of a search space: unknown keys are refused, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # No key means anything with .inf or .nan, and the ranges of axes refuse them, too.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 #: What `UNet` takes beside what the data and the process decide, with its defaults.
