@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import kod_bench
+from kod_bench.cli.complete import complete_profiles, complete_sweeps
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
@@ -32,7 +33,6 @@ app = typer.Typer(
     name="kod-bench",
     help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -40,7 +40,12 @@ app.add_typer(data_app)
 app.add_typer(spaces_app)
 
 SweepName = Annotated[
-    str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
+    str | None,
+    typer.Argument(
+        metavar="[SWEEP]",
+        help="Sweep name or folder; default: the newest.",
+        autocompletion=complete_sweeps,
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -88,7 +93,11 @@ def _options(
 def sweep(
     space: SpaceName,
     profile: Annotated[
-        str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
+        str,
+        typer.Option(
+            help="auto, or a profile of the search space: laptop, cluster.",
+            autocompletion=complete_profiles,
+        ),
     ] = "auto",
     data_dir: Annotated[
         str | None,

@@ -4,8 +4,15 @@ from typing import Annotated
 
 import typer
 
+from kod_bench.cli.complete import complete_spaces
+
 SpaceName = Annotated[
-    str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
+    str,
+    typer.Argument(
+        metavar="NAME_OR_YAML",
+        help="A search space, by name or path.",
+        autocompletion=complete_spaces,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,

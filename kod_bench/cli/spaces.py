@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kod_bench.cli.complete import complete_profiles, complete_spaces
 from kod_bench.cli.options import Changes, SpaceName
 
 spaces_app = typer.Typer(
@@ -33,7 +34,10 @@ def list_spaces() -> None:
 @spaces_app.command()
 def show(
     space: SpaceName,
-    profile: Annotated[str | None, typer.Option(help="One of its profiles; default: all.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="One of its profiles; default: all.", autocompletion=complete_profiles),
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Show a search space as each profile resolves it, with the defaults of its sections."""
@@ -56,7 +60,11 @@ def show(
 def validate(
     spaces: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME_OR_YAML]...", help="Search spaces; default: all known."),
+        typer.Argument(
+            metavar="[NAME_OR_YAML]...",
+            help="Search spaces; default: all known.",
+            autocompletion=complete_spaces,
+        ),
     ] = None,
 ) -> None:
     """Validate every profile of search spaces: one line per problem, and status 2 if there is one.
@@ -108,7 +116,10 @@ def new(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="NAME_OR_YAML", help="Copy this space; default: a template."
+            "--from",
+            metavar="NAME_OR_YAML",
+            help="Copy this space; default: a template.",
+            autocompletion=complete_spaces,
         ),
     ] = None,
 ) -> None:
