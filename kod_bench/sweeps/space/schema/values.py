@@ -32,7 +32,7 @@ def value_schemas(options: type[BaseModel]) -> dict[str, Schema]:
     said = descriptions(options)
     found = {}
     for name, schema in whole.get("properties", {}).items():
-        plain = _inlined(schema, definitions)
+        plain = _nullable(_inlined(schema, definitions))
         plain = _KNOWN.get((options, name), _as_it_is)(plain)
         plain.pop("title", None)
         if "default" in plain and plain["default"] is None:
@@ -179,7 +179,8 @@ def _range(value: Schema, kind: str, description: str) -> Schema:
 
 def _takes(value: Schema, kind: str) -> bool:
     """Whether a value can be a number; of `kind` "number", one that need not be whole."""
-    if value.get("type") == kind or not value:
+    types = value.get("type", [])
+    if not value or kind in (types if isinstance(types, list) else [types]):
         return True
     return any(_takes(each, kind) for each in value.get("anyOf", ()))
 
@@ -195,6 +196,18 @@ def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
         target = definitions[name.rpartition("/")[2]]
         return _inlined(target, definitions) | _inlined(rest, definitions)
     return {key: _inlined(value, definitions) for key, value in node.items()}
+
+
+def _nullable(schema: Schema) -> Schema:
+    """One form or null as one schema with both types: errors then name what is wrong within."""
+    match schema.get("anyOf"):
+        case [{"type": str(kind)} as form, {"type": "null"}]:
+            both = {**form, "type": [kind, "null"]}
+            if "enum" in form:
+                both["enum"] = [*form["enum"], None]
+            return {k: v for k, v in schema.items() if k != "anyOf"} | both
+        case _:
+            return schema
 
 
 def _as_it_is(schema: Schema) -> Schema:

@@ -246,9 +246,7 @@ def _values_of(process: str) -> dict[str, Schema]:
         ("priors", [*kind.priors, FORWARD_START]),
         ("samplers", list(kind.samplers)),
     ):
-        for form in values[name]["anyOf"]:
-            if form["type"] == "array":
-                form["items"] = {"enum": known}
+        values[name]["items"] = {"enum": known}
     return values
 
 
