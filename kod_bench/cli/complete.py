@@ -116,7 +116,7 @@ def _plan(ctx: typer.Context) -> Path | None:
     """The plan of the sweep that is named before, else of the newest."""
     plans = _plans(ctx)
     names = [*_given(ctx, "sweep"), *_given(ctx, "sweeps")]
-    if (name := next(iter(names), None)) is None:
+    if (name := next((each for each in names if each != "="), None)) is None:
         return plans[0] if plans else None
     if (path := Path(name) / "sweep.yaml").is_file():
         return path

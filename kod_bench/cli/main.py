@@ -383,7 +383,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
     try:
-        app()
+        app(prog_name="kod-bench")  # however it was started: completion goes by the name
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
