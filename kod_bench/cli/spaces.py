@@ -112,7 +112,10 @@ def schema(
 
 @spaces_app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Of the space; its file is search_spaces/NAME.yaml.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Of the space; its file is search_spaces/NAME.yaml."),
+    ],
     source: Annotated[
         str | None,
         typer.Option(

@@ -124,7 +124,7 @@ def test_what_cannot_be_copied_is_refused(run: Run, tmp_path: Path, tiny_space: 
     assert_one_line(result, "--from", "is not valid", "training.iterations: 0 is not allowed")
     assert not (tmp_path / "search_spaces").exists()
     (tmp_path / "search_spaces").write_text("a file")
-    assert_one_line(run("spaces", "new", "a"), "search_spaces")
+    assert_one_line(run("spaces", "new", "a"), "search_spaces: cannot be written")
 
 
 def test_the_schema_is_printed_or_written(run: Run, tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def write_space(name: str, source: Path | None) -> Path:
                 with atomic_write(file) as opened:
                     opened.write(said.encode())
     except OSError as error:
-        raise UsageError(f"{error.filename or path}: {error.strerror}") from error
+        raise UsageError(
+            f"{error.filename or path}: cannot be written or copied ({error.strerror})"
+        ) from error
     return path
 
 
