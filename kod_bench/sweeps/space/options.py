@@ -22,9 +22,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 
 
 class Section(BaseModel):
-    """A mapping of a search space: unknown keys are refused, values cannot change."""
+    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
 
-    # No key means anything with .inf or .nan, and the ranges of axes refuse them, too.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -113,7 +112,7 @@ class TrainingSection(Section):
     checkpoint_every: Count = 1000
     log_every: Count = 50
     fast: UseFast = "auto"
-    micro_batch_size: Count | None = None
+    micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
 
 
 class EvaluationOptions(Section):
@@ -152,7 +151,7 @@ class ResourceOptions(Section):
     workers_per_trial: Count = 1
     cpus_per_worker: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_part_or_whole)] = 0
-    time_limit_minutes: PositiveFloat | None = None
+    time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
 
 
 def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
