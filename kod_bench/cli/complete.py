@@ -177,6 +177,6 @@ def _description(space: Path) -> str:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    from kod_bench.sweeps.yaml_file import load_yaml
+    from kod_bench.sweeps.space.yaml_file import load_yaml
 
     return load_yaml(path)

@@ -128,7 +128,7 @@ def new(
 ) -> None:
     """Write a commented search space to start from, and say what to type next."""
     from kod_bench.errors import UsageError
-    from kod_bench.sweeps.catalogue import summarise
+    from kod_bench.sweeps.plan.catalogue import summarise
     from kod_bench.sweeps.space import find_space, known_spaces
     from kod_bench.sweeps.space.new import SCHEMA_FILE, write_space
 

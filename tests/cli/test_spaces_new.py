@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kod_bench.sweeps.catalogue import summarise
+from kod_bench.sweeps.plan.catalogue import summarise
 from kod_bench.sweeps.space import known_spaces
 from kod_bench.sweeps.space.new import TEMPLATE
-from kod_bench.sweeps.yaml_file import load_yaml
+from kod_bench.sweeps.space.yaml_file import load_yaml
 from tests.cli.test_wrong_use import Run, assert_one_line, run
 
 __all__ = ["run"]  # the fixture

@@ -10,7 +10,7 @@ from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.files import LOCAL_SPACES
 from kod_bench.sweeps.space.options import Name
 from kod_bench.sweeps.space.schema import schema_text
-from kod_bench.sweeps.yaml_file import parse_yaml
+from kod_bench.sweeps.space.yaml_file import parse_yaml
 
 #: Beside the spaces, and named so in their first line, by which editors find it.
 SCHEMA_FILE = "schema.json"

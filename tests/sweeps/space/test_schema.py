@@ -16,11 +16,11 @@ from jsonschema.protocols import Validator
 
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
-from kod_bench.sweeps.catalogue import summarise
+from kod_bench.sweeps.plan.catalogue import summarise
 from kod_bench.sweeps.space import load_space, merge
 from kod_bench.sweeps.space.load import read_profiles
 from kod_bench.sweeps.space.schema import schema_text, search_space_schema
-from kod_bench.sweeps.yaml_file import load_yaml, parse_yaml
+from kod_bench.sweeps.space.yaml_file import load_yaml, parse_yaml
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "search_spaces"
