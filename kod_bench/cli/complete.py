@@ -94,7 +94,7 @@ def complete_conditions(ctx: typer.Context) -> Iterator[Word]:
 def _results(ctx: typer.Context) -> Path | None:
     """The results folder, if it is on this machine."""
     named = str(ctx.params["results_dir"])
-    return None if is_uri(named) else Path(named)
+    return None if is_uri(named) else Path(named).expanduser()
 
 
 def _plans(ctx: typer.Context) -> list[Path]:
@@ -118,7 +118,7 @@ def _plan(ctx: typer.Context) -> Path | None:
     names = [*_given(ctx, "sweep"), *_given(ctx, "sweeps")]
     if (name := next((each for each in names if each != "="), None)) is None:
         return plans[0] if plans else None
-    if (path := Path(name) / "sweep.yaml").is_file():
+    if (path := Path(name).expanduser() / "sweep.yaml").is_file():
         return path
     for plan in plans:
         space, sweep = plan.parts[-3:-1]

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def test_the_shipped_schema_is_what_the_command_writes() -> None:
 
 @pytest.mark.slow
 def test_the_schema_is_in_the_wheel(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), "."]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -371,13 +371,32 @@ def test_a_process_that_is_installed_is_in_the_schema(monkeypatch: pytest.Monkey
         def __init__(self, *, shape: tuple[int, int, int], steps: int, angle: float = 3.0) -> None:
             super().__init__(shape=shape, steps=steps)
 
+    class Odd(PROCESSES["ddpm"]):  # type: ignore[misc]
+        """Has a parameter that no JSON can say."""
+
+        def __init__(
+            self,
+            *,
+            shape: tuple[int, int, int],
+            steps: int,
+            turn: Callable[[float], float] | None = None,
+        ) -> None:
+            super().__init__(shape=shape, steps=steps)
+
     monkeypatch.setitem(PROCESSES, "tilted", Tilted)
-    validator = jsonschema.Draft202012Validator(search_space_schema())
-    for angle, wrong in (("3", set()), ("steep", {"models.ddpm.angle"})):
-        text = BASE.replace("process: ddpm,", f"process: tilted, angle: {angle},")
+    monkeypatch.setitem(PROCESSES, "odd", Odd)
+    schema = search_space_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for said, wrong in (
+        ("tilted, angle: 3", set()),
+        ("tilted, angle: steep", {"models.ddpm.angle"}),
+        ("odd, turn: null", set()),
+        ("odd, trun: null", {"models.ddpm.trun"}),
+        ("titled", {"models.ddpm.process"}),
+    ):
+        text = BASE.replace("process: ddpm,", f"process: {said},")
         assert marked(validator, parse_yaml(text, "space")) == wrong
-    text = BASE.replace("process: ddpm,", "process: titled,")
-    assert marked(validator, parse_yaml(text, "space")) == {"models.ddpm.process"}
 
 
 def test_keys_are_described(validator: Validator) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from kod_bench.data import DatasetOptions
-from kod_bench.data.options import DATASET_NAMES, FOLDER_PREFIX
-from kod_bench.evaluation.extractors import AUTO, EXTRACTORS
+from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.sweeps.space.axes import AXIS_KINDS
 from kod_bench.sweeps.space.options import OBJECTIVES, EvaluationOptions, SearchOptions
 from kod_bench.sweeps.space.schema.described import descriptions
+from kod_bench.sweeps.space.schema.known import known_datasets, known_extractors
 
 Schema = dict[str, Any]
 
@@ -27,7 +28,10 @@ def value_schemas(options: type[BaseModel]) -> dict[str, Schema]:
     Args:
         options: the model that validates the section.
     """
-    whole = options.model_json_schema()
+    try:
+        whole = options.model_json_schema()
+    except PydanticInvalidForJsonSchema:  # a plug-in's parameter of a type that JSON cannot say
+        whole = {"properties": {name: {} for name in options.model_fields}}
     definitions = whole.get("$defs", {})
     said = descriptions(options)
     found = {}
@@ -236,11 +240,11 @@ def _objectives(schema: Schema) -> Schema:
 
 #: What models check in code, which pydantic's schema cannot say.
 _KNOWN: dict[tuple[type[BaseModel], str], Any] = {
-    (DatasetOptions, "name"): lambda _: known_names(DATASET_NAMES, FOLDER_PREFIX),
+    (DatasetOptions, "name"): lambda _: known_names(known_datasets(), FOLDER_PREFIX),
     (DatasetOptions, "augment"): _distinct,
     (DatasetOptions, "scale"): _distinct,
     (EvaluationOptions, "features"): lambda schema: (
-        known_names([AUTO, *EXTRACTORS]) | {"default": schema["default"]}
+        known_names(known_extractors()) | {"default": schema["default"]}
     ),
     (SearchOptions, "metric"): _objectives,
 }

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kod_bench.diffusion import PROCESSES
 from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.space.axes import AXIS_KINDS
 from kod_bench.sweeps.space.keys import SECTIONS, section_type
 from kod_bench.sweeps.space.options import SAMPLERS, StudyOptions
 from kod_bench.sweeps.space.schema.described import descriptions, summary
+from kod_bench.sweeps.space.schema.known import known_processes
 from kod_bench.sweeps.space.schema.rules import required_rules, strictness_rule
 from kod_bench.sweeps.space.schema.text import shared, to_text
 from kod_bench.sweeps.space.schema.values import (
@@ -68,17 +68,17 @@ def search_space_schema() -> Schema:
         },
         "additionalProperties": False,
         "allOf": [
-            *required_rules(StudyOptions, {p: parameters_model(p) for p in PROCESSES}),
-            strictness_rule(list(PROCESSES), "#/$defs/known-parameters"),
+            *required_rules(StudyOptions, {p: parameters_model(p) for p in known_processes()}),
+            strictness_rule(list(known_processes()), "#/$defs/known-parameters"),
         ],
         "$defs": {
             **_section_definitions(),
             "known-parameters": known,
             "model": _any_model(),
-            **{f"process.{name}": _model_of(name) for name in PROCESSES},
-            **{f"when.{name}": _when(name) for name in PROCESSES},
-            **{f"whens.{name}": _whens(name) for name in PROCESSES},
-            "when": _when(*PROCESSES),
+            **{f"process.{name}": _model_of(name) for name in known_processes()},
+            **{f"when.{name}": _when(name) for name in known_processes()},
+            **{f"whens.{name}": _whens(name) for name in known_processes()},
+            "when": _when(*known_processes()),
         },
     }
     return shared(whole)
@@ -184,8 +184,8 @@ def _models(*, nullable: bool) -> Schema:
 
 def _any_model() -> Schema:
     """A model: its process decides what else it may say."""
-    process = {"description": "The diffusion process.", **known_names(list(PROCESSES))}
-    known = {"properties": {"process": {"enum": list(PROCESSES)}}, "required": ["process"]}
+    process = {"description": "The diffusion process.", **known_names(list(known_processes()))}
+    known = {"properties": {"process": {"enum": list(known_processes())}}, "required": ["process"]}
     sections = {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS}
     return {
         "type": "object",
@@ -199,7 +199,7 @@ def _any_model() -> Schema:
                     },
                     "then": {"$ref": f"#/$defs/process.{name}"},
                 }
-                for name in PROCESSES
+                for name in known_processes()
             ),
             # A plug-in's process, or that of another layer.
             {"if": {"not": known}, "then": {"properties": sections}},
@@ -220,10 +220,10 @@ def _model_of(process: str) -> Schema:
         }
         for name, options in SECTIONS.items()
     }
-    if not PROCESSES[process].periodic:
+    if not known_processes()[process].periodic:
         sections["network"]["allOf"].append({"properties": {"variant": {"type": "null"}}})
     return {
-        "description": summary(PROCESSES[process]),
+        "description": summary(known_processes()[process]),
         "type": "object",
         "properties": {"process": True, **parameters, **sections},
         "additionalProperties": False,
@@ -233,7 +233,7 @@ def _model_of(process: str) -> Schema:
 def _values_of(process: str) -> dict[str, Schema]:
     """What each parameter of a process may be, and how a model of it is sampled."""
     values = value_schemas(parameters_model(process))
-    said = descriptions(PROCESSES[process]) | {
+    said = descriptions(known_processes()[process]) | {
         "priors": "Where sampling starts; each gives rows of its own.",
         "samplers": "How samples are drawn; each gives rows of its own.",
         "network_evaluations": "In how many evaluations samples are drawn; default: T.",
@@ -241,7 +241,7 @@ def _values_of(process: str) -> dict[str, Schema]:
     for name, value in values.items():
         if name in said:
             values[name] = {"description": said[name]} | value
-    kind = PROCESSES[process]
+    kind = known_processes()[process]
     for name, known in (
         ("priors", [*kind.priors, FORWARD_START]),
         ("samplers", list(kind.samplers)),
@@ -253,7 +253,7 @@ def _values_of(process: str) -> dict[str, Schema]:
 def _parameters() -> dict[str, dict[str, Schema]]:
     """Every parameter that a process has: what each process that has it allows."""
     found: dict[str, dict[str, Schema]] = {}
-    for process in PROCESSES:
+    for process in known_processes():
         for name, value in _values_of(process).items():
             found.setdefault(name, {})[process] = value
     return found
@@ -264,7 +264,7 @@ def _parameters() -> dict[str, dict[str, Schema]]:
 
 def _when(*processes: str) -> Schema:
     """Conditions on the keys that a model of one of some processes can have."""
-    values: dict[str, list[Schema]] = {"process": [{"enum": list(PROCESSES)}]}
+    values: dict[str, list[Schema]] = {"process": [{"enum": list(known_processes())}]}
     for process in processes:
         for key, value in _values_of(process).items():
             values.setdefault(key, []).append(value)
