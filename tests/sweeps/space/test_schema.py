@@ -313,7 +313,7 @@ def test_what_every_profile_says_the_file_need_not(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("process: ddpm", "process: tilted"),
+        *(("process: ddpm", f"process: {name}") for name in ("tilted", "vp", "edm2", "kuramoto-2")),
         ("process: ddpm, steps", "process: tilted, angle: 3, of: {grid: [a]}, steps"),
         ("variance: posterior", "variance: posterior, angle: 3}\nmodels: {m: {process: tilted}"),
         ("name: fingerprints", "name: moons"),

@@ -21,6 +21,9 @@ from kod_bench.sweeps.space.schema.known import known_datasets, known_extractors
 
 Schema = dict[str, Any]
 
+#: Of names with so many letters, another with one letter changed is taken for misspelt.
+_LONG = 4
+
 
 def value_schemas(options: type[BaseModel]) -> dict[str, Schema]:
     """What each key of a section may be, by name; sections within it are left out of account.
@@ -76,17 +79,20 @@ def known_names(names: Sequence[str], prefix: str | None = None) -> Schema:
 
 
 def _near(name: str) -> Iterable[str]:
-    """Patterns of a name and of all that are one slip of the fingers away from it."""
-    for n in range(len(name)):
-        before, here, after = (re.escape(part) for part in (name[:n], name[n], name[n + 1 :]))
-        yield f"{before}.?{after}"  # itself, a letter left out, another letter
-        yield f"{before}.{here}{after}"  # a letter too many
-        if n + 1 < len(name):
-            swapped = name[:n] + name[n + 1] + name[n] + name[n + 2 :]
-            yield re.escape(swapped)
-    yield f"{re.escape(name)}."
+    """Patterns of what is one slip of the fingers away from a name.
+
+    What goes on where the name ends (``edm2``), and what has another digit, is a name of its own;
+    so is another short word (``vp`` beside ``ve``).
+    """
     yield re.escape(name.upper())
     yield re.escape(name.capitalize())
+    for n in range(len(name)):
+        before, here, after = (re.escape(part) for part in (name[:n], name[n], name[n + 1 :]))
+        if n + 1 < len(name):
+            yield re.escape(name[:n] + name[n + 1] + name[n] + name[n + 2 :])
+        if len(name) >= _LONG:
+            yield f"{before}[a-z_-]?{after}"  # a letter left out, or another one
+            yield f"{before}[a-z_-]{here}{after}"  # a letter too many
 
 
 def axis_schema(value: Schema, when: str) -> Schema:
