@@ -400,7 +400,7 @@ def test_a_process_that_is_installed_is_in_the_schema(monkeypatch: pytest.Monkey
 
 
 def test_keys_are_described(validator: Validator) -> None:
-    """What an editor shows: every parameter of every process, and most keys of sections."""
+    """What an editor shows: of every parameter of every process, and of every key of a section."""
     definitions = validator.schema["$defs"]
 
     def properties(name: str) -> Iterable[tuple[str, Any]]:
@@ -412,6 +412,12 @@ def test_keys_are_described(validator: Validator) -> None:
     for process in PROCESSES:
         for key, value in properties(f"process.{process}"):
             assert key == "process" or value["description"], (process, key)
+    # What an editor proposes at once: YAML's language server does not look into `else`.
+    assert dict(properties("process.kuramoto"))["coupling"]["examples"] == [
+        "global",
+        "local",
+        "none",
+    ]
     for section in ("dataset", "network", "training", "evaluation", "search", "resources"):
         for key, value in properties(section):
             assert value.get("description"), (section, key)

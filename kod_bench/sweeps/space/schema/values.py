@@ -104,6 +104,8 @@ def axis_schema(value: Schema, when: str) -> Schema:
     """
     plain = {k: v for k, v in value.items() if k not in ("description", "default")}
     outer = {k: value[k] for k in ("description", "default") if k in value}
+    if "enum" in value:  # editors propose these, where they do not look into `else`
+        outer["examples"] = [each for each in value["enum"] if each is not None]
     axis = _axis(plain, when)
     # Not anyOf, whose errors speak of both sides: a mapping is meant to be an axis.
     return outer | {"if": {"type": "object"}, "then": axis, "else": plain}
@@ -131,8 +133,8 @@ def never(message: str) -> Schema:
     Args:
         message: what editors that know ``errorMessage`` say.
     """
-    # Not the schema `false`: some validators then name the mapping and not the key.
-    return {"not": {}, "errorMessage": message}
+    # Not the schema `false`: of it, Python's jsonschema names the mapping and not the key.
+    return {"enum": [], "errorMessage": message}
 
 
 def _axis(value: Schema, when: str) -> Schema:
