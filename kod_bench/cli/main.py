@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import kod_bench
-from kod_bench.cli.complete import complete_profiles, complete_sweeps
+from kod_bench.cli.complete import complete_profiles
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
+from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, SweepName
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError, one_line
@@ -39,14 +39,6 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(spaces_app)
 
-SweepName = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[SWEEP]",
-        help="Sweep name or folder; default: the newest.",
-        autocompletion=complete_sweeps,
-    ),
-]
 Address = Annotated[
     str | None,
     typer.Option(

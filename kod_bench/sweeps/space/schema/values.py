@@ -103,7 +103,7 @@ def axis_schema(value: Schema, when: str) -> Schema:
         when: reference to the schema of conditions.
     """
     plain = {k: v for k, v in value.items() if k not in ("description", "default")}
-    outer = {k: value[k] for k in ("description", "default") if k in value}
+    outer: Schema = {k: value[k] for k in ("description", "default") if k in value}
     if "enum" in value:  # editors propose these, where they do not look into `else`
         outer["examples"] = [each for each in value["enum"] if each is not None]
     axis = _axis(plain, when)
