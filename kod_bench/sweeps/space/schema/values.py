@@ -15,7 +15,12 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from kod_bench.data import DatasetOptions
 from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.sweeps.space.axes import AXIS_KINDS
-from kod_bench.sweeps.space.options import OBJECTIVES, EvaluationOptions, SearchOptions
+from kod_bench.sweeps.space.options import (
+    OBJECTIVES,
+    EvaluationOptions,
+    SearchOptions,
+    StudyOptions,
+)
 from kod_bench.sweeps.space.schema.described import descriptions
 from kod_bench.sweeps.space.schema.known import known_datasets, known_extractors
 
@@ -255,4 +260,5 @@ _KNOWN: dict[tuple[type[BaseModel], str], Any] = {
         known_names(known_extractors()) | {"default": schema["default"]}
     ),
     (SearchOptions, "metric"): _objectives,
+    (StudyOptions, "seeds"): _distinct,  # twice the same seed is twice the same trial
 }
