@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.complete import complete_profiles, complete_spaces
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
@@ -37,9 +38,16 @@ DataDir = Annotated[
 ]
 Space = Annotated[
     str | None,
-    typer.Option(metavar="NAME_OR_YAML", help="Take all options from this search space instead."),
+    typer.Option(
+        metavar="NAME_OR_YAML",
+        help="Take all options from this search space instead.",
+        autocompletion=complete_spaces,
+    ),
 ]
-Profile = Annotated[str | None, typer.Option(help="Of the search space; default: auto.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Of the search space; default: auto.", autocompletion=complete_profiles),
+]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images; default: 32.")]
 View = Annotated[
     Literal["patches", "whole"] | None, typer.Option(help="Cut squares, or shrink whole images.")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import kod_bench
+from kod_bench.cli.complete import complete_profiles
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
+from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, SweepName
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.say import Warnings, echo
 from kod_bench.cli.spaces import spaces_app
@@ -36,16 +37,12 @@ app = typer.Typer(
     name="kod-bench",
     help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(data_app)
 app.add_typer(spaces_app)
 
-SweepName = Annotated[
-    str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
-]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -92,7 +89,11 @@ def _options(
 def sweep(
     space: SpaceName,
     profile: Annotated[
-        str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
+        str,
+        typer.Option(
+            help="auto, or a profile of the search space: laptop, cluster.",
+            autocompletion=complete_profiles,
+        ),
     ] = "auto",
     data_dir: Annotated[
         str | None,
@@ -394,7 +395,7 @@ def main() -> None:
     logging.getLogger("kod_bench").addHandler(Warnings())
     signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
     try:
-        app()
+        app(prog_name="kod-bench")  # however it was started: completion goes by the name
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

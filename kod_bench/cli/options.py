@@ -4,8 +4,23 @@ from typing import Annotated
 
 import typer
 
+from kod_bench.cli.complete import complete_spaces, complete_sweeps
+
 SpaceName = Annotated[
-    str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
+    str,
+    typer.Argument(
+        metavar="NAME_OR_YAML",
+        help="A search space, by name or path.",
+        autocompletion=complete_spaces,
+    ),
+]
+SweepName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SWEEP]",
+        help="Sweep name or folder; default: the newest.",
+        autocompletion=complete_sweeps,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,

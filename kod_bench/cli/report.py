@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.complete import complete_conditions, complete_sides, complete_sweeps
 from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
@@ -29,6 +30,7 @@ SweepNames = Annotated[
     typer.Argument(
         metavar="[SWEEP]...",
         help="Names or folders of sweeps, or a folder or address of many; default: the newest.",
+        autocompletion=complete_sweeps,
     ),
 ]
 Datasets = Annotated[
@@ -41,6 +43,7 @@ Conditions = Annotated[
         "--where",
         metavar="CONDITION",
         help="Only rows that meet it, e.g. 'model=kuramoto*' or 'steps>=50'; repeatable.",
+        autocompletion=complete_conditions,
     ),
 ]
 
@@ -107,10 +110,24 @@ def report(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A sweep, or a model of one.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="A sweep, a model, or 'published'.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A sweep, or a model of one.", autocompletion=complete_sides
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="A sweep, a model, or 'published'.", autocompletion=complete_sides
+        ),
+    ],
     sweep: Annotated[
-        str | None, typer.Option(help="Of the models, a name or folder; default: the newest.")
+        str | None,
+        typer.Option(
+            help="Of the models, a name or folder; default: the newest.",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,
     dataset: Datasets = None,

@@ -171,7 +171,9 @@ def parse_axis(where: str, node: Mapping[Any, Any]) -> Axis:
 def _values(where: str, kind: str, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list) or not given:
         raise UsageError(f"{where}: {_FORMS}; a {kind} has at least one value")
-    if len({json.dumps(v, default=str, sort_keys=True) for v in given}) < len(given):
+    # Of equal numbers, 1 and 1.0 are trials of their own that do the same.
+    numbers = [v + 0.0 if _is_number(v) and abs(v) < 2**53 else v for v in given]
+    if len({json.dumps(v, default=str, sort_keys=True) for v in numbers}) < len(given):
         raise UsageError(f"{where}.{kind}: a value is given twice")
     return tuple(given)
 

@@ -15,9 +15,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 
 
 class Section(BaseModel):
-    """A mapping of a search space: unknown keys are refused, values cannot change."""
+    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 #: What `UNet` takes beside what the data and the process decide, with its defaults.
@@ -33,6 +33,18 @@ class NetworkOptions(Section):
 
     Resolved, the sizes are numbers for the architecture `unet` and None for the others; the
     variant, which None leaves to the default, is None for processes that are not on phases.
+
+    Attributes:
+        architecture: "unet", or one of the papers' released networks, whose sizes are fixed.
+        variant: how a network sees phases: "periodic", "periodic-in" or "raw-angle". Only for
+            processes on phases; None for the first.
+        width: channels of the first level.
+        multipliers: of the width, one for each level; each level after the first halves the image.
+        blocks: residual blocks of each level.
+        attention: heights of the feature maps, in pixels, that have self-attention.
+        dropout: share of the activations that training leaves out.
+        padding: what convolutions see beyond the edge: "zeros", or on maps of the sphere what is
+            next to it there.
     """
 
     architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
@@ -67,7 +79,21 @@ class NetworkOptions(Section):
 
 
 class TrainingSection(Section):
-    """The optimiser; see `kod_bench.training.TrainingOptions`."""
+    """The optimiser; see `kod_bench.training.TrainingOptions`.
+
+    Attributes:
+        iterations: updates of the weights.
+        batch_size: images of an update, all workers together.
+        learning_rate: of AdamW, after the warm-up.
+        weight_decay: of AdamW.
+        warmup: iterations in which the learning rate rises from 0.
+        gradient_clip: largest norm of an update's gradient.
+        ema_decay: of the moving average of the weights, which is what is scored.
+        checkpoint_every: iterations from one checkpoint to the next.
+        log_every: iterations from one line of the history to the next.
+        fast: "auto", true or false: whether the network runs compiled and in lower precision.
+        micro_batch_size: images that one worker has in memory at once; None for its whole share.
+    """
 
     iterations: Count
     batch_size: Count = 128
@@ -83,7 +109,15 @@ class TrainingSection(Section):
 
 
 class EvaluationOptions(Section):
-    """How a trained model is scored."""
+    """How a trained model is scored.
+
+    Attributes:
+        features: the extractor: "auto", "inception", "efficientnet-lite0", or your own as
+            ``my_module:MyExtractor``.
+        samples: images that are drawn from the model, each way of sampling.
+        references: held-out images that they are compared with, at most.
+        batch_size: images that are drawn, or looked at, at once.
+    """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
     samples: Annotated[int, Field(ge=2)] = 2048
@@ -98,7 +132,14 @@ def _part_or_whole(gpus: float) -> float:
 
 
 class ResourceOptions(Section):
-    """What one trial occupies, and for how long. More than one worker is DDP under Ray Train."""
+    """What one trial occupies, and for how long. More than one worker is DDP under Ray Train.
+
+    Attributes:
+        workers_per_trial: processes that train one model together.
+        cpus_per_worker: CPU cores of each.
+        gpus_per_worker: GPUs of each; 0.5 puts two on one GPU.
+        time_limit_minutes: of one attempt of a trial; resume begins another.
+    """
 
     workers_per_trial: Count = 1
     cpus_per_worker: Count = 1
