@@ -52,6 +52,14 @@ Field = Annotated[
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
 ]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Images whose paths match alike share a side of the split."),
+]
+Dpi = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|ignore", help="Of scans whose files say none; or ignore it all."),
+]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
 
@@ -88,6 +96,8 @@ def prepare(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
@@ -105,6 +115,8 @@ def prepare(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
         },
     )
@@ -134,6 +146,8 @@ def show(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
     steps: Annotated[
         list[int] | None,
@@ -156,6 +170,8 @@ def show(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
         },
     )

@@ -10,6 +10,7 @@ from kod_bench.data.files import SkippedImageError
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
+from kod_bench.data.resolution import Survey, survey
 from kod_bench.data.spec import SourceImage
 
 _READ_AT_ONCE = 8
@@ -28,8 +29,9 @@ class FolderSource:
     def __init__(self, options: DatasetOptions, folder: Path, name: str, cache_dir: Path) -> None:
         self.name = name
         self.title = f"data folder {folder}"
-        self._color = options.color
+        self._options = options
         self._folder = folder
+        self._resolution = Survey()
         names, unreadable = files.find_images(folder, self.title)
         self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
         self.units = len(names)
@@ -42,12 +44,22 @@ class FolderSource:
         return {"files": [[file.name, file.size, file.digest] for file in self._files]}
 
     def unpack(self, folder: Path) -> None:
-        """Nothing to do."""
+        """Look at the resolutions of scans.
+
+        Raises:
+            DataError: They differ, and cannot be brought to one.
+        """
+        names = [file.name for file in self._files]
+        self._resolution = survey(
+            self._options, self.title, names, lambda unit: self._folder / names[unit]
+        )
+        self.notes += self._resolution.notes
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one file."""
         name = self._files[unit].name
-        return [read_image(self._folder / name, name, self._color)]
+        image = read_image(self._folder / name, name, self._options.color)
+        return [self._resolution.bring(unit, image)]
 
 
 def read_image(path: str | os.PathLike[str], name: str, color: files.Color) -> SourceImage:
