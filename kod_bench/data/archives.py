@@ -22,7 +22,7 @@ from kod_bench.data.folders import read_image
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
-from kod_bench.data.resolution import Survey, survey
+from kod_bench.data.resolution import Resolutions, look_at_resolutions
 from kod_bench.data.spec import SourceImage
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -64,7 +64,7 @@ class ArchivedSource:
         self.notes: tuple[str, ...] = ()
         self._path = path
         self._options = options
-        self._resolution = Survey()
+        self._resolution = Resolutions()
         self._unpacked: list[tuple[str, Path | None, str]] = []
         (self._file,) = hash_files(path.parent, [path.name], cache_dir, threads=1)
 
@@ -109,7 +109,7 @@ class ArchivedSource:
         self.units = len(self._unpacked)
         self.notes = counted_note("skipped", "archive within the archive", nested)
         names = [name for name, _, _ in self._unpacked]
-        self._resolution = survey(
+        self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._unpacked[unit][1]
         )
         self.notes += self._resolution.notes

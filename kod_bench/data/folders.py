@@ -10,7 +10,7 @@ from kod_bench.data.files import SkippedImageError
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
-from kod_bench.data.resolution import Survey, survey
+from kod_bench.data.resolution import Resolutions, look_at_resolutions
 from kod_bench.data.spec import SourceImage
 
 _READ_AT_ONCE = 8
@@ -31,7 +31,7 @@ class FolderSource:
         self.title = f"data folder {folder}"
         self._options = options
         self._folder = folder
-        self._resolution = Survey()
+        self._resolution = Resolutions()
         names, unreadable = files.find_images(folder, self.title)
         self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
         self.units = len(names)
@@ -50,7 +50,7 @@ class FolderSource:
             DataError: They differ, and cannot be brought to one.
         """
         names = [file.name for file in self._files]
-        self._resolution = survey(
+        self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._folder / names[unit]
         )
         self.notes += self._resolution.notes

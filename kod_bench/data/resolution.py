@@ -31,7 +31,7 @@ _READ_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Survey:
+class Resolutions:
     """How images are brought to one resolution.
 
     Attributes:
@@ -51,9 +51,9 @@ class Survey:
         return replace(image, pixels=views.resize(image.pixels, height, width))
 
 
-def survey(
+def look_at_resolutions(
     options: DatasetOptions, title: str, names: Sequence[str], path_of: Callable[[int], Path | None]
-) -> Survey:
+) -> Resolutions:
     """Looks at the resolutions of a folder of prints, where they matter.
 
     Args:
@@ -67,7 +67,7 @@ def survey(
         DataError: Some files say another resolution than 500 dpi, and others say none.
     """
     if options.name != "fingerprints" or options.view != "patches" or options.dpi == "ignore":
-        return Survey()
+        return Resolutions()
 
     def look(unit: int) -> float | None:
         path = path_of(unit)
@@ -94,7 +94,7 @@ def read_dpi(path: Path) -> float | None:
 
 def common_resolution(
     found: Sequence[float | None], names: Sequence[str], title: str, assumed: int | None
-) -> Survey:
+) -> Resolutions:
     """Brings all images to the lowest resolution among them: nothing is enlarged.
 
     Images whose files say nothing are taken for scans of 500 dpi if all others are; a folder of
@@ -136,7 +136,7 @@ def common_resolution(
             f"the scans are of {lowest:.0f} dpi: at scale {0.5 / ratio:.2g} their ridges are as "
             f"far apart as those of {STANDARD_DPI} dpi at scale 0.5"
         )
-    return Survey(factors if shrunk else (), tuple(notes))
+    return Resolutions(factors if shrunk else (), tuple(notes))
 
 
 def _same(one: float, other: float) -> bool:
