@@ -19,6 +19,7 @@ from typing import IO
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import is_image_name, printable
 from kod_bench.data.folders import read_image
+from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
@@ -77,7 +78,8 @@ class ArchivedSource:
 
         Raises:
             DataError: The archive is damaged or cut short, holds no image, unpacks to far more
-                than an archive of images does, or mixes scans of resolutions that it does not say.
+                than an archive of images does, mixes scans of resolutions that it does not say, or has no name
+                that `group` matches.
         """
         try:
             budget = max(ALWAYS_ALLOWED, MAX_GROWTH * self._path.stat().st_size)
@@ -109,6 +111,7 @@ class ArchivedSource:
         self.units = len(self._unpacked)
         self.notes = counted_note("skipped", "archive within the archive", nested)
         names = [name for name, _, _ in self._unpacked]
+        check_expression(self._options, names, self.title)
         self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._unpacked[unit][1]
         )

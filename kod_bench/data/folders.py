@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kod_bench.data import files
 from kod_bench.data.files import SkippedImageError
+from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
@@ -44,12 +45,13 @@ class FolderSource:
         return {"files": [[file.name, file.size, file.digest] for file in self._files]}
 
     def unpack(self, folder: Path) -> None:
-        """Look at the resolutions of scans.
+        """Look at the names, and at the resolutions of scans.
 
         Raises:
-            DataError: They differ, and cannot be brought to one.
+            DataError: Resolutions differ, and cannot be brought to one; or `group` matches no name.
         """
         names = [file.name for file in self._files]
+        check_expression(self._options, names, self.title)
         self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._folder / names[unit]
         )

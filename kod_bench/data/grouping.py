@@ -92,6 +92,25 @@ def group_images(
     return Grouping(labels, spec.group_noun, f"whole {spec.group_noun}", (warning,))
 
 
+def check_expression(options: DatasetOptions, names: Sequence[str], title: str) -> None:
+    """Refuses an option `group` that matches none of the names, before any image is decoded.
+
+    Args:
+        options: Of the data set.
+        names: Paths below the data folder, with "/".
+        title: What to call it in messages.
+
+    Raises:
+        DataError: It matches none.
+    """
+    if options.group is not None and not any(re.search(options.group, name) for name in names):
+        raise DataError(f"{title}: {_no_match(options.group, names)}")
+
+
+def _no_match(expression: str, names: Sequence[str]) -> str:
+    return f"group {expression!r} matches none of the names ({_named(names)})"
+
+
 def _silent(
     labels: Sequence[Labels], names: Sequence[str], digests: Sequence[str], used: Container[str]
 ) -> tuple[list[str], int]:
@@ -114,7 +133,7 @@ def _by_expression(
         parts = () if match is None else (match.groups(default="") or (match[0],))
         labels.append(("\n".join(parts),) if match is not None else ())
     if not any(labels):
-        raise DataError(f"group {expression!r} matches none of the names ({_named(names)})")
+        raise DataError(_no_match(expression, names))
     silent, count = _silent(labels, names, digests, used)
     notes: tuple[str, ...] = ()
     if silent:

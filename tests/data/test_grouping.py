@@ -147,6 +147,18 @@ def test_an_expression_that_matches_nothing_is_refused(
         load_dataset(DatasetOptions(name="textures", image_size=16, group="x"), None)
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_it_is_refused_before_anything_is_decoded(
+    prints: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archived: bool
+) -> None:
+    root = prints()
+    if archived:
+        root = Path(shutil.make_archive(str(tmp_path / "prints"), "zip", root))
+    monkeypatch.setattr("kod_bench.data.workers.map_units", None)
+    with pytest.raises(DataError, match="group 'x' matches none of the names"):
+        load_dataset(DatasetOptions(name="fingerprints", image_size=16, group="x"), root)
+
+
 @pytest.mark.parametrize("wrong", ["", "(", "[a", "*"])
 def test_what_is_no_expression_is_refused(wrong: str) -> None:
     with pytest.raises(ValidationError):

@@ -1,7 +1,12 @@
 """What the names of public collections say of the fingers and surfaces in their images."""
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+import yaml
+
+from kod_bench.data import DatasetOptions
 from kod_bench.data.fingerprints import finger_labels
 from kod_bench.data.name_schemes import recognised
 from kod_bench.data.splits import connected_groups
@@ -215,3 +220,29 @@ def test_a_collection_is_recognised_where_its_images_belong_together() -> None:
     assert recognised(["f0001_01.png", "f0002_01.png"]) is None
     assert recognised(["f0001_01.png", "s0001_01.png", "a.png", "b.png"]) is None
     assert recognised(["cat/1.png", "dog/1.png"]) is None
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
+
+
+def test_every_name_that_the_document_has_is_understood() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    fingerprints, textured = text.split("`fingerprints`:")[1].split("`textures`:")
+    rows = [line.split("|")[2] for line in fingerprints.splitlines() if line.startswith("| ")]
+    found = [name for row in rows for name in re.findall(r"`([^`]+\.[a-zBMP]+)`", row)]
+    assert len(found) >= 8
+    assert all(fingers(*found))
+    rows = [line.split("|")[2] for line in textured.splitlines() if line.startswith("| ")][:5]
+    found = [name for row in rows for name in re.findall(r"`([^`]+\.[a-z]+)`", row)]
+    assert len(found) >= 8
+    assert all(textures(*found))
+
+
+def test_the_documents_example_is_a_data_set() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    options = DatasetOptions.model_validate(yaml.safe_load(block)["dataset"])
+    assert options.group is not None
+    match = re.search(options.group, "db/012_3_1.tif")
+    assert match is not None
+    assert match.groups() == ("012", "3")
