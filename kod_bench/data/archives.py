@@ -78,8 +78,8 @@ class ArchivedSource:
 
         Raises:
             DataError: The archive is damaged or cut short, holds no image, unpacks to far more
-                than an archive of images does, mixes scans of resolutions that it does not say, or has no name
-                that `group` matches.
+                than an archive of images does, mixes scans of resolutions that it does not say, or
+                has no name that `group` matches.
         """
         try:
             budget = max(ALWAYS_ALLOWED, MAX_GROWTH * self._path.stat().st_size)

@@ -228,4 +228,4 @@ def _update(digest: "hashlib._Hash", array: _Array) -> None:
         return
     dense = array.detach().dequantize() if array.is_quantized else array.detach().to_dense()
     flat = dense.cpu().contiguous().reshape(-1)
-    digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    digest.update(flat.view(torch.uint8).numpy().data)
