@@ -142,7 +142,7 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
         "12 images of",
         "against 30 of",
         "Metric Value Real vs real Better Source",
-        "Pooled-pooled-v1.",
+        "Pooled-pooled-v1-",
         "Training images: 40.",
         "FID of 12 samples, fewer than 2048, is biased upwards",
         "Real versus real: 12 images against 30.",
