@@ -36,7 +36,7 @@ class FolderSource:
         names, unreadable = files.find_images(folder, self.title)
         self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
         self.units = len(names)
-        self.notes = counted_note(
+        self.notes = self._found = counted_note(
             "skipped", "unreadable folder", [files.printable(n) for n in unreadable]
         )
 
@@ -55,7 +55,7 @@ class FolderSource:
         self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._folder / names[unit]
         )
-        self.notes += self._resolution.notes
+        self.notes = (*self._found, *self._resolution.notes)
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one file."""
