@@ -38,7 +38,8 @@ class Subject:
         if dataset.content_hash != trial.data_hash:
             raise DataChangedError(
                 f"the images in {sweep.data_dir or 'the built-in generator'}, or how this version "
-                f"divides them, have changed since the sweep was planned (hash {dataset.content_hash}, planned {trial.data_hash}); "
+                f"divides them, have changed since the sweep was planned (hash "
+                f"{dataset.content_hash}, planned {trial.data_hash}); "
                 "start a new sweep, or put the images back"
             )
         _, channels, height, width = dataset.train.shape
