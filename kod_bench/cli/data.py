@@ -61,6 +61,14 @@ Field = Annotated[
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
 ]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Images whose paths match alike share a side of the split."),
+]
+Dpi = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|ignore", help="Of scans whose files say none; or ignore it all."),
+]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
 
@@ -97,6 +105,8 @@ def prepare(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
@@ -114,6 +124,8 @@ def prepare(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
         },
     )
@@ -143,6 +155,8 @@ def show(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
     steps: Annotated[
         list[int] | None,
@@ -165,6 +179,8 @@ def show(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
         },
     )

@@ -27,6 +27,12 @@ def evaluate(
         str | None,
         typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="Of a named data set: dataset.group, as the model was trained."
+        ),
+    ] = None,
     features: Annotated[
         str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
     ] = "auto",
@@ -67,6 +73,7 @@ def evaluate(
             against,
             train=train,
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
+            group=group,
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
             seed=seed,

@@ -178,7 +178,8 @@ def _cache_key(options: DatasetOptions, source: Source) -> str:
     """Hash of all that a prepared array depends on, and of nothing else."""
     relevant = options.model_dump(mode="json", exclude={"synthetic", "sphere", "augment", "name"})
     if options.view == "whole":
-        del relevant["scale"], relevant["max_patches_per_image"]
+        for of_patches in ("scale", "max_patches_per_image", "dpi"):
+            relevant.pop(of_patches, None)
     identity = {
         "version": PREPARATION_VERSION,
         "name": source.name,

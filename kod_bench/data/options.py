@@ -1,5 +1,6 @@
 """What a search space may say about its data set."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,10 +9,12 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     WrapValidator,
     field_validator,
+    model_serializer,
 )
 
 FOLDER_PREFIX = "folder:"
@@ -29,7 +32,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "sphere": {"view": "whole"},
 }
 _FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "rgb"}
+#: Options that there were not always, and what they mean where they are left out.
+_LATER: dict[str, Any] = {"group": None, "dpi": "auto"}
 DATASET_NAMES = tuple(_DEFAULTS)
+#: Pixels per inch that a scan can have.
+MIN_DPI, MAX_DPI = 50, 10_000
 #: Of the sphere, whose harmonics are dense matrices: half a gigabyte at this size.
 MAX_SPHERE_SIZE = 64
 
@@ -55,6 +62,23 @@ def _check_scale(value: Any, check: Callable[[Any], Any]) -> Any:
         return check(tuple(value) if isinstance(value, list) else value)  # strict in JSON, too
     except ValidationError:  # pydantic's own would speak of each member of the union
         raise ValueError("must be a number above 0 and at most 1, or a list of such") from None
+
+
+def _check_group(expression: str) -> str:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from None
+    return expression
+
+
+def _check_dpi(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(value)
+    except ValidationError:  # pydantic's own would speak of each member of the union
+        raise ValueError(
+            f"must be auto, ignore, or a whole number from {MIN_DPI} to {MAX_DPI}"
+        ) from None
 
 
 def _default(option: str, otherwise: Any) -> Any:
@@ -119,6 +143,12 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             left to right or top to bottom, or turn it by quarters of a circle.
         test_share: Share of the groups (fingers), rounded up, that is held out for testing. Of no
             concern where the data come divided into `train` and `test`.
+        group: A regular expression, searched in each image's path below the data folder. Images in
+            which its groups match the same belong together (a finger, a surface), and share a side
+            of the split. None: as the names of public collections say.
+        dpi: Patches of fingerprints only: resolution of the scans whose files say none. "auto"
+            takes them for 500 dpi if all the others are. Scans that differ are brought to the
+            lowest; "ignore" takes all pixels as they are.
         max_patches_per_image: Patches only: keep at most so many, drawn evenly and reproducibly.
         synthetic: Used only where there is no folder of real images.
         sphere: Of data set `sphere`, likewise.
@@ -133,6 +163,11 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         "augment", ()
     )
     test_share: float = Field(default=0.2, gt=0, le=0.5)
+    group: Annotated[str, Field(min_length=1), AfterValidator(_check_group)] | None = None
+    dpi: Annotated[
+        Literal["auto", "ignore"] | Annotated[int, Field(ge=MIN_DPI, le=MAX_DPI)],
+        WrapValidator(_check_dpi),
+    ] = "auto"
     max_patches_per_image: int | None = Field(default=None, ge=1)
     synthetic: SyntheticOptions = SyntheticOptions()
     sphere: SphereOptions = SphereOptions()
@@ -154,6 +189,23 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         if info.field_name == "augment" and "rotate" in value:
             raise ValueError("maps of the sphere are not square: only flips are possible")
         return value
+
+    @field_validator("dpi")
+    @classmethod
+    def _check_scans(cls, value: Any, info: ValidationInfo) -> Any:
+        if value != "auto" and info.data.get("name", "fingerprints") != "fingerprints":
+            raise ValueError("only fingerprints are scans of a known size: leave dpi out")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All options, but those that came later only where they are not their default.
+
+        Caches and trials are known by the hash of their options: what was made before there was an
+        option stays what it is.
+        """
+        found: dict[str, Any] = dump(self)
+        return {k: v for k, v in found.items() if k not in _LATER or v != _LATER[k]}
 
     @property
     def on_sphere(self) -> bool:

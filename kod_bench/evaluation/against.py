@@ -150,9 +150,18 @@ class DatasetAgainst(Against):
     They are measured once, with all metrics, and kept in the cache.
     """
 
-    def __init__(self, name: str, side: int, data_dir: Location | None, say: Callable[[str], None]):
+    def __init__(
+        self,
+        name: str,
+        side: int,
+        data_dir: Location | None,
+        say: Callable[[str], None],
+        group: str | None = None,
+    ) -> None:
         try:
-            options = DatasetOptions.model_validate({"name": name, "image_size": side})
+            options = DatasetOptions.model_validate(
+                {"name": name, "image_size": side, "group": group}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             if first["loc"] != ("name",):

@@ -1,15 +1,12 @@
 """Feature extractors by name: the built-in ones, installed ones, and the user's own."""
 
 import difflib
-import hashlib
 import importlib
-import inspect
 import os
 import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from kod_bench.evaluation.features import (
     Features,
     check_images,
 )
+from kod_bench.evaluation.identity import identity_hash
 from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
 
 EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
@@ -105,7 +103,8 @@ class UserExtractor(FeatureExtractor):
     """Somebody else's extractor, whose output is checked before it becomes a number.
 
     Its name begins with what it was asked for by, so that it cannot be taken for a built-in one,
-    and ends with the `name` that it gives itself; without one, with the hash of its source file.
+    goes on with the `name` that it gives itself, and ends with the hash of its source and its
+    weights (`identity_hash`): an edited one that keeps its name is another one.
 
     Args:
         asked: the name or ``module:Class`` it was found by.
@@ -127,7 +126,10 @@ class UserExtractor(FeatureExtractor):
             raise ExtractorError(f"feature extractor {asked}: what it builds cannot be called")
         own = getattr(self._extract, "name", None)
         self._asked = asked
-        self.name = f"{asked}-{own if isinstance(own, str) else _source_hash(factory)}"
+        # It may be made by a function of one module, and be of a class of another.
+        others = (getattr(made, "__module__", None) for made in (factory, type(self._extract)))
+        identity = identity_hash(_module_of(asked), filter(None, others), self._extract)
+        self.name = "-".join([asked, *([own] if isinstance(own, str) else []), identity])
 
     def __call__(self, images: Tensor) -> Features:
         """(N, C, H, W) uint8 with one or three channels -> (N, D) float64.
@@ -180,12 +182,10 @@ def _load(name: str) -> Callable[..., Any]:
     return loaded
 
 
-def _source_hash(factory: Callable[..., Any]) -> str:
-    try:
-        source = Path(inspect.getfile(factory)).read_bytes()
-    except (OSError, TypeError):
-        return "unnamed"
-    return hashlib.sha256(source).hexdigest()[:8]
+def _module_of(name: str) -> str:
+    """The module that an entry point or ``module:Class`` names."""
+    installed = _installed().get(name)
+    return (installed.value if installed else name).partition(":")[0]
 
 
 def _line(error: Exception) -> str:

@@ -83,6 +83,7 @@ def score_folder(
     *,
     train: Path | None = None,
     data_dir: Location | None = None,
+    group: str | None = None,
     features: str = "auto",
     columns: Sequence[str] = (),
     seed: int = 0,
@@ -104,6 +105,7 @@ def score_folder(
         train: folder of training images, among which samples are looked for, and which stand in
             for them in the real-versus-real values. A data set has its own.
         data_dir: where a named data set's images are; None for its built-in ones.
+        group: how a named data set was divided, if not by names alone: see `DatasetOptions`.
         features: an extractor's name; see `make_extractor`.
         columns: of metrics; none for all.
         seed: of subsets and choices.
@@ -117,7 +119,7 @@ def score_folder(
     """
     metrics = choose_metrics(columns) if columns else METRICS
     samples = ImageFolder(generated)
-    reference = _open(against, train, samples, data_dir, say)
+    reference = _open(against, train, samples, data_dir, say, group)
     if not columns and not reference.on_sphere:  # nobody misses it
         metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
@@ -153,10 +155,17 @@ def score_folder(
 
 
 def _open(
-    against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
+    against: str,
+    train: Path | None,
+    samples: ImageFolder,
+    data_dir: Location | None,
+    say: Say,
+    group: str | None,
 ) -> Against:
     path = Path(against)
     if path.is_dir():
+        if group is not None:
+            raise UsageError(f"--group {group!r}: divides a named data set; {against} is a folder")
         return FolderAgainst(path, train)
     if path.exists() or len(path.parts) > 1:
         raise UsageError(f"{against}: {'is not a folder' if path.exists() else 'does not exist'}")
@@ -170,7 +179,7 @@ def _open(
             f"{samples.path}: must hold {kind} of one size to be scored against the data "
             f"set {against}, and holds {_listed(samples.sizes)}"
         )
-    return DatasetAgainst(against, height, data_dir, say)
+    return DatasetAgainst(against, height, data_dir, say, group)
 
 
 def _possible(

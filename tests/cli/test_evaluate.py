@@ -142,7 +142,7 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
         "12 images of",
         "against 30 of",
         "Metric Value Real vs real Better Source",
-        "Pooled-pooled-v1.",
+        "Pooled-pooled-v1-",
         "Training images: 40.",
         "FID of 12 samples, fewer than 2048, is biased upwards",
         "Real versus real: 12 images against 30.",
@@ -378,3 +378,24 @@ def test_options_out_of_range_are_status_2(run: Run, option: tuple[str, str]) ->
     code, _, err = run("made", "--against", "real", *option)
     assert code == 2
     assert option[0] in err
+
+
+def test_a_named_data_set_is_divided_as_in_training(run: Run, tmp_path: Path) -> None:
+    """The held-out images are those of the same `dataset.group`, not those by names alone."""
+    names = [f"p{i // 2}-{i % 2}.png" for i in range(8)]
+    files = sorted(save(tmp_path / "scans", soft(8, 3, side=80)).rglob("*.png"))
+    for file, name in zip(files, names, strict=True):
+        file.rename(file.with_name(name))
+    generated = save(tmp_path / "made", soft(4, 0))
+    asked = (generated, "--against", "terrain", "--data-dir", tmp_path / "scans")
+    own = ("--features", "own:Pooled", "--metrics", "kid")
+    code, out, _ = run(*asked, *own, "--group", r"p(\d)")
+    assert code == 0
+    assert "3 and 1 groups" in out
+    assert "6 and 2 source images" in run(*asked, *own)[1]
+    code, _, err = run(*asked, *own, "--group", "(")
+    assert code == 2
+    assert "terrain: group: " in err
+    code, _, err = run(generated, "--against", generated, "--group", "x")
+    assert code == 2
+    assert "--group 'x': divides a named data set" in err
