@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kod_bench.reports.cells import cells_of, labels, make_groups, numbered, title_of
+from kod_bench.reports.cells import cells_of, labels, numbered
 from kod_bench.reports.content import Difference, Group, PublishedNumber
 from kod_bench.reports.differences import paired, sentences, shown_differences
+from kod_bench.reports.groups import make_groups, title_of
 from kod_bench.reports.make import structured_processes
 from kod_bench.reports.provenance import split_excluded
 from kod_bench.reports.published import published_for

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from kod_bench.reports.cells import make_groups
 from kod_bench.reports.content import ReportContent, SweepOrigin
+from kod_bench.reports.groups import make_groups
 from kod_bench.reports.provenance import make_provenance, split_excluded
 from kod_bench.reports.published import published_for
 

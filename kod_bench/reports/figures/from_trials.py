@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kod_bench.reports.content import Cell, Group
+from kod_bench.reports.figures.axes import label_slots, log_ticks, slots
 from kod_bench.reports.figures.chart import Chart, Figure, Line
-from kod_bench.reports.figures.from_content import label_slots, log_ticks, slots
 from kod_bench.results import FORWARD_START, measured_file
 from kod_bench.training import read_history
 

@@ -1,0 +1,142 @@
+"""Comparable sets of rows as a report shows them: cells, differences, sentences, notes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from kod_bench.reports.cells import cells_of, numbered
+from kod_bench.reports.content import (
+    MOST_SHOWN,
+    Cell,
+    Group,
+    RealScores,
+    Score,
+    metrics_of,
+)
+from kod_bench.reports.differences import find_differences, shown_differences, verdict
+from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.notes import left_apart_notes, notes_of
+from kod_bench.reports.statistics import estimate_of, number
+from kod_bench.reports.values import plain, shown, whole
+from kod_bench.results import COMPARISON_COLUMNS
+
+
+def make_groups(rows: pd.DataFrame, structured: Mapping[str, bool]) -> tuple[Group, ...]:
+    """One group per comparable set of rows.
+
+    Args:
+        rows: of `frame.COLUMNS`, each seed of a cell once.
+        structured: whether a process is, by name.
+    """
+    if rows.empty:
+        return ()
+    grouped = list(rows.groupby(list(COMPARISON_COLUMNS), sort=True, dropna=False, observed=True))
+    distinct = {name: set(rows[name].map(shown)) for name in COMPARISON_COLUMNS}
+    return tuple(_group(group, distinct, structured) for _, group in grouped)
+
+
+def _group(
+    rows: pd.DataFrame, distinct: Mapping[str, set[str]], structured: Mapping[str, bool]
+) -> Group:
+    first = rows.iloc[0]
+    rows = numbered(rows)
+    cells = cells_of(rows, structured)
+    differences = find_differences(cells, rows)
+    listed = _listed(cells)
+    notes = [
+        *notes_of(rows, cells),
+        *left_apart_notes(first, distinct),
+    ]
+    if len(listed) < len(cells):
+        notes.append(
+            f"Shown are the {len(listed)} of {len(cells)} cells with the lowest KID at their "
+            "number of evaluations; the CSV and Parquet tables hold all."
+        )
+    differences_shown = shown_differences(differences)
+    if len(differences_shown) < len(differences):
+        notes.append(
+            f"Shown are {len(differences_shown)} of {len(differences)} paired differences, those "
+            "with the lowest p-values and means; the CSV and Parquet tables hold all."
+        )
+    return Group(
+        title=title_of(first),
+        caption=(
+            f"Features {first['features']}; {whole(first['sample_count'])} samples against "
+            f"{whole(first['reference_count'])} held-out images (reference "
+            f"{first['reference_hash']}, data {first['data_hash']}). Lower is better."
+        ),
+        key={name: plain(first[name]) for name in COMPARISON_COLUMNS},
+        real=RealScores(
+            **{metric: number(first[f"{metric}_real"]) for metric in METRICS},
+            count=whole(first["real_count"]) or 0,
+        ),
+        cells=_cell_objects(listed, rows),
+        differences=differences_shown,
+        verdict=verdict(cells, differences),
+        notes=tuple(notes),
+        cell_table=cells.drop(columns=["structured"]).assign(
+            structured=cells["structured"].astype("boolean")
+        ),
+        difference_table=differences,
+    )
+
+
+def title_of(row: "pd.Series[Any]") -> str:
+    """The title of what may be compared with a row."""
+    return f"{row['dataset']}, {whole(row['image_size'])} px"
+
+
+def _listed(cells: pd.DataFrame) -> pd.DataFrame:
+    """All cells, or of each number of evaluations the best, if they are too many for a page."""
+    if len(cells) <= MOST_SHOWN:
+        return cells
+    each = max(1, MOST_SHOWN // cells["network_evaluations"].nunique())
+    best = cells.sort_values("kid_mean", kind="stable").groupby("network_evaluations").head(each)
+    return cells.loc[best.index.intersection(cells.index, sort=False)].sort_values(
+        ["network_evaluations", "label"], kind="stable"
+    )
+
+
+def _cell_objects(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[Cell, ...]:
+    members = rows[rows["cell"].isin(cells.index)].sort_values("seed").groupby("cell")
+    seeds = members["seed"].agg(tuple).to_dict()
+    trials = members["trial"].agg(tuple).to_dict()
+    metrics = metrics_of(rows)
+    found = []
+    for index, line in cells.to_dict("index").items():
+        scores = {}
+        for metric in metrics:
+            same = line[f"{metric}_indistinguishable"]
+            scores[metric] = Score(
+                estimate_of(line, f"{metric}_"),
+                bool(line[f"{metric}_is_best"]),
+                None if pd.isna(same) else bool(same),
+            )
+        structured = line["structured"]
+        found.append(
+            Cell(
+                label=str(line["label"]),
+                model=str(line["model"]),
+                process=str(line["process"]),
+                structured=None if pd.isna(structured) else bool(structured),
+                steps=whole(line["steps"]) or 0,
+                network_evaluations=whole(line["network_evaluations"]) or 0,
+                sampler=str(line["sampler"]),
+                prior=str(line["prior"]),
+                seeds=tuple(int(seed) for seed in seeds[index]),
+                kid=scores["kid"],
+                fid=scores["fid"],
+                spectrum_distance=scores.get("spectrum_distance"),
+                is_ranked=bool(line["is_ranked"]),
+                seconds_per_image=number(line["seconds_per_image"]),
+                training_seconds=number(line["training_seconds"]),
+                images_seen=number(line["images_seen"]),
+                parameters=whole(line["parameters"]),
+                iterations=whole(line["iterations"]),
+                batch_size=whole(line["batch_size"]),
+                configuration=str(line["configuration"]),
+                trials=tuple(str(trial) for trial in trials[index]),
+            )
+        )
+    return tuple(found)
