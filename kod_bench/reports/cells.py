@@ -1,13 +1,11 @@
-"""Rows into cells: one per model, training and way of sampling, over its seeds; ranked."""
+"""Rows into cells: one per model, training and way of sampling, over its seeds."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kod_bench.reports.content import metrics_of
-from kod_bench.reports.statistics import estimates, welch_interval
+from kod_bench.reports.statistics import estimates
 from kod_bench.reports.values import shown
 from kod_bench.results import FORWARD_START
 
@@ -43,14 +41,14 @@ def numbered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(cell=by_cell.ngroup())
 
 
-def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame:
-    """A line per cell: what it is, and for each metric its estimate and rank."""
+def cells_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per cell: what it is, and for each metric its estimate."""
     by_cell = rows.groupby("cell", sort=True)
     cells = by_cell[list(CELL_COLUMNS)].first()
     for name in ("model", "process", "sampler", "prior", "configuration"):
         cells[name] = cells[name].astype(object)
     cells.insert(0, "label", labels(cells))
-    cells["structured"] = cells["process"].map(lambda name: structured.get(name))
+    cells["kind"] = by_cell["kind"].first().astype(object)
     cells["seeds"] = by_cell["seed"].nunique()
     for metric in metrics_of(rows):
         cells = cells.join(estimates(rows[metric], rows["cell"]).add_prefix(f"{metric}_"))
@@ -60,8 +58,6 @@ def cells_of(rows: pd.DataFrame, structured: Mapping[str, bool]) -> pd.DataFrame
     cells["training_seconds"] = by_cell["training_seconds"].mean()
     cells["images_seen"] = by_cell["images_seen"].mean()
     cells["is_ranked"] = (cells["prior"] != FORWARD_START) & cells["kid_mean"].notna()
-    for metric in metrics_of(rows):
-        cells = cells.join(_ranks(rows, cells, metric))
     return cells.sort_values(["network_evaluations", "label"], kind="stable")
 
 
@@ -90,38 +86,3 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
             needed |= cells["prior"] == FORWARD_START
         found = found + text.where(needed, "")
     return found
-
-
-def _ranks(rows: pd.DataFrame, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Which cell is best at its number of evaluations, and which are not shown to be worse."""
-    mean = cells[f"{metric}_mean"].where(cells["is_ranked"])
-    known = mean.dropna()
-    best = known.groupby(cells.loc[known.index, "network_evaluations"]).idxmin().astype(int)
-    is_best = pd.Series(False, index=cells.index)
-    is_best[best.to_numpy()] = True
-    low, high = _from_best(rows, cells, metric, best)
-    same = pd.Series((low <= 0) & (high >= 0), index=cells.index, dtype="boolean")
-    same = same.mask(pd.Series(np.isnan(low), index=cells.index) | mean.isna())
-    return pd.DataFrame({f"{metric}_is_best": is_best, f"{metric}_indistinguishable": same})
-
-
-def _from_best(
-    rows: pd.DataFrame, cells: pd.DataFrame, metric: str, best: "pd.Series[int]"
-) -> tuple[Any, Any]:
-    """95 % interval of each cell's mean minus the best one's, paired where seeds are shared."""
-    rival = cells["network_evaluations"].map(best)
-    values = rows[["cell", "seed", metric]]
-    theirs = values[values["cell"].isin(best)].rename(columns={"cell": "rival", metric: "best"})
-    joined = values.assign(rival=values["cell"].map(rival)).merge(theirs, on=["rival", "seed"])
-    paired = estimates(joined[metric] - joined["best"], joined["cell"]).reindex(cells.index)
-    low, high = paired["low"].to_numpy(copy=True), paired["high"].to_numpy(copy=True)
-    mean, deviation, count = (
-        cells[f"{metric}_{name}"].to_numpy(dtype=np.float64)
-        for name in ("mean", "deviation", "count")
-    )
-    for cell in best:
-        here = (rival == cell).to_numpy() & np.isnan(low)
-        place = cells.index.get_loc(cell)
-        other = (float(mean[place]), float(deviation[place]), int(count[place]))
-        low[here], high[here] = welch_interval(mean[here], deviation[here], count[here], other)
-    return low, high

@@ -1,6 +1,5 @@
 """Comparable sets of rows as a report shows them: cells, differences, sentences, notes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,38 +13,41 @@ from kod_bench.reports.content import (
     Score,
     metrics_of,
 )
-from kod_bench.reports.differences import find_differences, shown_differences, verdict
+from kod_bench.reports.differences import differences, find_pairs, shown_differences, verdict
+from kod_bench.reports.evidence import gather, marked_metrics
 from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.notes import left_apart_notes, notes_of
+from kod_bench.reports.ranking import rank
 from kod_bench.reports.statistics import estimate_of, number
 from kod_bench.reports.values import plain, shown, whole
 from kod_bench.results import COMPARISON_COLUMNS
 
 
-def make_groups(rows: pd.DataFrame, structured: Mapping[str, bool]) -> tuple[Group, ...]:
+def make_groups(rows: pd.DataFrame) -> tuple[Group, ...]:
     """One group per comparable set of rows.
 
     Args:
         rows: of `frame.COLUMNS`, each seed of a cell once.
-        structured: whether a process is, by name.
     """
     if rows.empty:
         return ()
     grouped = list(rows.groupby(list(COMPARISON_COLUMNS), sort=True, dropna=False, observed=True))
     distinct = {name: set(rows[name].map(shown)) for name in COMPARISON_COLUMNS}
-    return tuple(_group(group, distinct, structured) for _, group in grouped)
+    return tuple(_group(group, distinct) for _, group in grouped)
 
 
-def _group(
-    rows: pd.DataFrame, distinct: Mapping[str, set[str]], structured: Mapping[str, bool]
-) -> Group:
+def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
     first = rows.iloc[0]
     rows = numbered(rows)
-    cells = cells_of(rows, structured)
-    differences = find_differences(cells, rows)
+    cells = cells_of(rows)
+    metrics = metrics_of(rows)
+    pairs = find_pairs(cells)
+    evidence = gather(cells, rows, marked_metrics(rows, metrics), pairs[["first", "second"]])
+    cells = rank(cells, metrics, evidence)
+    table = differences(pairs, cells, rows, evidence)
     listed = _listed(cells)
     notes = [
-        *notes_of(rows, cells),
+        *notes_of(rows, cells, evidence),
         *left_apart_notes(first, distinct),
     ]
     if len(listed) < len(cells):
@@ -53,10 +55,10 @@ def _group(
             f"Shown are the {len(listed)} of {len(cells)} cells with the lowest KID at their "
             "number of evaluations; the CSV and Parquet tables hold all."
         )
-    differences_shown = shown_differences(differences)
-    if len(differences_shown) < len(differences):
+    differences_shown = shown_differences(table)
+    if len(differences_shown) < len(table):
         notes.append(
-            f"Shown are {len(differences_shown)} of {len(differences)} paired differences, those "
+            f"Shown are {len(differences_shown)} of {len(table)} differences, those "
             "with the lowest p-values and means; the CSV and Parquet tables hold all."
         )
     return Group(
@@ -73,12 +75,10 @@ def _group(
         ),
         cells=_cell_objects(listed, rows),
         differences=differences_shown,
-        verdict=verdict(cells, differences),
+        verdict=verdict(cells, table),
         notes=tuple(notes),
-        cell_table=cells.drop(columns=["structured"]).assign(
-            structured=cells["structured"].astype("boolean")
-        ),
-        difference_table=differences,
+        cell_table=cells,
+        difference_table=table,
     )
 
 
@@ -113,13 +113,12 @@ def _cell_objects(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[Cell, ...]:
                 bool(line[f"{metric}_is_best"]),
                 None if pd.isna(same) else bool(same),
             )
-        structured = line["structured"]
         found.append(
             Cell(
                 label=str(line["label"]),
                 model=str(line["model"]),
                 process=str(line["process"]),
-                structured=None if pd.isna(structured) else bool(structured),
+                kind=None if pd.isna(line["kind"]) else str(line["kind"]),
                 steps=whole(line["steps"]) or 0,
                 network_evaluations=whole(line["network_evaluations"]) or 0,
                 sampler=str(line["sampler"]),

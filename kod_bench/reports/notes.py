@@ -6,20 +6,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kod_bench.reports.evidence import Evidence, standard
 from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import INTERVAL_METHOD, MIN_SEEDS, estimates
 from kod_bench.reports.values import shown, whole
 from kod_bench.results import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START
 
 
-def notes_of(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def notes_of(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Sentences on how to read the table, and on what it does not hold equal.
 
     Args:
         rows: of a group, with their `cell`.
         cells: `cells.cells_of` them.
+        evidence: what their seeds tell apart.
     """
-    return [*_caption_notes(rows, cells), *_maps(rows, cells), *_uneven(rows)]
+    return [
+        *_caption_notes(rows, cells, evidence),
+        *_fewer_seeds(cells),
+        *_maps(rows, cells),
+        *_uneven(rows),
+    ]
 
 
 def left_apart_notes(first: "pd.Series[Any]", distinct: Mapping[str, set[str]]) -> list[str]:
@@ -37,15 +44,16 @@ def left_apart_notes(first: "pd.Series[Any]", distinct: Mapping[str, set[str]]) 
     ]
 
 
-def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) -> list[str]:
     first = rows.iloc[0]
     notes = [
         f"Real versus real: {whole(first['real_count'])} training images in place of samples. "
-        "NFE: network evaluations per image. Best at each NFE in bold; ~ marks what the seeds do "
-        "not tell from the best."
+        "NFE: network evaluations per image. Bold: the lowest mean at each NFE. ~: may be the best "
+        "for all that the seeds tell; a bold number without it is told apart from all others.",
     ]
     if rows["steps"].nunique() == 1 and (rows["steps"] != rows["network_evaluations"]).any():
         notes[0] += f" All models have T = {shown(first['steps'])}."
+    notes.append(standard(evidence.hypotheses, evidence.metrics))
     if (rows["prior"] == FORWARD_START).any():
         notes.append(
             f"{FORWARD_START}: sampling started where the forward chains of held-out images end, "
@@ -55,7 +63,7 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     if first["sample_count"] < FID_COUNT:
         notes.append(
             f"FID at {whole(first['sample_count'])} samples is biased upwards; KID is unbiased: "
-            "read KID."
+            "read KID. No FID is marked."
         )
     if (cells["kid_count"] >= MIN_SEEDS).any():
         notes.append(f"Brackets: {INTERVAL_METHOD}.")
@@ -66,6 +74,25 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         if reported.is_always_shown and bad:
             notes.append(f"{bad} row{'s have' if bad > 1 else ' has'} no finite {reported.name}.")
     return notes
+
+
+def _fewer_seeds(cells: pd.DataFrame) -> list[str]:
+    """Which cells have fewer scores than others that they are ranked with."""
+    ranked = cells[cells["is_ranked"]]
+    most = ranked.groupby("network_evaluations")["kid_count"].transform("max")
+    fewer = ranked.assign(most=most)[ranked["kid_count"] < most]
+    if fewer.empty:
+        return []
+    each = [
+        f"{label} at {evaluations} NFE {count} of {most}"
+        for label, evaluations, count, most in fewer[
+            ["label", "network_evaluations", "kid_count", "most"]
+        ].itertuples(index=False)
+    ]
+    return [
+        f"Fewer seeds than others have {_few(each)}: such a mean is bold only where it is told "
+        "apart from the best of those with most seeds."
+    ]
 
 
 def _maps(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:

@@ -219,6 +219,7 @@ def _row(
         trial=trial.id,
         model=trial.model,
         process=trial.process,
+        kind=process.kind,
         steps=trial.steps,
         seed=trial.seed,
         config=trial.config,
