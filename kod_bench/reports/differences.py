@@ -201,10 +201,9 @@ def _of_one_metric(table: pd.DataFrame, what: str, name: str) -> tuple[str, ...]
     tested = table["adjusted"].notna()
     if not tested.any():
         most = int(table[["count", "other_count"]].min(axis=1).max())
-        seeds = "no score" if most == 0 else "1 seed" if most == 1 else f"{most} seeds"
         return (
-            f"Not enough seeds to say: {what}, {_comparisons(len(table))} with {seeds} on the "
-            f"weaker side; it takes {MIN_SEEDS}.",
+            f"Not enough seeds to say: {what}, {_comparisons(len(table))} with at most {most} "
+            f"seed{'' if most == 1 else 's'} on both sides; it takes {MIN_SEEDS}.",
         )
     decided = table[table["adjusted"] <= ALPHA]
     better, worse = decided[decided["mean"] < 0], decided[decided["mean"] > 0]
@@ -239,10 +238,9 @@ def _sentence(line: Mapping[Any, Any], name: str) -> str:
         seeds = f"{int(line['count'])} and {int(line['other_count'])} seeds"
     # Told apart after the adjustment, the interval of the two alone does not hold 0.
     return (
-        f"{text} (95 % interval {ends[0]:.3g} to {ends[1]:.3g}; {seeds}, "
-        f"p = {_p(line['adjusted'])})."
+        f"{text} (95 % interval {ends[0]:.3g} to {ends[1]:.3g}; {seeds}, p {_p(line['adjusted'])})."
     )
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-6 else "below 1e-6"
+    return f"= {value:.2g}" if value >= 1e-6 else "< 1e-6"

@@ -48,8 +48,8 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) 
     first = rows.iloc[0]
     notes = [
         f"Real versus real: {whole(first['real_count'])} training images in place of samples. "
-        "NFE: network evaluations per image. Bold: the lowest mean at each NFE. ~: may be the best "
-        "for all that the seeds tell; a bold number without it is told apart from all others.",
+        "NFE: network evaluations per image. Bold: the lowest mean at each NFE. ~: the seeds leave "
+        "open that it is the best; a bold number without ~ is told apart from all others.",
     ]
     if rows["steps"].nunique() == 1 and (rows["steps"] != rows["network_evaluations"]).any():
         notes[0] += f" All models have T = {shown(first['steps'])}."
@@ -84,13 +84,13 @@ def _fewer_seeds(cells: pd.DataFrame) -> list[str]:
     if fewer.empty:
         return []
     each = [
-        f"{label} at {evaluations} NFE {count} of {most}"
+        f"{label} at {evaluations} NFE ({count} of {most})"
         for label, evaluations, count, most in fewer[
             ["label", "network_evaluations", "kid_count", "most"]
         ].itertuples(index=False)
     ]
     return [
-        f"Fewer seeds than others have {_few(each)}: such a mean is bold only where it is told "
+        f"With fewer seeds than others: {_few(each)}. Such a mean is bold only where it is told "
         "apart from the best of those with most seeds."
     ]
 
