@@ -29,7 +29,7 @@ def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
     """The pairs of cells that are compared: columns first, second and against.
 
     Each structured cell meets the Euclidean cells and the controls that it may be compared with,
-    of each at most the `MOST_OPPONENTS` with the lowest KID.
+    of each at most the `MOST_OPPONENTS` with the lowest KID, those with enough seeds first.
 
     Args:
         cells: `cells.cells_of` a group.
@@ -76,24 +76,33 @@ def differences(
     metrics = metrics_of(rows)
     marked = marked_metrics(rows, metrics)
     label = cells["label"].astype("category")
-    parts = []
-    for metric in metrics:
-        found = compare_pairs(metric, pairs, rows, exact=True)
-        found.insert(0, "metric", pd.Categorical([metric] * len(pairs), categories=list(METRICS)))
-        found.insert(1, "against", pairs["against"].to_numpy())
-        parts.append(found)
-    table = pd.concat(parts, ignore_index=True)
+    found = [
+        compare_pairs(metric, pairs, rows, exact=True).assign(
+            metric=metric, against=pairs["against"].to_numpy()
+        )
+        for metric in metrics
+    ]
+    table = pd.concat(found, ignore_index=True)
+    table["metric"] = pd.Categorical(table["metric"], categories=list(METRICS))
     if evidence is None:
         of_marked = table["metric"].isin(marked)
         adjusted = adjust(table.assign(p_value=table["p_value"].where(of_marked)))["adjusted"]
     else:
         adjusted = _adjusted(table, evidence)
-    table.insert(2, "label", label.loc[table["first"]].array)
-    table.insert(3, "other", label.loc[table["second"]].array)
-    evaluations = cells["network_evaluations"].loc[table["first"]].to_numpy()
-    table.insert(4, "network_evaluations", evaluations)
-    table.insert(table.columns.get_loc("p_sign_flip"), "adjusted", adjusted)
-    return table.drop(columns=["first", "second"])
+    table = table.assign(
+        label=label.loc[table["first"]].array,
+        other=label.loc[table["second"]].array,
+        network_evaluations=cells["network_evaluations"].loc[table["first"]].to_numpy(),
+        adjusted=adjusted,
+    )
+    return table[list(_COLUMNS)]
+
+
+_COLUMNS = (
+    *("metric", "against", "label", "other", "network_evaluations"),
+    *("mean", "low", "high", "count", "other_count", "is_paired"),
+    *("p_value", "adjusted", "p_sign_flip"),
+)
 
 
 def _adjusted(table: pd.DataFrame, evidence: Evidence) -> "pd.Series[float]":
@@ -107,14 +116,17 @@ def _adjusted(table: pd.DataFrame, evidence: Evidence) -> "pd.Series[float]":
 
 
 def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[int, int]]:
+    # A mean of one or two seeds takes no place from one that can be told apart.
+    theirs = theirs.assign(few=theirs["kid_count"] < MIN_SEEDS)
+    theirs = theirs.sort_values(["few", "kid_mean"], kind="stable")
+    rank = {int(cell): place for place, cell in enumerate(theirs.index)}
     opponents = {
         key: {
-            size: list(cells.sort_values("kid_mean", kind="stable").index[:MOST_OPPONENTS])
+            size: [int(cell) for cell in cells.index[:MOST_OPPONENTS]]
             for size, cells in budget.groupby("parameters", dropna=False)
         }
         for key, budget in theirs.groupby(_BUDGET, dropna=False)
     }
-    kid = theirs["kid_mean"].to_dict()
     found: list[tuple[int, int]] = []
     chosen: dict[object, list[int]] = {}
     for cell, size, *key in ours[["parameters", *_BUDGET]].itertuples():
@@ -126,7 +138,7 @@ def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[int, int]]:
                 if _same_size(size, their_size)
                 for other in others
             ]
-            chosen[place] = sorted(near, key=lambda other: kid[other])[:MOST_OPPONENTS]
+            chosen[place] = sorted(near, key=rank.__getitem__)[:MOST_OPPONENTS]
         found += [(int(cell), int(other)) for other in chosen[place]]
     return found
 

@@ -190,11 +190,15 @@ def compare_pairs(
 def _tested(
     metric: str, pairs: pd.DataFrame, values: pd.DataFrame, each: pd.DataFrame, exact: bool
 ) -> pd.DataFrame:
-    sides = [each.reindex(pairs[name]) for name in ("first", "second")]
-    counts = [side["count"].fillna(0).to_numpy(dtype=np.int64) for side in sides]
-    means = [side["mean"].to_numpy(dtype=np.float64) for side in sides]
-    deviations = [side["deviation"].to_numpy(dtype=np.float64) for side in sides]
-    low, high, p = welch(tuple(means), tuple(deviations), tuple(n.astype(float) for n in counts))
+    ours, theirs = (each.reindex(pairs[name]) for name in ("first", "second"))
+    means, deviations, counts = (
+        (
+            ours[name].fillna(unknown).to_numpy(dtype=np.float64),
+            theirs[name].fillna(unknown).to_numpy(dtype=np.float64),
+        )
+        for name, unknown in (("mean", np.nan), ("deviation", np.nan), ("count", 0.0))
+    )
+    low, high, p = welch(means, deviations, counts)
     shared = _shared(metric, pairs, values)
     paired = estimates(shared["difference"], shared["pair"]).reindex(range(len(pairs)))
     count = paired["count"].fillna(0).to_numpy(dtype=np.int64)
@@ -209,8 +213,8 @@ def _tested(
             "mean": mean,
             "low": np.where(is_paired, paired["low"], low),
             "high": np.where(is_paired, paired["high"], high),
-            "count": np.where(is_paired, count, counts[0]),
-            "other_count": np.where(is_paired, count, counts[1]),
+            "count": np.where(is_paired, count, counts[0]).astype(np.int64),
+            "other_count": np.where(is_paired, count, counts[1]).astype(np.int64),
             "is_paired": is_paired,
             "p_value": p,
             "p_sign_flip": _sign_flips(shared, count) if exact else np.nan,

@@ -92,7 +92,9 @@ def _listed(cells: pd.DataFrame) -> pd.DataFrame:
     if len(cells) <= MOST_SHOWN:
         return cells
     each = max(1, MOST_SHOWN // cells["network_evaluations"].nunique())
-    best = cells.sort_values("kid_mean", kind="stable").groupby("network_evaluations").head(each)
+    # The best first: lower means of fewer seeds may stand before it.
+    order = cells.assign(other=~cells["kid_is_best"]).sort_values(["other", "kid_mean"])
+    best = order.groupby("network_evaluations").head(each)
     return cells.loc[best.index.intersection(cells.index, sort=False)].sort_values(
         ["network_evaluations", "label"], kind="stable"
     )

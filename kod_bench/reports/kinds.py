@@ -24,8 +24,11 @@ def kinds_of(
         if place not in known:
             name, text = place
             parameters = _parameters(text)
-            unknown = name not in PROCESSES or parameters is None
-            known[place] = None if unknown else PROCESSES[name].kind_of(parameters)
+            process = PROCESSES.get(name or "")
+            if process is None or parameters is None:
+                known[place] = None
+            else:
+                known[place] = process.kind_of(parameters)
     return [known[place] for place in zip(processes, configurations, strict=True)]
 
 

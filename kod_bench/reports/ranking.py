@@ -26,12 +26,8 @@ def rank(cells: pd.DataFrame, metrics: tuple[str, ...], evidence: Evidence) -> p
             rivals = at.groupby(at).transform("size") > 1
             still_open = left & (several | ~ranked.index.isin(best))
             open_[ranked.index] = pd.Series(still_open).astype("boolean").where(rivals)
-        cells = cells.assign(
-            **{
-                f"{metric}_is_best": cells.index.isin(best),
-                f"{metric}_indistinguishable": open_,
-            }
-        )
+        marks = {f"{metric}_is_best": cells.index.isin(best), f"{metric}_indistinguishable": open_}
+        cells = cells.join(pd.DataFrame(marks, index=cells.index))
     return cells
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from kod_bench.reports import frame_of, make_content
 from kod_bench.reports.cells import cells_of, numbered
-from kod_bench.reports.content import Cell, Group
+from kod_bench.reports.content import MOST_SHOWN, Cell, Group
 from kod_bench.reports.differences import differences, find_pairs, sentences
 from kod_bench.reports.evidence import adjust, gather
+from kod_bench.reports.figures import Chart, content_figures
 from kod_bench.reports.groups import make_groups
 from kod_bench.reports.layout import comparison_table, difference_table
 from kod_bench.reports.ranking import rank
@@ -176,8 +177,8 @@ FOUR = {"a": "kuramoto", "b": "kuramoto", "ddpm": "ddpm", "edm": "edm"}
 
 
 def test_no_model_that_a_sentence_calls_worse_is_left_as_perhaps_the_best() -> None:
-    groups = make_groups(made(FOUR, 4, 4.0, 6, "dataset"))
-    assert 2 <= sum(map(check_agreement, groups)) < 12
+    groups = make_groups(made(FOUR, 4, 2.5, 6, "dataset"))
+    assert 0 < sum(map(check_agreement, groups)) < 12
 
 
 @pytest.mark.slow
@@ -240,6 +241,46 @@ def test_a_model_of_which_one_seed_survived_is_not_the_best() -> None:
         assert found["lucky"].kid.indistinguishable
         assert found["full"].kid.indistinguishable
         assert found["other"].kid.indistinguishable is False
+
+
+def test_a_model_of_which_one_seed_survived_sets_no_mark_on_the_pareto_front() -> None:
+    rows = [
+        make_row(model=model, seed=seed, kid=kid + seed / 100, sampling_seconds=seconds)
+        for model, kid, seeds, seconds in (("lucky", 0.5, 1, 10.0), ("full", 1.0, 5, 20.0))
+        for seed in range(seeds)
+    ]
+    (group,) = make_content(frame_of(rows), title="x").groups
+    chart = next(c for c in content_figures(group, {}) if c.name == "kid-against-seconds")
+    assert isinstance(chart, Chart)
+    assert [y for _, y in chart.front] == pytest.approx([1.02])
+
+
+def test_of_many_cells_the_best_is_shown_whatever_stands_before_it() -> None:
+    rows = [
+        make_row(model=model, network_evaluations=n, seed=seed, kid=kid)
+        for n in range(1, MOST_SHOWN + 1)
+        for model, kid, seeds in (("lucky", 0.5, 1), ("full", 1.0, 2))
+        for seed in range(seeds)
+    ]
+    (group,) = make_content(frame_of(rows), title="x").groups
+    assert len(group.cells) == MOST_SHOWN
+    assert all(cell.label == "full" and cell.kid.is_best for cell in group.cells)
+
+
+def test_opponents_with_enough_seeds_are_met_first() -> None:
+    rows = [
+        make_row(model=model, process=process, seed=seed, kid=kid, trial=f"{model}{seed}")
+        for model, process, kid, seeds in (
+            ("kod", "kuramoto", 1.0, 3),
+            *((f"lucky{i}", "ddpm", 0.5, 1) for i in range(8)),
+            *((f"full{i}", "ddpm", 2.0, 3) for i in range(7)),
+        )
+        for seed in range(seeds)
+    ]
+    (group,) = make_content(frame_of(rows), title="x").groups
+    met = [line.other for line in group.differences if line.metric == "kid"]
+    assert sum(other.startswith("full") for other in met) == 7
+    assert len(met) == 8
 
 
 def test_a_model_with_fewer_seeds_is_the_best_if_it_is_told_apart() -> None:
