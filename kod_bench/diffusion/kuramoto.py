@@ -3,9 +3,9 @@
 import copy
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from kod_bench.diffusion.phase_flow import (
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
+    Kind,
     TrainingBatch,
     Variance,
     standard_normal,
@@ -395,6 +396,15 @@ class KuramotoDiffusion(DiffusionProcess):
         diffusion = float(noise_variance[-1]) / 2
         self.terminal_order = self_consistent_order(last_coupling, last_reference, diffusion)
         self.concentration = (last_coupling * self.terminal_order + last_reference) / diffusion
+
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """A control where no phase feels another one."""
+        own = {"coupling": "global", "strength": 1, "neighbourhood_radius": 5, **parameters}
+        scale = own.get("coupling_strength"), own.get("coupling_ratio")
+        chosen = next((value for value in scale if value is not None), own["strength"])
+        alone = own["coupling"] == "local" and own["neighbourhood_radius"] == 0
+        return "control" if own["coupling"] == "none" or chosen == 0 or alone else "structured"
 
     def encode(self, images: Tensor) -> Tensor:
         """Map images in [-1, 1], (B, C, H, W), to phases."""

@@ -7,10 +7,10 @@ part of its state space. What the network predicts is the process's own affair, 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 #: Of the noise of an ancestral step back: as if x_0 were known; the best on average; or what the
 #: forward steps have added.
 Variance = Literal["posterior", "analytic", "forward"]
+
+#: What a process is with its parameters: its forward process has structure; or is such a one with
+#: the structure taken away, the control that tells what the structure does from what comes along
+#: with it; or adds independent Gaussian noise to pixels.
+Kind = Literal["structured", "control", "euclidean"]
 
 #: `on_step(step, state)` sees the state that a reverse step has reached, and its t: T-1, ..., 0
 #: if none is skipped.
@@ -85,7 +90,8 @@ class DiffusionProcess(ABC):
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
         structured: whether the forward process does more than add independent Gaussian noise to
-            pixels.
+            pixels, with some of its parameters at least.
+        kind: what it is with those that it was made with.
         samplers: names of the ways to go back, the first the default.
         second_order: those of them that ask the network a second time, where a step has led; see
             `step_subset` and `correct_step`.
@@ -101,15 +107,31 @@ class DiffusionProcess(ABC):
     grid: Grid | None = None
     periodic: bool = False
     structured: bool = False
+    kind: Kind
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
+
+    def __new__(cls, *_: Any, **parameters: Any) -> Self:
+        """Note the kind from the constructor's parameters, whatever process's they are."""
+        process = super().__new__(cls)
+        process.kind = cls.kind_of(parameters)
+        return process
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
         self.check_shape(shape)
         self.shape = (shape[0], shape[1], shape[2])
         self.state_shape = self.shape
         self.steps = check_count("steps", steps)
+
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """What a process is with parameters of its constructor; those left out have their defaults.
+
+        Of parameters alone, so that results can be classified without making the process. A process
+        whose structure can be turned off says here by which of them.
+        """
+        return "structured" if cls.structured else "euclidean"
 
     @classmethod
     def check_shape(cls, shape: tuple[int, int, int]) -> None:

@@ -18,6 +18,7 @@ class Row:
     trial: str
     model: str
     process: str
+    kind: str | None  # structured, control or euclidean, by the process's parameters
     steps: int  # T
     seed: int
     config: str  # the trial's resolved configuration, JSON

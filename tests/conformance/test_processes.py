@@ -187,6 +187,8 @@ def test_it_says_what_it_is(process, shape, steps):
     assert (process.shape, process.steps) == (shape, steps)
     assert isinstance(process.periodic, bool)
     assert isinstance(process.structured, bool)
+    assert process.kind in ("structured", "control", "euclidean")
+    assert (process.kind == "euclidean") is not process.structured
 
 
 def test_decode_inverts_encode(process, shape):

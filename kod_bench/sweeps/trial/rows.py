@@ -85,6 +85,7 @@ def make_row(
         trial=trial.id,
         model=trial.model,
         process=trial.process,
+        kind=process.kind,
         steps=trial.steps,
         seed=trial.seed,
         config=trial.config,
