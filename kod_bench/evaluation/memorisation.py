@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -101,7 +102,13 @@ def memorised_share(samples: Nearest, held_out: Nearest) -> float:
     return float((samples.ratio < np.quantile(held_out.ratio, QUANTILE)).mean())
 
 
-def write_nearest_pairs(path: Path, images: Tensor, train: Tensor, nearest: Nearest) -> None:
+class Images(Protocol):
+    """Images that give those of a tensor of indices, as a tensor of images does."""
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Nearest) -> None:
     """Write a PNG: samples of the smallest ratios in the upper lines, below each its neighbour.
 
     Args:

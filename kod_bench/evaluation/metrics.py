@@ -5,8 +5,8 @@ Both the rows of a sweep and ``kod-bench evaluate`` are filled from this one tab
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,10 @@ from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, memorised_share
 from kod_bench.evaluation.texture import TextureStatistics
 from kod_bench.results import FID_COUNT
+
+#: Images measured at a time where they come in batches: a multiple of what extractors, texture and
+#: the search for neighbours take at once, so that numbers do not depend on how large batches are.
+_BLOCK = 256
 
 #: A value by the column that it stands in; None where it is not defined, or counts forbid it.
 Scores = Mapping[str, float | None]
@@ -49,24 +53,38 @@ class Measured:
     @classmethod
     def of(
         cls,
-        images: Tensor,
+        images: Tensor | Iterable[Tensor],
         extractor: FeatureExtractor | None,
         train: Tensor | None = None,
         device: torch.device | str = "cpu",
         *,
         with_texture: bool = True,
         on_sphere: bool = False,
+        count: int | None = None,
     ) -> "Measured":
         """Measure (N, C, H, W) uint8 images.
 
         Args:
-            images: what to measure.
+            images: what to measure: all in one tensor, or batch by batch. Of batches, no more than
+                a few are in memory at once, and the result is the same to the bit.
             extractor: None leaves out the features.
             train: training images to look for; None leaves out `nearest`.
             device: where training images are searched.
             with_texture: whether to measure the texture.
             on_sphere: whether they are maps of the sphere, and have an angular spectrum.
+            count: how many images the batches have together; known beforehand, it saves memory.
+
+        Raises:
+            ValueError: if there are no batches, or what is measured refuses the images.
         """
+        if not isinstance(images, Tensor):
+            parts = (
+                cls.of(
+                    block, extractor, train, device, with_texture=with_texture, on_sphere=on_sphere
+                )
+                for block in _blocks(images)
+            )
+            return _joined(parts, count)
         return cls(
             count=len(images),
             features=None if extractor is None else extractor(images),
@@ -81,13 +99,57 @@ class Measured:
             features = None
         else:
             features = np.concatenate([self.features, other.features])
+        return replace(self._without_features(other), features=features)
+
+    def _without_features(self, other: "Measured") -> "Measured":
         return Measured(
             self.count + other.count,
-            features,
+            None,
             None if not (self.texture and other.texture) else self.texture + other.texture,
             None if not (self.nearest and other.nearest) else self.nearest + other.nearest,
             None if not (self.spectrum and other.spectrum) else self.spectrum + other.spectrum,
         )
+
+
+def _blocks(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same images in batches of `_BLOCK`, the last one smaller."""
+    waiting: list[Tensor] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch)
+        if count >= _BLOCK:
+            *whole, rest = torch.split(torch.cat(waiting), _BLOCK)
+            if len(rest) == _BLOCK:
+                whole, rest = [*whole, rest], rest[:0]
+            yield from whole
+            waiting, count = [rest], len(rest)
+    if count:
+        yield torch.cat(waiting)
+
+
+def _joined(parts: Iterable[Measured], count: int | None) -> Measured:
+    """All parts together. Features, the largest by far, are copied once.
+
+    Raises:
+        ValueError: if there is no part.
+    """
+    total: Measured | None = None
+    features: list[Features] = []
+    room: Features | None = None  # of all, where it is known how many there will be
+    for part in parts:
+        before = 0 if total is None else total.count
+        if part.features is not None and count is not None:
+            if room is None:
+                room = np.empty((count, part.features.shape[1]))
+            room[before : before + part.count] = part.features
+        elif part.features is not None:
+            features.append(part.features)
+        bare = replace(part, features=None)
+        total = bare if total is None else total._without_features(bare)
+    if total is None:
+        raise ValueError("there are no images to measure")
+    return replace(total, features=np.concatenate(features) if features else room)
 
 
 @dataclass(frozen=True)

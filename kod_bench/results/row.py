@@ -48,7 +48,7 @@ class Row:
     prior: str  # where sampling started: a prior of the process, or `FORWARD_START`
     sampler: str
     network_evaluations: int  # per image; fewer than T where steps were skipped
-    sampling_seconds: float  # wall time for all samples, without compiling the network
+    sampling_seconds: float  # for all samples, of all workers together, without compiling
     order_parameter: float | None  # of the samples' phases; processes on phases only
 
     # where forward chains end, and what sampling starts from; processes on phases only, radians

@@ -1,5 +1,6 @@
 """Training: the loop, its checkpoints and its history. One process or DDP; never imports ray."""
 
+from kod_bench.seeds import derive_seed
 from kod_bench.training.checkpoint import CheckpointStore, checkpoint_iteration
 from kod_bench.training.curves import CurveWriter
 from kod_bench.training.history import History, read_history
@@ -16,7 +17,6 @@ from kod_bench.training.loop import (
     train,
 )
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
-from kod_bench.training.seeds import derive_seed
 
 __all__ = [
     "CheckpointStore",

@@ -19,12 +19,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import DiffusionProcess
 from kod_bench.networks import UseFast, make_runner, place
+from kod_bench.seeds import derive_seed
 from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
-from kod_bench.training.seeds import derive_seed
 from kod_bench.training.state import check_average, check_state
 
 #: Losses are in noise units and start near 1; a hundred times that never comes back.

@@ -191,3 +191,26 @@ def test_metrics_are_chosen_by_column() -> None:
 def test_few_samples_are_marked() -> None:
     assert "2047 samples" in str(marks(2047))
     assert marks(2048) is None
+
+
+@pytest.mark.parametrize("size", [100, 256, 300, 700])
+def test_images_in_batches_are_measured_as_all_at_once(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, train = (
+        torch.randint(0, 256, (n, 1, 8, 16), dtype=torch.uint8, generator=generator)
+        for n in (700, 60)
+    )
+    whole = Measured.of(images, Pixels(), train, on_sphere=True)
+    for count in (None, 700):
+        found = Measured.of(iter(images.split(size)), Pixels(), train, on_sphere=True, count=count)
+        assert found.count == 700
+        np.testing.assert_array_equal(found.features, whole.features)  # type: ignore[arg-type]
+        for part in ("texture", "nearest", "spectrum"):
+            one, two = vars(getattr(found, part)), vars(getattr(whole, part))
+            for name, value in two.items():
+                np.testing.assert_array_equal(one[name], value)
+
+
+def test_no_batches_are_nothing_to_measure() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        Measured.of(iter([]), Pixels())

@@ -3,13 +3,16 @@
 import contextlib
 import faulthandler
 import functools
+import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from kod_bench.errors import one_line
 from kod_bench.results import Row
 from kod_bench.storage import parse_location
 from kod_bench.sweeps.plan.failures import root_message
@@ -19,7 +22,9 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import (
+    draw_trained,
     open_log,
     run_trial,
     score_trained,
@@ -30,6 +35,10 @@ from kod_bench.training import StoppedError
 
 #: A killed driver's workers live on for some seconds.
 WRITER_PATIENCE_SECONDS = 60.0
+
+#: How often the trial's own process looks how far its workers have drawn.
+_LOOK_SECONDS = 2.0
+_log = logging.getLogger(__name__)
 
 
 def run_on_ray(config: dict[str, str]) -> None:
@@ -84,24 +93,64 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
 def _run_workers(
     sweep: Sweep, trial: Trial, report: Report, *, scratch: str, restarts: int
 ) -> list[Row]:
-    """Train a trial with several workers; then score it where there is what one worker asks for.
+    """Train a trial with several workers, draw with all of them, score where one has room.
 
     The trial's own process has neither CPU nor GPU of Ray's to work with.
     """
     import ray
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     _train_workers(sweep, trial, report, scratch, restarts)
+    _draw_in_workers(sweep, trial, report)
     report(Status("scoring"))
+    rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(_config(sweep, trial)))
+    return rows
+
+
+def _as_worker(sweep: Sweep, function: Callable[..., Any]) -> Any:
+    """A task of Ray's that occupies what one worker asks for."""
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
     r = sweep.resources
-    score = ray.remote(
+    return ray.remote(
         num_cpus=r.cpus_per_worker,
         num_gpus=r.gpus_per_worker,
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
-    )(_score_on_ray)
-    rows: list[Row] = ray.get(score.remote(_config(sweep, trial)))
-    return rows
+    )(function)
+
+
+def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
+    """Draw the trial's samples with as many processes as have trained it.
+
+    One that dies ends nothing: the others draw its share, Ray starts it again (by default three
+    times), and what is missing in the end is drawn by whoever scores.
+    """
+    import ray
+
+    lost = (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.OutOfMemoryError,
+    )
+    draw, workers = _as_worker(sweep, _draw_on_ray), trial.workers
+    config = _config(sweep, trial)
+    waiting = [draw.remote(config, worker, workers) for worker in range(workers)]
+    progress = DrawingProgress(sweep, trial)
+    while waiting:
+        ended, waiting = ray.wait(waiting, timeout=_LOOK_SECONDS)
+        for each in ended:
+            try:
+                ray.get(each)
+            except lost as error:
+                _log.warning("one that drew samples was lost: %s", one_line(error))
+        if (status := progress.status()) is not None:
+            report(status)
+
+
+def _draw_on_ray(config: dict[str, str], worker: int, workers: int) -> None:
+    sweep, trial = _planned(config)
+    draw_trained(sweep, trial, worker, workers)
 
 
 def _config(sweep: Sweep, trial: Trial) -> dict[str, str]:

@@ -6,6 +6,7 @@ HISTORY_FILE = "history.jsonl"
 LOG_FILE = "log.txt"
 MEMORY_FILE = "memory.json"
 RUNGS_FILE = "rungs.json"
+SAMPLES = "samples"  # a folder for each way, see `kod_bench.sampling.shards`
 TRAINING_LOCK = "training.lock"  # of the worker that writes, if there are several
 
 SIGNATURE_FILE = "signature.json"  # of the plan; see `kod_bench.sweeps.store.ownership`

@@ -5,7 +5,7 @@ A sweep's folder::
     sweep.yaml              the search space, resolved, and where it came from; written last
     signature.json          says to its user, and to nobody else, whose plan it is
     trials.jsonl            the trials, see `trials_file`; sweep.yaml has the hash of its beginning
-    trials/<trial>/         checkpoints, history, log, sample grid; row.parquet last
+    trials/<trial>/         checkpoints, samples, history, log, pictures; row.parquet last
     cache/                  reference features shared by the trials
     report/                 tables and pictures over the rows
 

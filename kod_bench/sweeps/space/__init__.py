@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kod_bench.sweeps.space.document import Document, merge
+    from kod_bench.sweeps.space.evaluation import EvaluationOptions
     from kod_bench.sweeps.space.files import find_space, known_spaces
     from kod_bench.sweeps.space.load import (
         SearchSpace,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from kod_bench.sweeps.space.options import (
         PRUNERS,
         AshaOptions,
-        EvaluationOptions,
         MedianOptions,
         NetworkOptions,
         Pruner,
@@ -57,6 +57,7 @@ __all__ = [
 # A shell that completes the name of a space needs `files` alone, and must not wait for torch.
 _MODULES = {
     "document": ("Document", "merge"),
+    "evaluation": ("EvaluationOptions",),
     "files": ("find_space", "known_spaces"),
     "load": ("SearchSpace", "load_space", "read_profiles", "resolve_models", "resolve_space"),
     "model": ("Model", "Point"),

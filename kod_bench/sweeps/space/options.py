@@ -3,22 +3,13 @@
 import inspect
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from kod_bench.data import DatasetOptions
-from kod_bench.evaluation import METRICS, check_extractor
+from kod_bench.evaluation import METRICS
 from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
-
-Count = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
-
-
-class Section(BaseModel):
-    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+from kod_bench.sweeps.space.evaluation import EvaluationOptions
+from kod_bench.sweeps.space.section import Count, Name, PositiveFloat, Section
 
 #: What `UNet` takes beside what the data and the process decide, with its defaults.
 UNET_SIZES = {
@@ -106,23 +97,6 @@ class TrainingSection(Section):
     log_every: Count = 50
     fast: UseFast = "auto"
     micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
-
-
-class EvaluationOptions(Section):
-    """How a trained model is scored.
-
-    Attributes:
-        features: the extractor: "auto", "inception", "efficientnet-lite0", or your own as
-            ``my_module:MyExtractor``.
-        samples: images that are drawn from the model, each way of sampling.
-        references: held-out images that they are compared with, at most.
-        batch_size: images that are drawn, or looked at, at once.
-    """
-
-    features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
-    samples: Annotated[int, Field(ge=2)] = 2048
-    references: Annotated[int, Field(ge=2)] = 2048
-    batch_size: Count = 128
 
 
 def _part_or_whole(gpus: float) -> float:
@@ -280,7 +254,7 @@ class SearchOptions(Section):
     metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "kid"
     mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
     sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
-    sampler_options: dict[str, Any] = {}
+    sampler_options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     early_stopping: Literal[tuple(PRUNERS)] | None = None  # type: ignore[valid-type]
     asha: AshaOptions = AshaOptions()
     median: MedianOptions = MedianOptions()
@@ -383,7 +357,7 @@ class StudyOptions(Section):
     dataset: DatasetOptions
     network: NetworkOptions = NetworkOptions()
     training: TrainingSection
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     search: SearchOptions = SearchOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     resources: ResourceOptions = ResourceOptions()

@@ -40,6 +40,7 @@ from kod_bench.sweeps.plan.files import (
     LOG_FILE,
     MEMORY_FILE,
     RUNGS_FILE,
+    SAMPLES,
     TRAINING_LOCK,
 )
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
@@ -150,7 +151,8 @@ def publish_rows(sweep: Sweep, trial: Trial) -> None:
     if there.find(ROW_FILE) is None or parse_rows(there.read(ROW_FILE)) is None:
         there.upload([ROW_FILE], folder)
     there.delete(ERROR_FILE)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, SAMPLES):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextlib.contextmanager

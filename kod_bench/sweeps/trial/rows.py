@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,9 @@ def make_row(
     images = drawn.images
     began = time.monotonic()
     on_sphere = trial.dataset_options.on_sphere
-    measured = Measured.of(images, extractor, dataset.train, device, on_sphere=on_sphere)
+    measured = Measured.of(
+        images, extractor, dataset.train, device, on_sphere=on_sphere, count=len(images)
+    )
     scores = score_samples(measured, reference.measured, REFERENCE_SEED)
     evaluation_seconds = time.monotonic() - began
     way = astuple(drawn.scoring)
@@ -141,9 +144,8 @@ def _write_measured(
 ) -> None:
     """Leave the numbers that a report's figures need: they are no columns of a table."""
     found: dict[str, Any] = {}
-    if (back := drawn.trajectory.order_parameters()) is not None:
-        steps = [step for step, _ in drawn.trajectory.states]
-        found["order_backward"] = list(zip(steps, back, strict=True))
+    if drawn.order_backward is not None:
+        found["order_backward"] = drawn.order_backward
         found["order_forward"] = orders
     if measured.texture is not None and reference.measured.texture is not None:
         for name, texture in (("samples", measured.texture), ("data", reference.measured.texture)):
@@ -183,8 +185,10 @@ def _from_known_spectrum(
     }
 
 
-def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
+def _order_parameter(process: DiffusionProcess, batches: Iterable[Tensor]) -> float | None:
     if not process.periodic:
         return None
-    phases = process.encode(images.float() / 127.5 - 1.0)
-    return float(circle.order_parameter(phases).mean())
+    each = [
+        circle.order_parameter(process.encode(images.float() / 127.5 - 1.0)) for images in batches
+    ]
+    return float(torch.cat(each).mean())

@@ -3,6 +3,7 @@
 import gc
 import io
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from kod_bench.atomic import LEFTOVERS
 from kod_bench.inside import open_to_append
 from kod_bench.results import Row, read_trial, write_rows
 from kod_bench.sweeps.plan.failures import write_error
-from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE
+from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE, SAMPLES
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -27,14 +28,17 @@ from kod_bench.sweeps.search.early_stopping import decided, judge, pruned_at, ru
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.mirror import (
     fetch_micro_batch,
+    fetch_trial,
     publish_rows,
     put_micro_batch,
     put_pictures,
     working_copy,
 )
+from kod_bench.sweeps.store.samples import drop_shards
 from kod_bench.sweeps.store.stopping import stop_check, stop_requested
+from kod_bench.sweeps.trial.drawing import shard_size
 from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
-from kod_bench.sweeps.trial.scoring import rung_kid, score
+from kod_bench.sweeps.trial.scoring import make_drawer, rung_kid, score, scored_ways, wanted
 from kod_bench.sweeps.trial.subject import Subject
 from kod_bench.training import (
     CheckpointStore,
@@ -94,6 +98,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
             rows = execute(sweep, trial, report)
             _draw_scores(folder, rows)
             write_rows(folder, rows)
+            _drop_samples(sweep, trial, rows)
             CheckpointStore(folder / CHECKPOINTS).prune(1)  # the model, for whoever wants it
             _log.info("done: %d rows", len(rows))
             publish_rows(sweep, trial)
@@ -105,6 +110,15 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
             write_error(folder, error)
             raise
         return rows
+
+
+def _drop_samples(sweep: Sweep, trial: Trial, rows: list[Row]) -> None:
+    """Leave the samples that `evaluation.keep_samples` says; the others can be drawn again."""
+    options, count = trial.evaluation_options, rows[0].sample_count
+    bytes_each = rows[0].channels * math.prod(trial.dataset_options.image_shape)
+    kept = options.kept(count, bytes_each, len(rows))
+    size = shard_size(trial, count)
+    drop_shards(sweep, trial, lambda index: index * size < kept)
 
 
 def _draw_scores(folder: Path, rows: list[Row]) -> None:
@@ -160,6 +174,34 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
             raise
 
 
+def draw_trained(sweep: Sweep, trial: Trial, worker: int, workers: int) -> None:
+    """Draw samples of a model whose last checkpoint is there, as one of several processes.
+
+    It returns without complaint if the sweep was told to stop.
+
+    Args:
+        sweep: where the trial belongs.
+        trial: whose model it is.
+        worker: number of this process, from 0.
+        workers: how many draw.
+    """
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    fetch_trial(sweep, trial)
+    with _trial_log(folder):
+        _log.info("drawing on %s, process %d", socket.gethostname(), os.getpid())
+        device = _device(sweep)
+        subject = Subject.load(sweep, trial, device)
+        pruned = pruned_at(folder)
+        model = _read_model(subject, device, pruned)
+        drawer = make_drawer(subject, model.network, device, wanted(sweep, trial, pruned))
+        try:
+            for scoring in scored_ways(trial, pruned):
+                drawer.draw(scoring, lambda _: None, worker, workers)
+        except StoppedError as stopped:
+            _log.info("%s", stopped)
+
+
 def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Score a model whose last checkpoint `train_worker` has written.
 
@@ -180,14 +222,17 @@ def _score_checkpoint(
     subject: Subject, report: Report, device: torch.device, pruned: int | None
 ) -> list[Row]:
     """Score the model of the last checkpoint: of the end, or of the rung where it was pruned."""
+    return score(subject, _read_model(subject, device, pruned), report, device, pruned)
+
+
+def _read_model(subject: Subject, device: torch.device, pruned: int | None) -> TrainedModel:
     iterations = subject.trial.training_section.iterations if pruned is None else pruned
-    model = load_trained(subject.network(), subject.checkpoints, iterations, device)
-    return score(subject, model, report, device, pruned)
+    return load_trained(subject.network(), subject.checkpoints, iterations, device)
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what a killed attempt left half-written."""
-    for pattern in (LEFTOVERS, f"{CHECKPOINTS}/{LEFTOVERS}"):
+    for pattern in (LEFTOVERS, f"{CHECKPOINTS}/{LEFTOVERS}", f"{SAMPLES}/*/{LEFTOVERS}"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 

@@ -9,12 +9,16 @@ from torch import nn
 
 from kod_bench.evaluation import Measured, choose_metrics, make_extractor, write_mollweide
 from kod_bench.evaluation import score as score_samples
+from kod_bench.evaluation.mollweide import IMAGES as MAPS_SHOWN
 from kod_bench.networks import make_runner
-from kod_bench.results import Row, grid_file, judged_by, maps_file, trajectory_file
+from kod_bench.results import Row, grid_file, judged_by, maps_file
+from kod_bench.sampling import MANIFEST_FILE
 from kod_bench.sweeps.plan.progress import Report, Status
-from kod_bench.sweeps.trial.drawing import draw_forward_ends, draw_samples
+from kod_bench.sweeps.plan.sweep import Sweep
+from kod_bench.sweeps.plan.trial import Scoring, Trial
+from kod_bench.sweeps.store.samples import put_files
+from kod_bench.sweeps.trial.drawing import Drawer, draw_forward_ends, draw_unstored
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
-from kod_bench.sweeps.trial.pictures import write_trajectory
 from kod_bench.sweeps.trial.reference import REFERENCE_SEED, load_reference
 from kod_bench.sweeps.trial.rows import make_row
 from kod_bench.sweeps.trial.subject import Subject
@@ -43,32 +47,31 @@ def score(
     _log.info("trained: loss %.4f after %.1f s", model.loss, model.seconds)
     trial = subject.trial
     options = trial.evaluation_options
-    predict = make_runner(model.network, device, trial.training_section.fast)
-    with torch.no_grad():
-        predict.warm_up(min(options.batch_size, options.samples), subject.process.state_shape)
-    count = options.samples if pruned_at is None else _few(subject)
-    scorings = trial.scorings if pruned_at is None else [judged_by(trial.scorings)]
+    count = wanted(subject.sweep, trial, pruned_at)
+    drawer = make_drawer(subject, model.network, device, count)
     drawn = []
-    for scoring in scorings:
-        each = draw_samples(subject, predict, scoring, count, report, device)
-        write_grid(subject.folder / grid_file(*astuple(scoring)), each.images[:GRID_IMAGES])
+    for scoring in scored_ways(trial, pruned_at):
+        drawer.draw(scoring, report)
+        each = drawer.samples(scoring)
+        write_grid(subject.folder / grid_file(*astuple(scoring)), each.images.first(GRID_IMAGES))
         if trial.dataset_options.on_sphere:
-            write_mollweide(subject.folder / maps_file(*astuple(scoring)), each.images)
-        way = (scoring.prior, scoring.sampler, scoring.network_evaluations)
-        strip, film = (subject.folder / trajectory_file(*way, film=x) for x in (False, True))
-        write_trajectory(strip, film, each.trajectory)
+            shown = each.images.first(MAPS_SHOWN)
+            write_mollweide(subject.folder / maps_file(*astuple(scoring)), shown)
         drawn.append(each)
 
     orders = draw_forward_ends(subject, device)
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
     reference = load_reference(subject, extractor, count, device)
-    # Of training, then of sampling; one word if they agree.
-    precision = ", ".join(dict.fromkeys((*model.precisions, predict.precision)))
-    rows = [
-        make_row(subject, model, precision, extractor, reference, each, orders, device)
-        for each in drawn
-    ]
+    rows = []
+    for each in drawn:
+        # Of training, then of sampling; one word if they agree.
+        precision = ", ".join(dict.fromkeys((*model.precisions, *each.precisions)))
+        rows.append(make_row(subject, model, precision, extractor, reference, each, orders, device))
+        each.images.shards.finish(count)
+        manifest = each.images.shards.path / MANIFEST_FILE
+        names = [manifest.relative_to(subject.folder).as_posix()]
+        put_files(subject.sweep, trial, names)
     if pruned_at is None:
         return rows
     said = f"pruned at iteration {pruned_at} of {trial.training_section.iterations}"
@@ -87,17 +90,33 @@ def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> floa
     """KID of few samples of a network in training, drawn in the way that the trial is judged by."""
     options = subject.trial.evaluation_options
     predict = make_runner(network, device, False)  # compiling takes longer than so few samples
-    scoring, count = judged_by(subject.trial.scorings), _few(subject)
-    drawn = draw_samples(subject, predict, scoring, count, None, device)
+    scoring, count = judged_by(subject.trial.scorings), _few(subject.sweep, subject.trial)
+    images = draw_unstored(subject, predict, scoring, count, device)
     extractor = make_extractor(options.features, device)
     reference = load_reference(subject, extractor, count, device)
-    measured = Measured.of(drawn.images, extractor, with_texture=False)
+    measured = Measured.of(images, extractor, with_texture=False)
     only = choose_metrics(["kid"])
     kid = score_samples(measured, reference.measured, REFERENCE_SEED, only)["kid"]
     return math.nan if kid is None else kid
 
 
-def _few(subject: Subject) -> int:
+def make_drawer(subject: Subject, network: nn.Module, device: torch.device, count: int) -> Drawer:
+    """Draws so many samples of each way of a trained network."""
+    predict = make_runner(network, device, subject.trial.training_section.fast)
+    return Drawer(subject, network, predict, device, count)
+
+
+def wanted(sweep: Sweep, trial: Trial, pruned_at: int | None) -> int:
+    """How many samples of each way are scored."""
+    return trial.evaluation_options.samples if pruned_at is None else _few(sweep, trial)
+
+
+def scored_ways(trial: Trial, pruned_at: int | None) -> list[Scoring]:
+    """The ways in which a trained model is scored; of one that was pruned, the first alone."""
+    return trial.scorings if pruned_at is None else [judged_by(trial.scorings)]
+
+
+def _few(sweep: Sweep, trial: Trial) -> int:
     """How many samples a trial is judged by at a rung."""
-    full, pruner = subject.trial.evaluation_options.samples, subject.sweep.early_stopping
+    full, pruner = trial.evaluation_options.samples, sweep.early_stopping
     return full if pruner is None else min(full, pruner.samples)
