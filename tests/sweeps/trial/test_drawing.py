@@ -7,7 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch.nn.functional as F
+from torch import Tensor
 
 from kod_bench.data import load_dataset
 from kod_bench.evaluation import FeatureExtractor
