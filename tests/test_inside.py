@@ -140,7 +140,7 @@ def test_what_is_written_whole_goes_through_no_link(sweep: Path, outside: Path) 
 
 
 #: Where files below a sweep's folder are handled.
-FOLDERS = ("results", "reports", "sweeps", "training")
+FOLDERS = ("results", "reports", "sampling", "sweeps", "training")
 
 #: What opens or reads a file by a path of its own, and is `kod_bench.inside`'s to do.
 OPENING = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "touch", "is_file"}

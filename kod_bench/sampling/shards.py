@@ -11,6 +11,7 @@ processes may write at once, in any order: whoever draws a shard again writes th
 """
 
 import hashlib
+import io
 import json
 import logging
 import re
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
+from kod_bench.errors import one_line
 from kod_bench.inside import open_file, parse_json
 
 MANIFEST_FILE = "manifest.json"
@@ -188,10 +190,13 @@ class ShardFolder:
                 str(about["precision"]),
                 dict(about["extra"]),
             )
+        except MemoryError:
+            raise  # of this process, not of the file
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged archive fails in many ways
-            _log.warning("%s is damaged and is drawn again: %s", self.file(index), error)
+            path = self.file(index)
+            _log.warning("%s is damaged and is drawn again: %s", path, one_line(error))
             self._known.pop(index, None)
             return None
 
@@ -220,11 +225,7 @@ class ShardFolder:
             return known
         path = self.file(index)
         try:
-            with open_file(path, MOST_SHARD) as file, zipfile.ZipFile(file) as archive:
-                if archive.getinfo("about.npy").file_size > _MOST_ABOUT:
-                    return None
-                with archive.open("about.npy") as member:
-                    text = str(np.lib.format.read_array(member, allow_pickle=False))
+            text = str(_member(path, "about", _MOST_ABOUT))
             about = parse_json(text.encode(), str(path))
             if about["identity"] != asdict(self.identity) or about["index"] != index:
                 return None
@@ -256,8 +257,8 @@ def _member(path: Path, name: str, most: int) -> Any:
         size = archive.getinfo(f"{name}.npy").file_size
         if size > most:
             raise ValueError(f"{name} has {size} bytes")
-        with archive.open(f"{name}.npy") as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
+        content = io.BytesIO(archive.read(f"{name}.npy"))
+    return np.lib.format.read_array(content, allow_pickle=False)
 
 
 def _digest(images: Tensor) -> str:

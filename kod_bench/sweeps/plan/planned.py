@@ -1,7 +1,8 @@
 """What a search space would run: everything is validated that can be before Ray starts."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
@@ -11,6 +12,7 @@ from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.networks import check_networks
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.space import SearchSpace
+from kod_bench.sweeps.space.evaluation import AUTO_BYTES
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def plan_sweep(
     if (mark := marks(options.evaluation.samples)) is not None:
         say(f"warning: {mark}; every row says so")
     check_networks(space, {each: data.train.shape[1] for each, data in datasets.items()})
+    say(_kept_samples(space, datasets))
     hashes = {each: dataset.content_hash for each, dataset in datasets.items()}
     return Planned(space, datasets, make_trials(space, hashes))
 
@@ -71,6 +74,32 @@ def _with_features(space: SearchSpace, features: str) -> SearchSpace:
     evaluation = space.options.evaluation.model_copy(update={"features": features})
     options = space.options.model_copy(update={"evaluation": evaluation})
     return space.model_copy(update={"options": options})
+
+
+def _kept_samples(space: SearchSpace, datasets: Mapping[DatasetOptions, ImageDataset]) -> str:
+    """Whether the trials' samples stay, and what room they take, in a line."""
+    options = space.options.evaluation
+    drawn, kept = [], []
+    for variant in space.variants:
+        each = math.prod(datasets[variant.dataset].train.shape[1:])  # bytes
+        ways = len(variant.priors) * len(variant.samplers) * len(variant.network_evaluations)
+        drawn.append(options.samples * each * ways)
+        kept.append(options.kept(options.samples, each, ways) * each * ways)
+    how = f"evaluation.keep_samples: {options.keep_samples}"
+    if options.keep_samples == "auto":
+        how += f", up to {_size(AUTO_BYTES)} a trial"
+    if not any(kept):
+        return f"samples: dropped once scored, of {_size(max(drawn))} a trial ({how})"
+    total = sum(kept) * len(space.options.seeds)
+    return f"samples: kept, {_size(max(kept))} a trial, {_size(total)} in all ({how})"
+
+
+def _size(count: int) -> str:
+    """Bytes, as one says them."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 2**10:.3g} KiB"
 
 
 def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:

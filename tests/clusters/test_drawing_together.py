@@ -1,0 +1,109 @@
+"""A trial of two workers on two nodes draws its samples on both, and one of them is killed."""
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.processes import only_sweep, started, wait_for
+from tests.conftest import Command
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+SPACE = """
+name: tiny
+dataset: {name: fingerprints, image_size: 16, scale: 0.25, synthetic: {fingers: 6, impressions: 2}}
+network: {width: 8, multipliers: [1, 2], blocks: 1}
+training: {iterations: 10, batch_size: 8, log_every: 5, checkpoint_every: 10, warmup: 5}
+evaluation: {samples: 60, references: 32, batch_size: 4}
+resources: {workers_per_trial: 2}
+models: {ddpm: {process: ddpm, steps: 100}}
+profiles: {laptop: {}}
+"""
+SHARDS = 15
+
+_OF_A_RUN = {"sweep", "sampling_seconds", "evaluation_seconds", "finished_at", "hostname"}
+
+
+def shards(sweep: Path) -> dict[str, tuple[int, int]]:
+    """Of each shard what changes if it is written again."""
+    found = {}
+    for path in sweep.glob("trials/*/samples/*/shard-*.npz"):
+        status = path.stat()
+        found[path.name] = (status.st_ino, status.st_mtime_ns)
+    return found
+
+
+def row(sweep: Path) -> dict[str, Any]:
+    (path,) = sweep.glob("trials/*/row.parquet")
+    (found,) = pq.read_table(path).to_pylist()
+    return {name: value for name, value in found.items() if name not in _OF_A_RUN}
+
+
+def log(sweep: Path) -> str:
+    (path,) = sweep.glob("trials/*/log.txt")
+    return path.read_text()
+
+
+def drawers(sweep: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"drawing on .*, process (\d+)", log(sweep))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_both_draw_and_a_kill_changes_no_bit_of_the_row(
+    kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
+) -> None:
+    space = tmp_path / "tiny.yaml"
+    space.write_text(SPACE)
+    arguments = ("--results-dir", tmp_path / "results", "--address", cluster.address)
+    done = kod_bench("sweep", space, *arguments, timeout=400)
+    assert done.returncode == 0, done.stderr
+    undisturbed = only_sweep(tmp_path / "results")
+    assert len(shards(undisturbed)) == SHARDS
+    assert len(set(drawers(undisturbed))) == 2
+    share = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(undisturbed))]
+    assert len(share) == 2
+    assert sum(share) == SHARDS
+    assert min(share) >= 4  # a share is 7 or 8, unless one of them was much slower
+
+    # The same checkpoint, nothing drawn.
+    killed = tmp_path / "killed" / "tiny" / undisturbed.name
+    shutil.copytree(undisturbed, killed)
+    (trial,) = killed.glob("trials/*")
+    (trial / "row.parquet").unlink()
+    (trial / "log.txt").unlink()
+    shutil.rmtree(trial / "samples")
+    with started(command, "resume", killed, "--address", cluster.address) as resume:
+        wait_for(lambda: len(shards(killed)) >= 3 or resume.poll() is not None, "some shards", 300)
+        assert resume.poll() is None, resume.communicate()
+        before = shards(killed)
+        assert len(before) < SHARDS
+        os.kill(drawers(killed)[-1], signal.SIGKILL)
+        _, err = resume.communicate(timeout=300)
+    assert resume.returncode == 0, err
+    assert row(killed) == row(undisturbed)
+    assert before.items() <= shards(killed).items()  # none of them was drawn again
+    assert len(shards(killed)) == SHARDS
+
+    # And the trial's own process, with the driver, while others draw.
+    again = tmp_path / "again" / "tiny" / undisturbed.name
+    shutil.copytree(killed, again)
+    (trial,) = again.glob("trials/*")
+    (trial / "row.parquet").unlink()
+    for path in sorted(trial.glob("samples/*/shard-*.npz"))[4:]:
+        path.unlink()
+    before = shards(again)
+    with started(command, "resume", again, "--address", cluster.address) as resume:
+        wait_for(lambda: len(shards(again)) > 5 or resume.poll() is not None, "more shards", 300)
+        resume.kill()
+    done = kod_bench("resume", again, "--address", cluster.address, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert row(again) == row(undisturbed)
+    assert before.items() <= shards(again).items()
