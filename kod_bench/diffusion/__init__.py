@@ -12,12 +12,10 @@ from kod_bench.diffusion.process import (
     DiffusionProcess,
     Grid,
     ImageSource,
-    Predictor,
-    StepObserver,
+    Jump,
     TrainingBatch,
-    run_forward,
-    sample,
 )
+from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.variance_exploding import VarianceExploding
@@ -30,6 +28,7 @@ __all__ = [
     "Grid",
     "HeatDissipation",
     "ImageSource",
+    "Jump",
     "KuramotoDiffusion",
     "KuramotoSchedule",
     "Predictor",

@@ -12,6 +12,7 @@ from kod_bench.diffusion.constants import StepTable, linear_ramp
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
+    Jump,
     TrainingBatch,
     Variance,
     standard_normal,
@@ -167,23 +168,15 @@ class EuclideanDiffusion(DiffusionProcess):
         std = self._signal[step] * math.sqrt(added)
         return kept * state + std * self._draw_noise(state, generator)
 
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw x_to given x_t. No noise at the end."""
-        self.check_states(state)
-        self.check_jump(step, to)
-        sampler = self.check_sampler(sampler)
+        """Draw x_u given x_t. No noise at the end."""
+        step, to = jump.step, jump.to
         image = self._clamped_image(state, step, prediction)
         if to == 0:
             return self._signal[0] * image
-        if sampler != "ancestral":
+        if jump.sampler != "ancestral":
             return self._flow(state, step, to, self._noise(state, step, image))
         share = (self._sigma[to] / self._sigma[step]) ** 2
         mean = (
@@ -193,29 +186,22 @@ class EuclideanDiffusion(DiffusionProcess):
         std = self._reverse_std(prediction, step, to)
         return mean + std * self._draw_noise(state, generator)
 
-    def correct_step(
+    def step_corrected(
         self,
         state: Tensor,
-        step: int,
-        to: int,
+        jump: Jump,
         prediction: Tensor,
         reached: Tensor,
         prediction_there: Tensor,
-        sampler: str | None = None,
     ) -> Tensor:
         """The step of "heun" again, with the mean of eps at both ends."""
-        if self.check_sampler(sampler) not in self.second_order:
-            return super().correct_step(
-                state, step, to, prediction, reached, prediction_there, sampler
-            )
-        self.check_jump(step, to)
-        self.check_step(to)
+        step, to = jump.step, jump.to
         here = self._noise(state, step, self._clamped_image(state, step, prediction))
         there = self._noise(reached, to, self._clamped_image(reached, to, prediction_there))
         return self._flow(state, step, to, (here + there) / 2)
 
     def _clamped_image(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
-        return self._clamp(self.image_of(state, step, prediction.to(state.dtype)))
+        return self._clamp(self.image_of(state, step, prediction))
 
     def _clamp(self, image: Tensor) -> Tensor:
         """An x_0 that images in [-1, 1] can have."""

@@ -34,6 +34,7 @@ from kod_bench.diffusion.phase_flow import (
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
+    Jump,
     TrainingBatch,
     Variance,
     standard_normal,
@@ -632,19 +633,11 @@ class KuramotoDiffusion(DiffusionProcess):
             )
         return self._end_states.sample(shape, generator)
 
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw theta_to given theta_t; the prediction is -scale_t score."""
-        self.check_states(state)
-        self.check_jump(step, to)
-        sampler = self.check_sampler(sampler)
+        """Draw theta_u given theta_t; the prediction is -scale_t score."""
+        step, to = jump.step, jump.to
         flow = phase_flow(
             state,
             coupling=self._coupling_sums[step] - self._coupling_sums[to],
@@ -652,9 +645,9 @@ class KuramotoDiffusion(DiffusionProcess):
             reference_phase=self.reference_phase,
             mean_field=self._mean_field,
         )
-        minus_score = prediction.to(state.dtype) / self.scale[step]
+        minus_score = prediction / self.scale[step]
         now, before = self._elapsed[step], self._elapsed[to]
-        if sampler == "probability-flow":
+        if jump.sampler == "probability-flow":
             gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
             return wrap(state - flow.drift() - gain * minus_score)
         back = -flow.drift() - (now - before) * minus_score
