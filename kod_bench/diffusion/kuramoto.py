@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.chain_pool import chain_batches
+from kod_bench.diffusion.chain_pool import ChainPool
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import wrap
 from kod_bench.diffusion.constants import StepTable
@@ -107,12 +107,10 @@ class KuramotoDiffusion(DiffusionProcess):
             paper's 2 D_t on that of the score (arXiv 2101.09258, its likelihood weighting); or
             "released", (2 D_t)^2 on that of the score. The latter two are scaled to mean 1 over t.
         pool_size: forward chains kept while training, by all workers together, see
-            `chain_pool.chain_batches`: 8 C H W bytes each. Rounded up to a multiple of the batch
-            size.
+            `chain_pool.ChainPool`: 8 C H W bytes each. Rounded up to a multiple of the batch size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
             stays with its image for T / chain_steps visits, which are the less alike; None for
-            about T / 3, at most 30. Where it has a divisor in common with T, a chain comes to one
-            in so many t only, and the pool should have many times as many slices.
+            T / 3, at most 30. T or more: a chain of its own for every sample, as released.
         calibration_chains: forward chains run through all T steps by `fit`.
         variance: of the noise of an ancestral step from t to u, where sigma^2 = sigma_t^2 -
             sigma_u^2: "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is
@@ -340,7 +338,7 @@ class KuramotoDiffusion(DiffusionProcess):
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
-        """Yield batches from a pool of forward chains; see `chain_pool.chain_batches`."""
+        """Yield batches from a pool of forward chains; see `chain_pool.ChainPool`."""
         weights = self.loss_weights()
 
         def start(count: int) -> Tensor:
@@ -354,7 +352,7 @@ class KuramotoDiffusion(DiffusionProcess):
             target = self.scale.at(step, estimate) * estimate
             return TrainingBatch(chains[:, 0].clone(), step, target, weights.at(step, target))
 
-        return chain_batches(
+        return ChainPool(
             start,
             advance,
             visit,

@@ -1,6 +1,5 @@
 """What the parameters of a Kuramoto process say of its steps, defaults included."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,14 +101,8 @@ def make_mean_field(
 
 
 def default_chain_steps(steps: int) -> int:
-    """What is nearest to a third of T, at most to 30, without a divisor in common with T.
-
-    A chain that has made T steps begins anew, and the steps left over carry on: with a common
-    divisor it would come to a part of all t only, and a small pool to some t never.
-    """
-    wanted = min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
-    possible = (n for n in range(1, 2 * wanted + 1) if math.gcd(n, steps) == 1)
-    return min(possible, key=lambda n: abs(n - wanted))
+    """A third of T, at least 1 and at most 30."""
+    return min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
 
 
 def _noise_ramp(
