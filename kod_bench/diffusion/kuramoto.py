@@ -28,6 +28,7 @@ from kod_bench.diffusion.process import (
     Jump,
     TrainingBatch,
     Variance,
+    mean_square,
     standard_normal,
 )
 from kod_bench.diffusion.terminal import mean_vectors
@@ -119,7 +120,7 @@ class KuramotoDiffusion(DiffusionProcess):
 
                 sigma^2 (1 - sigma^2 <score^2>)
 
-            with the mean square of the predicted score over the batch and its pixels (arXiv
+            with the mean square of the predicted score over the pixels of the sample (arXiv
             2201.06503, theorem 1, for noise that is only added).
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: of variance "forward" 0.01 rad as released, but 0.2 rad if 10 of 100 steps are
@@ -402,7 +403,7 @@ class KuramotoDiffusion(DiffusionProcess):
             return math.sqrt(posterior)
         if self.variance == "forward":
             return math.sqrt(forward)
-        analytic = forward * (1 - forward * score.square().mean())
+        analytic = forward * (1 - forward * mean_square(score))
         return analytic.clamp(posterior, forward).sqrt()
 
     @staticmethod

@@ -19,8 +19,8 @@ from kod_bench.diffusion.checks import check_count
 #: `images(n)` draws n training images: (n, C, H, W) float32 in [-1, 1], on the training device.
 ImageSource = Callable[[int], Tensor]
 
-#: Of the noise of an ancestral step back: as if x_0 were known; the best on average; or what the
-#: forward steps have added.
+#: Of the noise of an ancestral step back: as if x_0 were known; the best on average, by the
+#: prediction's own mean square (`mean_square`); or what the forward steps have added.
 Variance = Literal["posterior", "analytic", "forward"]
 
 
@@ -58,6 +58,16 @@ class Jump:
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Independent N(0, 1) numbers of the shape and dtype of `like`, on the generator's device."""
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+
+
+def mean_square(prediction: Tensor) -> Tensor:
+    """Mean square over the pixels of each sample, (B, C, H, W) -> (B, 1, 1, 1) in float32.
+
+    What the variance "analytic" needs of a prediction. arXiv 2201.06503, eq. 8, averages it over
+    samples, too, once for a trained network. Of images of many pixels each sample's own mean is
+    near that, and no sample depends on which others are drawn beside it.
+    """
+    return prediction.float().square().mean((1, 2, 3), keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)
