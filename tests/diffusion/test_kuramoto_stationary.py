@@ -1,15 +1,18 @@
-"""K7 and K8: the law that phases come to."""
+"""K7 and K8: the law that phases come to, in continuous time and in steps."""
 
 import math
 
 import pytest
 import torch
+from scipy import stats
 
+from kod_bench.diffusion import KuramotoDiffusion
 from kod_bench.diffusion.circle import (
     bessel_ratio,
     wrap,
+    wrapped_normal_log_density,
 )
-from kod_bench.diffusion.kuramoto_stationary import self_consistent_order
+from kod_bench.diffusion.kuramoto_stationary import self_consistent_order, stationary_modes
 from kod_bench.diffusion.phase_flow import (
     drift,
 )
@@ -66,3 +69,68 @@ def test_order_is_the_largest_solution(coupling, reference):
     candidates = torch.linspace(0, 1, 100_001, dtype=torch.float64)
     above = bessel_ratio((coupling * candidates + reference) / 0.05) - candidates
     assert order == pytest.approx(candidates[above >= 0].max().item(), abs=1.1e-5)
+
+
+#: r of the discrete law without coupling, by T; the von Mises law has 0.410 for all of them.
+FLATTER = {100: 0.400, 25: 0.372, 10: 0.314, 5: 0.222}
+
+
+@pytest.mark.parametrize("steps", FLATTER)
+def test_large_steps_come_to_a_flatter_law(steps):
+    process = KuramotoDiffusion(shape=(1, 64, 64), steps=steps, coupling="none")
+    assert process.terminal_order == pytest.approx(0.410, abs=5e-4)
+    modes = stationary_modes(0.0, process.reference_strength[steps], process.noise_std[steps] ** 2)
+    assert modes[1].item() == pytest.approx(FLATTER[steps], abs=6e-4)
+    drawn = process.prior(40, generator(), "stationary")
+    assert drawn.cos().mean().item() == pytest.approx(FLATTER[steps], abs=0.005)
+
+
+@pytest.mark.parametrize("steps", [5, 25])
+@pytest.mark.parametrize("coupling", ["global", "local", "none"])
+@pytest.mark.parametrize("change", [{}, {"coupling_ratio": 0.8}, {"reference_phase": 1.0}])
+def test_the_stationary_prior_is_where_the_last_step_leads(steps, coupling, change):
+    if coupling == "none" and "coupling_ratio" in change:
+        change = {"reference_ratio": 1.2}
+    process = KuramotoDiffusion(
+        shape=(1, 64, 64), steps=steps, coupling=coupling, neighbourhood_radius=20, **change
+    )
+    rng = generator()
+    state = process.prior(4, rng, "von-mises")
+    for _ in range(40 if steps == 25 else 12):
+        state = process.forward_step(state, steps, rng)
+    drawn = process.prior(4, rng, "stationary")
+    one, other = (wrap(x - process.reference_phase).flatten().numpy() for x in (state, drawn))
+    assert stats.ks_2samp(one, other).statistic < 0.022
+    away = stats.ks_2samp(one, process.prior(4, rng, "von-mises").flatten().numpy())
+    if steps == 5:
+        assert away.statistic > 0.05
+
+
+def test_a_step_leaves_its_stationary_law_as_it_is():
+    # By quadrature on a fine grid, of strong pulls too.
+    nodes = 3000
+    angle = (torch.arange(nodes, dtype=torch.float64) + 0.5) * (2 * math.pi / nodes) - math.pi
+    for coupling, reference, variance in ((0.1, 0.2, 0.3), (1.2, 0.9, 2.0), (0.4, 0.0, 0.1)):
+        modes = stationary_modes(coupling, reference, variance)
+        number = torch.arange(1, len(modes), dtype=torch.float64)
+        density = 1 + 2 * torch.cos(angle.unsqueeze(1) * number) @ modes[1:]
+        density = density / (2 * math.pi)
+        pull = coupling * modes[1].item() + reference
+        std = torch.tensor(math.sqrt(variance), dtype=torch.float64)
+        moved = angle.unsqueeze(1) - (angle - pull * angle.sin())
+        kernel = wrapped_normal_log_density(moved, std).exp()
+        after = kernel @ density * (2 * math.pi / nodes)
+        assert (after - density).abs().max() < 1e-10
+
+
+def test_short_steps_come_to_von_mises():
+    for coupling, reference in ((0.3, 0.45), (1.4, 0.0), (0.9, 0.0), (0.0, 3.0)):
+        variance = 2e-3
+        modes = stationary_modes(coupling * variance, reference * variance, variance)
+        order = self_consistent_order(coupling, reference, 0.5)
+        assert modes[1].item() == pytest.approx(order, abs=2e-3)
+    assert stationary_modes(0.0, 1e-3, 1e-12) is None
+    process = KuramotoDiffusion(
+        shape=(1, 8, 8), steps=2, coupling="none", noise_range=(1e-12, 1e-12), reference_ratio=0.1
+    )
+    assert torch.isfinite(process.prior(3, generator(), "stationary")).all()
