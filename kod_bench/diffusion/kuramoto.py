@@ -189,18 +189,15 @@ class KuramotoDiffusion(DiffusionProcess):
         self.target: Target = target
         self.loss_weight: LossWeight = loss_weight
         self.pool_size = check_count("pool_size", pool_size)
-        self.chain_steps = (
-            default_chain_steps(steps)
-            if chain_steps is None
-            else check_count("chain_steps", chain_steps)
-        )
+        if chain_steps is None:
+            chain_steps = default_chain_steps(steps)
+        self.chain_steps = check_count("chain_steps", chain_steps)
         self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
         self.variance: Variance = variance
         self.final_noise = final_noise
         self._mean_field = make_mean_field(
             coupling, self.shape, neighbourhood_radius, neighbourhood
         )
-
         dynamics = resolve_dynamics(
             steps,
             coupling,
@@ -258,7 +255,8 @@ class KuramotoDiffusion(DiffusionProcess):
         """Draw theta_t given theta_{t-1}, for step t in 1..T."""
         self.check_states(state)
         self.check_step(step)
-        return self._move(state, self.drift(state, step), self.noise_std[step], generator)
+        noise = self.noise_std[step] * standard_normal(state, generator)
+        return wrap(state + self.drift(state, step) + noise)
 
     def start_chains(self, images: Tensor) -> Tensor:
         """Chains at t = 0, (B, P, C, H, W), from images: the state first, then what it remembers.
@@ -295,10 +293,9 @@ class KuramotoDiffusion(DiffusionProcess):
 
     @torch.no_grad()
     def fit(self, images: ImageSource, generator: torch.Generator) -> None:
-        """Run `calibration_chains` chains from t = 0 to T and measure three things.
+        """Run `calibration_chains` chains from t = 0 to T and measure them.
 
-        The rms of the target at every t, for its scale; the law of the end states, for the
-        matched prior; and how far they are from the prior, for `terminal_mismatch`.
+        The rms of the target at every t, for its scale, and where the chains end, for the priors.
         """
         # The targets' rms is a mean over pixels and needs fewer chains than the law of the ends.
         chains, squares = self.start_chains(images(min(_CHUNK, self.calibration_chains))), []
@@ -342,20 +339,14 @@ class KuramotoDiffusion(DiffusionProcess):
         """Yield batches from a pool of forward chains; see `chain_pool.ChainPool`."""
         weights = self.loss_weights()
 
-        def start(count: int) -> Tensor:
-            return self.start_chains(images(count))
-
-        def advance(chains: Tensor, step: Tensor) -> Tensor:
-            return self.advance_chains(chains, step, generator)
-
         def visit(chains: Tensor, step: Tensor) -> TrainingBatch:
             estimate = self.estimate(chains, step)
             target = self.scale.at(step, estimate) * estimate
             return TrainingBatch(chains[:, 0].clone(), step, target, weights.at(step, target))
 
         return ChainPool(
-            start,
-            advance,
+            lambda count: self.start_chains(images(count)),
+            lambda chains, step: self.advance_chains(chains, step, generator),
             visit,
             steps=self.steps,
             batch_size=batch_size,
@@ -393,7 +384,8 @@ class KuramotoDiffusion(DiffusionProcess):
         back = -flow.drift() - (now - before) * minus_score
         if to == 0 and not self.final_noise:
             return wrap(state + back)
-        return self._move(state, back, self._reverse_std(minus_score, now, before), generator)
+        std = self._reverse_std(minus_score, now, before)
+        return wrap(state + back + std * standard_normal(state, generator))
 
     def _reverse_std(self, score: Tensor, now: float, before: float) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, see `variance`."""
@@ -405,9 +397,3 @@ class KuramotoDiffusion(DiffusionProcess):
             return math.sqrt(forward)
         analytic = forward * (1 - forward * mean_square(score))
         return analytic.clamp(posterior, forward).sqrt()
-
-    @staticmethod
-    def _move(
-        state: Tensor, shift: Tensor, std: float | Tensor, generator: torch.Generator
-    ) -> Tensor:
-        return wrap(state + shift + std * standard_normal(state, generator))
