@@ -21,6 +21,7 @@ from kod_bench.diffusion.spherical_harmonics import sphere_grid
 SMALL = {"pool_size": 12, "calibration_chains": 64}
 KINDS = {
     "ddpm": ("ddpm", {}),
+    "ddpm-analytic": ("ddpm", {"variance": "analytic"}),
     "ddpm-cosine": ("ddpm", {"schedule": "cosine", "variance": "forward"}),
     "ve": ("ve", {}),
     "edm": ("edm", {}),
@@ -410,17 +411,25 @@ def test_only_the_ancestral_sampler_draws_noise(process, steps):
         assert torch.equal(one, other) is (sampler != "ancestral")
 
 
-def test_samples_in_a_batch_are_independent(process):
+def test_samples_in_a_batch_are_independent(process, steps):
     # What one sample is must not depend on its neighbours: change them, and it stays.
     state = process.prior(4, generator())
     changed = state.clone()
     changed[1:] = process.prior(3, generator(1))
-    prediction = guess(state, torch.ones(4))
-    for move in (
-        lambda x: process.forward_step(x, process.steps, generator()),
-        lambda x: process.reverse_step(x, process.steps, 0, prediction, generator()),
-    ):
-        assert torch.allclose(move(state)[0], move(changed)[0], atol=1e-6)
+    said, changed_said = guess(state, torch.ones(4)), 3 * guess(changed, torch.ones(4))
+    changed_said[0] = said[0]
+    forth = (process.forward_step(x, steps, generator()) for x in (state, changed))
+    moved = [tuple(forth)]
+    for sampler in process.samplers:
+        for t, to in {(steps, 0), (steps, steps // 2), ((steps + 1) // 2, steps // 3)}:
+            moved.append(
+                tuple(
+                    process.reverse_step(x, t, to, prediction, generator(), sampler)
+                    for x, prediction in ((state, said), (changed, changed_said))
+                )
+            )
+    for one, other in moved:
+        assert torch.allclose(one[0], other[0], atol=1e-6)
 
 
 def moments(process, states):
