@@ -1,5 +1,6 @@
 """``kod-bench data``: what data sets there are, prepared and looked at before anything trains."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from kod_bench.data import DatasetOptions, PreparedDataset
 
 _SECONDS_BETWEEN_LINES = 5.0
+_OF_SPHERE = ("field", "grid", "flip", "fill")  # options of one section of a search space
 
 data_app = typer.Typer(
     name="data",
@@ -51,6 +53,17 @@ Field = Annotated[
     Literal["gaussian", "log-normal", "land-sea"] | None,
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
 ]
+Grid = Annotated[
+    Literal["gauss-legendre", "cells", "poles", "driscoll-healy", "mcewen-wiaux"] | None,
+    typer.Option(help="Where the rows of .npy maps are; default: what shape and values say."),
+]
+Flip = Annotated[
+    Literal["latitude"] | None, typer.Option(help="Rows of .npy maps go from south to north.")
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(metavar="VALUE", help="Means missing in .npy maps: a number, nan or none."),
+]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
@@ -89,6 +102,9 @@ def prepare(
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -106,6 +122,9 @@ def prepare(
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     opened = _open(options, data_dir)
@@ -135,6 +154,9 @@ def show(
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
@@ -157,6 +179,9 @@ def show(
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -230,10 +255,12 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    if "field" in said:
+    if of_sphere := {key: said.pop(key) for key in _OF_SPHERE if key in said}:
         if name != "sphere":
-            raise UsageError(f"--field is an option of data set sphere, not of {name}")
-        said["sphere"] = {"field": said.pop("field")}
+            raise UsageError(
+                f"--{next(iter(of_sphere))} is an option of data set sphere, not of {name}"
+            )
+        said["sphere"] = of_sphere | _number(of_sphere, "fill")
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:
@@ -241,9 +268,18 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        option = str(first["loc"][0]).replace("_", "-")
+        inside = first["loc"][0] == "sphere"
+        option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
+
+
+def _number(values: Mapping[str, object], key: str) -> dict[str, object]:
+    """That value as the number that it is, if it is one."""
+    try:
+        return {key: float(str(values[key]))}
+    except (KeyError, ValueError):
+        return {}
 
 
 def _folder(options: "DatasetOptions", data_dir: str | None) -> Location | None:

@@ -65,6 +65,7 @@ class SyntheticSource:
 
     parallel = True
     split_rule = ""
+    reading = ""
     notes: tuple[str, ...] = ()
 
     def __init__(self, options: DatasetOptions) -> None:

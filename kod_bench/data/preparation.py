@@ -164,6 +164,8 @@ def prepare(
     groups = (*division.groups, spec.group_noun)
     description = _describe(options, len(train), len(test), len(kept), division, groups[2])
     description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
+    if source.reading:
+        description += f"; {source.reading}"
     report(f"{source.title}: {description}")
     details = Details(
         split=division.rule,

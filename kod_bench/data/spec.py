@@ -40,6 +40,7 @@ class Source(Protocol):
     notes: tuple[str, ...]  # warnings that arose before any unit was read
     parallel: bool
     split_rule: str  # if the source divides its images into train and test by itself
+    reading: str  # of the line about the data: how they were read, known after `unpack`; or empty
 
     def identity(self) -> dict[str, object]:
         """What the images depend on, for the cache's key. Must not need `unpack`."""
