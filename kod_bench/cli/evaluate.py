@@ -105,5 +105,5 @@ def _table(found: "FolderScores") -> "Table":
         for column in metric.columns:
             values = [found.scores[column], found.real[column]]
             cells = ["" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(column, *cells, metric.better, metric.source)
+            table.add_row(column, *cells, metric.better or "neither", metric.source)
     return table

@@ -190,7 +190,7 @@ _MASKED = "masked array; save its filled(VALUE), and say sphere.fill: VALUE"
 
 
 def _is_masked_dump(path: Path) -> bool:
-    """Whether a file is a pickle of a masked array, as its own `dump` writes: by its first bytes."""
+    """Whether a file is a pickle of a masked array, as its `dump` writes: by its first bytes."""
     with path.open("rb") as file:
         return b"numpy.ma" in file.read(64)
 

@@ -1,4 +1,4 @@
-"""On which grid maps of the sphere are, from their shape and, where that fits several, their values.
+"""On which grid maps of the sphere are, from their shape and, where several fit, their values.
 
 What the values of all maps of one shape say together:
 
@@ -53,7 +53,7 @@ class Layout:
 
 @dataclass
 class _Pole:
-    """What end rows say: of one map at least that they are a pole, and of none that they are not."""
+    """What end rows say: they are a pole if one map at least shows it, and none the opposite."""
 
     seen: bool = False
     refuted: bool = False
@@ -150,7 +150,8 @@ class Evidence:
         if columns in (rows, 2 * rows - 1, 2 * rows) and (north or south):
             raise DataError(
                 f"maps {self._shown} have a pole in their {'first' if north else 'last'} row "
-                "alone, as no grid from north to south has; say sphere.flip: latitude, or sphere.grid"
+                "alone, as no grid from north to south has; say sphere.flip: latitude, or "
+                "sphere.grid"
             )
         if columns == 2 * rows - 1:
             if self._south.refuted:
@@ -191,14 +192,14 @@ def check_shape(shape: tuple[int, ...]) -> None:
         SkippedImageError: saying what is allowed.
     """
     rows, columns = shape
-    if NARROWEST <= (columns + 1) / rows and columns <= WIDEST * rows + 1:
+    if (columns + 1) / rows >= NARROWEST and columns <= WIDEST * rows + 1:
         return
     guess = ""
     if columns < rows:
         guess = "longitude by latitude? "
     elif math.isclose(columns, 4 * rows, rel_tol=0.1):
         guess = "one hemisphere? "
-    elif rows == 12:  # noqa: PLR2004
+    elif rows == 12:
         guess = "HEALPix? "
     raise SkippedImageError(
         f"shape {shape}; {guess}needs a global map, (latitudes, longitudes), with {NARROWEST:g} to "

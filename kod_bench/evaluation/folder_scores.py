@@ -12,6 +12,7 @@ from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
 from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.memorisation import LEAST_HELD_OUT
 from kod_bench.evaluation.metrics import (
     METRICS,
     Measured,
@@ -210,6 +211,11 @@ def _remarks(
     few = min(samples.count, real.measured.count)
     if "fid" in columns and (mark := marks(few, on_sphere)) is not None:
         remarks.append(mark)
+    if "memorised_share" in columns and samples.nearest and real.measured.count < LEAST_HELD_OUT:
+        remarks.append(
+            f"no memorised_share: at least {LEAST_HELD_OUT} reference images are needed; there are "
+            f"{real.measured.count}"
+        )
     if real.counts is not None:
         one, two = real.counts
         remarks.append(

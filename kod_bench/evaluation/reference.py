@@ -19,7 +19,7 @@ from kod_bench.evaluation.metrics import Measured, Scores, score_real
 from kod_bench.evaluation.texture import TextureStatistics
 
 # Raise with every change that may alter a number in the file.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)

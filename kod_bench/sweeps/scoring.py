@@ -16,7 +16,7 @@ from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import known_spectrum
-from kod_bench.diffusion import DiffusionProcess, circle, run_forward, sample
+from kod_bench.diffusion import DiffusionProcess, run_forward, sample
 from kod_bench.evaluation import (
     FeatureExtractor,
     Measured,
@@ -243,7 +243,7 @@ def _row(
         sampler=drawn.scoring.sampler,
         network_evaluations=drawn.scoring.network_evaluations,
         sampling_seconds=drawn.seconds,
-        order_parameter=_order_parameter(process, images),
+        **_order_parameters(process, measured, reference.measured),
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
         **_from_known_spectrum(subject, measured, reference),
@@ -391,10 +391,8 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def _quality(scores: Scores, reference: Reference) -> dict[str, Any]:
-    texture = reference.measured.texture
     columns = {**scores, **{f"{column}_real": value for column, value in reference.real.items()}}
     del columns["memorised_share_real"]  # the quantile that defines it
-    columns["order_parameter_data"] = None if texture is None else float(texture.order.mean())
     return columns
 
 
@@ -421,11 +419,18 @@ def _from_known_spectrum(
     }
 
 
-def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
-    if not process.periodic:
-        return None
-    phases = process.encode(images.float() / 127.5 - 1.0)
-    return float(circle.order_parameter(phases).mean())
+def _order_parameters(
+    process: DiffusionProcess, samples: Measured, reference: Measured
+) -> dict[str, float | None]:
+    """Both by the map of `texture`, whatever `phase_margin` a process has: equal for equal images.
+
+    So models of different margins compare, too.
+    """
+    found = {
+        "order_parameter": samples.texture if process.periodic else None,
+        "order_parameter_data": reference.texture,
+    }
+    return {name: each and float(each.order.mean()) for name, each in found.items()}
 
 
 def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:

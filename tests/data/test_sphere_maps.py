@@ -27,15 +27,14 @@ def coefficients(degrees: int = L, index: float = 2.0) -> np.ndarray:
     """Of `COUNT` random fields: (COUNT, degrees^2)."""
     degree = np.floor(np.sqrt(np.arange(degrees**2) + 0.5)).astype(int)
     deviation = np.sqrt(power_law(degrees, index))[degree]
-    return np.random.default_rng(0).standard_normal((COUNT, degrees**2)) * deviation
+    return np.asarray(np.random.default_rng(0).standard_normal((COUNT, degrees**2)) * deviation)
 
 
 def maps(
     grid: SphereGridName, rows: int, columns: int, degrees: int = L, index: float = 2.0
 ) -> np.ndarray:
-    return np.stack(
-        [synthesise(each, grid, rows, columns) for each in coefficients(degrees, index)]
-    )
+    drawn = coefficients(degrees, index)
+    return np.stack([synthesise(each, grid, rows, columns) for each in drawn])
 
 
 @pytest.fixture
@@ -239,7 +238,7 @@ def test_nan_is_filled_where_it_is_said_and_masked_arrays_are_named(
     values = maps("poles", 33, 64)
     values[:, 10:12, 5:30] = math.nan
     folder = write(values)
-    with pytest.raises(DataError, match="a value that is NaN.*; say sphere.fill: nan"):
+    with pytest.raises(DataError, match=r"a value that is NaN.*; say sphere.fill: nan"):
         load(folder, tmp_path / "cache")
     found = load(folder, tmp_path / "cache", fill="nan")
     assert "2.4% missing (nan), there each map's mean" in found.description

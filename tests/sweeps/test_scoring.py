@@ -1,3 +1,4 @@
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kod_bench.evaluation import FeatureExtractor
+from kod_bench.diffusion import make_process
+from kod_bench.evaluation import FeatureExtractor, Measured
 from kod_bench.evaluation.features import Features
 from kod_bench.sweeps import scoring
 from kod_bench.sweeps.locks import exclusive_lock
@@ -63,3 +65,17 @@ def test_who_waits_in_vain_for_the_reference_measures_it_too(
     (tmp_path / "cache").mkdir()
     with exclusive_lock(tmp_path / "cache" / "lock", 0):
         assert reference(tmp_path).real_count == 10
+
+
+@pytest.mark.parametrize("margin", [0.5, 0.9, 1.0])
+def test_equal_images_have_equal_order_parameters_at_any_margin(margin: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    measured = Measured.of(images, None)
+    kuramoto = make_process("kuramoto", shape=(1, 8, 8), steps=4, phase_margin=margin)
+    found = scoring._order_parameters(kuramoto, measured, measured)
+    angles = 0.9 * math.pi * (images.double() / 127.5 - 1)
+    expected = torch.exp(1j * angles).mean(dim=(1, 2, 3)).abs().mean().item()
+    assert found["order_parameter"] == found["order_parameter_data"] == pytest.approx(expected)
+    ddpm = make_process("ddpm", shape=(1, 8, 8), steps=4)
+    assert scoring._order_parameters(ddpm, measured, measured)["order_parameter"] is None
