@@ -112,11 +112,12 @@ def _operators(grid: SphereGridName, rows: int, degrees: int) -> list[FloatArray
     waves = np.arange(int(points + 1) // 2)
     nodes, weights = _fejer(len(waves) + degrees)
     amplitude = np.where(waves > 0, 2.0, 1.0)[:, None] / points * count
+    # By the parity of m: from waves to the nodes, and from rows to waves.
+    at_nodes = [wave(nodes[:, None] * waves) for wave in (np.cos, np.sin)]
+    of_rows = [amplitude * wave(waves[:, None] * angles) for wave in (np.cos, np.sin)]
     found = []
     for order, each in enumerate(_harmonics(degrees, nodes)):
-        wave = np.sin if order % 2 else np.cos
-        spectrum = (each.T * weights) @ wave(nodes[:, None] * waves)
-        operator = spectrum @ (amplitude * wave(waves[:, None] * angles))
+        operator = (each.T * weights) @ at_nodes[order % 2] @ of_rows[order % 2]
         if order:  # a function has one value at a pole: what varies there is no part of it
             operator[:, at_pole] = 0
         found.append(operator)

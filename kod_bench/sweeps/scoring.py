@@ -421,7 +421,7 @@ def _from_known_spectrum(
 
 def _order_parameters(
     process: DiffusionProcess, samples: Measured, reference: Measured
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Both by the map of `texture`, whatever `phase_margin` a process has: equal for equal images.
 
     So models of different margins compare, too.
@@ -430,7 +430,10 @@ def _order_parameters(
         "order_parameter": samples.texture if process.periodic else None,
         "order_parameter_data": reference.texture,
     }
-    return {name: each and float(each.order.mean()) for name, each in found.items()}
+    return {
+        name: None if texture is None else float(texture.order.mean())
+        for name, texture in found.items()
+    }
 
 
 def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:

@@ -145,6 +145,8 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
         "Pooled-pooled-v1.",
         "Training images: 40.",
         "FID of 12 samples, fewer than 2048, is biased upwards",
+        "No memorised_share: at least 99 reference images are needed; there are 30.",
+        "neither ours",
         "Real versus real: 12 images against 30.",
         "ours",
         "Naeem et al. 2020",
@@ -156,6 +158,8 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
     metrics = document["metrics"]
     assert metrics["fid_infinity"]["value"] is None
     assert metrics["memorised_share"]["real_versus_real"] is None
+    assert metrics["memorised_share"]["value"] is None
+    assert metrics["nearest_distance"]["better"] is None
     others = {k: v for k, v in metrics.items() if k not in ("fid_infinity", "memorised_share")}
     for column, cell in others.items():
         assert cell["value"] is not None, column
@@ -222,7 +226,7 @@ def test_a_named_data_set_is_measured_once(
     assert len([*(tmp_path / "cache" / "references").iterdir()]) == 1
     assert run(*options, "--json", "two.json")[0] == 0
     assert Path("one.json").read_text() == Path("two.json").read_text()
-    assert values(Path("one.json"))["memorised_share"] is not None
+    assert values(Path("one.json"))["nearest_distance"] is not None
 
 
 def test_folders_are_read_whatever_their_shape(tmp_path: Path) -> None:
