@@ -24,8 +24,8 @@ from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
-    from kod_bench.sweeps.board import Output
-    from kod_bench.sweeps.plan import Sweep
+    from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.plan.sweep import Sweep
     from kod_bench.sweeps.space import SearchSpace
 
 app = typer.Typer(
@@ -177,10 +177,10 @@ def resume(
         options += ["--extractor", extractor] if extractor else []
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
-    from kod_bench.sweeps.find import find_sweep
-    from kod_bench.sweeps.frozen import edited_space
-    from kod_bench.sweeps.plan import current_code
-    from kod_bench.sweeps.trust import check_trusted
+    from kod_bench.sweeps.plan.frozen import edited_space
+    from kod_bench.sweeps.plan.make import current_code
+    from kod_bench.sweeps.plan.trust import check_trusted
+    from kod_bench.sweeps.store.find import find_sweep
 
     found = find_sweep(sweep, parse_location(results_dir))
     check_trusted(found, extractor)
@@ -205,9 +205,9 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     """Show what a sweep has done, is doing and has left."""
     from rich.console import Console
 
-    from kod_bench.sweeps.board import most_active, trial_table
-    from kod_bench.sweeps.find import find_sweep
-    from kod_bench.sweeps.status import is_running, read_details, trial_views
+    from kod_bench.sweeps.display.board import most_active, trial_table
+    from kod_bench.sweeps.display.status import is_running, read_details, trial_views
+    from kod_bench.sweeps.store.find import find_sweep
 
     found = find_sweep(sweep, parse_location(results_dir))
     views = trial_views(found)
@@ -241,8 +241,8 @@ def _dry_run(
 ) -> None:
     from rich.console import Console
 
-    from kod_bench.sweeps.board import event_line
-    from kod_bench.sweeps.dry_run import dry_run
+    from kod_bench.sweeps.cost.dry_run import dry_run
+    from kod_bench.sweeps.display.board import event_line
 
     found = dry_run(space, data_dir=data_dir, timing=timing, say=_say(output))
     if output == "json":
@@ -281,7 +281,7 @@ def _run_there(
     output: "Output",
 ) -> NoReturn:
     """Run the command on the cluster, whose client alone is here, and end as it does."""
-    from kod_bench.sweeps.remote_driver import SPACE, check_shared, run_there
+    from kod_bench.sweeps.cluster.remote_driver import SPACE, check_shared, run_there
     from kod_bench.sweeps.space import find_space
 
     check_shared("--results-dir", results_dir)
@@ -302,9 +302,9 @@ def _run_there(
 
 
 def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "Output") -> None:
-    from kod_bench.sweeps.board import make_board
-    from kod_bench.sweeps.mirror import put_report
+    from kod_bench.sweeps.display.board import make_board
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
+    from kod_bench.sweeps.store.mirror import put_report
 
     board = make_board(prepared.trials, output, prepared.total)
     board.begin(prepared.shown)

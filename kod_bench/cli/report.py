@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kod_bench.reports import ReadFrame, SweepOrigin, SweepReport
-    from kod_bench.sweeps.plan import Sweep
+    from kod_bench.sweeps.plan.sweep import Sweep
 
 #: Of several sweeps, or of some of the rows of one: the sweep's own report has all of its rows.
 OTHER_REPORT = Path("report")
@@ -69,8 +69,8 @@ def report(
 
     from kod_bench.reports.filters import check_conditions
     from kod_bench.reports.terminal import to_terminal
-    from kod_bench.sweeps.find import find_sweeps
-    from kod_bench.sweeps.mirror import put_report
+    from kod_bench.sweeps.store.find import find_sweeps
+    from kod_bench.sweeps.store.mirror import put_report
 
     check_conditions(where or [])
     if output is not None and is_uri(output):
@@ -153,7 +153,7 @@ def compare(
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     """Rows of a sweep, or of a model of one; with a sweep given, the model comes first."""
     from kod_bench.reports.content import base_model
-    from kod_bench.sweeps.find import find_sweep
+    from kod_bench.sweeps.store.find import find_sweep
 
     location = parse_location(results_dir)
     if sweep is not None:
@@ -196,7 +196,7 @@ def make_report(
     """
     from kod_bench.reports import SweepReport, combine, make_content
     from kod_bench.reports.filters import filter_rows
-    from kod_bench.sweeps.mirror import fetch_pictures
+    from kod_bench.sweeps.store.mirror import fetch_pictures
 
     for sweep in sweeps:
         try:
@@ -231,9 +231,9 @@ def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
     from kod_bench.reports import SweepOrigin, read_cached
     from kod_bench.results import ROW_FILE
-    from kod_bench.sweeps.failures import ERROR_FILE, read_error
-    from kod_bench.sweeps.mirror import fetch_outcomes
-    from kod_bench.sweeps.plan import SWEEP_FILE
+    from kod_bench.sweeps.plan.failures import ERROR_FILE, read_error
+    from kod_bench.sweeps.plan.sweep import SWEEP_FILE
+    from kod_bench.sweeps.store.mirror import fetch_outcomes
 
     fetch_outcomes(sweep)
     paths, failures = [], []

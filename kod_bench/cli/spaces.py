@@ -16,7 +16,7 @@ spaces_app = typer.Typer(
 @spaces_app.command("list")
 def list_spaces() -> None:
     """List the search spaces that have a name, how large each is, and where it is."""
-    from kod_bench.sweeps.catalogue import all_spaces
+    from kod_bench.sweeps.plan.catalogue import all_spaces
 
     for space in all_spaces():
         trials = ", ".join(f"{profile} {count}" for profile, count in space.trials.items())
@@ -36,7 +36,7 @@ def show(
     changes: Changes = None,
 ) -> None:
     """Show a search space as each profile resolves it, with the defaults of its sections."""
-    from kod_bench.sweeps.catalogue import resolved_yaml
+    from kod_bench.sweeps.plan.catalogue import resolved_yaml
     from kod_bench.sweeps.space import find_space, load_space, read_profiles
 
     path = find_space(space)
@@ -63,7 +63,7 @@ def validate(
     Checks all that needs neither the images nor the machine: keys, types, ranges, every point of
     every model, and that the networks can be built.
     """
-    from kod_bench.sweeps.catalogue import all_spaces, summarise
+    from kod_bench.sweeps.plan.catalogue import all_spaces, summarise
     from kod_bench.sweeps.space import find_space
 
     found = [summarise(find_space(name)) for name in spaces] if spaces else all_spaces()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kod_bench.sweeps import dry_run
+from kod_bench.sweeps.cost import dry_run
 from tests.cli.test_wrong_use import Run, assert_one_line, edited, run
 
 __all__ = ["run"]  # the fixture

@@ -223,9 +223,10 @@ def test_two_drivers_do_not_run_one_sweep(
     kod_bench: Command, tiny_space: Path, tmp_path: Path
 ) -> None:
     from kod_bench.results import provenance
-    from kod_bench.sweeps.locks import exclusive_lock
-    from kod_bench.sweeps.plan import create_sweep, make_trials
+    from kod_bench.sweeps.plan.make import make_trials
     from kod_bench.sweeps.space import load_space
+    from kod_bench.sweeps.store.create import create_sweep
+    from kod_bench.sweeps.store.locks import exclusive_lock
 
     space = load_space(tiny_space, "laptop")
     sweep = create_sweep(

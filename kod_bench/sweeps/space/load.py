@@ -16,7 +16,7 @@ from kod_bench.sweeps.space.model import Model
 from kod_bench.sweeps.space.options import SearchOptions, Section, StudyOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
-from kod_bench.sweeps.yaml_file import load_yaml
+from kod_bench.sweeps.space.yaml_file import load_yaml
 
 #: What a file may say beside `StudyOptions`.
 _LAYERS = ("models", "profiles")

@@ -14,12 +14,7 @@ from kod_bench.sweeps.space.conditions import check_condition
 from kod_bench.sweeps.space.document import Document
 from kod_bench.sweeps.space.keys import PROCESS, SECTIONS, below, fields_of, leaves
 from kod_bench.sweeps.space.messages import dotted, first_error
-from kod_bench.sweeps.space.options import (
-    UNET_SIZES,
-    NetworkOptions,
-    ResourceOptions,
-    check_shares,
-)
+from kod_bench.sweeps.space.options import UNET_SIZES, NetworkOptions, ResourceOptions, check_shares
 from kod_bench.sweeps.space.variants import (
     ModelVariant,
     check_parameters,

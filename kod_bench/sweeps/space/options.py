@@ -3,14 +3,7 @@
 import inspect
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kod_bench.data import DatasetOptions
 from kod_bench.evaluation import METRICS, check_extractor
@@ -175,7 +168,7 @@ _WITHOUT_DIRECTION = {c for metric in METRICS if metric.better is None for c in 
 
 
 class AshaOptions(Section):
-    """Asynchronous successive halving; see `kod_bench.sweeps.early_stopping`.
+    """Asynchronous successive halving; see `kod_bench.sweeps.search.early_stopping`.
 
     Attributes:
         min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
@@ -199,7 +192,7 @@ class AshaOptions(Section):
 
 
 class MedianOptions(Section):
-    """The median rule; see `kod_bench.sweeps.early_stopping`.
+    """The median rule; see `kod_bench.sweeps.search.early_stopping`.
 
     Attributes:
         min_iterations: the first rung; None for a tenth of all.
