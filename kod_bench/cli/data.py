@@ -1,11 +1,11 @@
 """``kod-bench data``: what data sets there are, prepared and looked at before anything trains."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
@@ -52,17 +52,6 @@ Color = Annotated[Literal["gray", "rgb"] | None, typer.Option(help="One channel,
 Field = Annotated[
     Literal["gaussian", "log-normal", "land-sea"] | None,
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
-]
-Grid = Annotated[
-    Literal["gauss-legendre", "cells", "poles", "driscoll-healy", "mcewen-wiaux"] | None,
-    typer.Option(help="Where the rows of .npy maps are; default: what shape and values say."),
-]
-Flip = Annotated[
-    Literal["latitude"] | None, typer.Option(help="Rows of .npy maps go from south to north.")
-]
-Fill = Annotated[
-    str | None,
-    typer.Option(metavar="VALUE", help="Means missing in .npy maps: a number, nan or none."),
 ]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
@@ -255,12 +244,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    if of_sphere := {key: said.pop(key) for key in _OF_SPHERE if key in said}:
-        if name != "sphere":
-            raise UsageError(
-                f"--{next(iter(of_sphere))} is an option of data set sphere, not of {name}"
-            )
-        said["sphere"] = of_sphere | _number(of_sphere, "fill")
+    said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:
@@ -272,14 +256,6 @@ def _options(
         option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
-
-
-def _number(values: Mapping[str, object], key: str) -> dict[str, object]:
-    """That value as the number that it is, if it is one."""
-    try:
-        return {key: float(str(values[key]))}
-    except (KeyError, ValueError):
-        return {}
 
 
 def _folder(options: "DatasetOptions", data_dir: str | None) -> Location | None:

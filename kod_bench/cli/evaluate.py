@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.storage import parse_location
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def evaluate(
     features: Annotated[
         str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
     ] = "auto",
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
     ] = None,
@@ -66,6 +70,7 @@ def evaluate(
             against,
             train=train,
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
+            options=sphere_section(against, grid=grid, flip=flip, fill=fill),
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
             seed=seed,

@@ -9,10 +9,12 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     WrapValidator,
     field_validator,
+    model_serializer,
 )
 
 FOLDER_PREFIX = "folder:"
@@ -121,6 +123,16 @@ class SphereOptions(BaseModel, extra="forbid", frozen=True):
             return None if value is None else check(value)
         except ValidationError:  # pydantic's own would speak of each member of the union
             raise ValueError("must be a finite number, nan or none") from None
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All options, but of those about files, which came later, what is said alone.
+
+        Trials are known by the hash of their options: a plan from before stays what it is.
+        """
+        found: dict[str, Any] = dump(self)
+        unsaid = {key for key in ("grid", "flip", "fill") if found.get(key) is None}
+        return {key: value for key, value in found.items() if key not in unsaid}
 
     @property
     def drawn(self) -> dict[str, Any]:

@@ -64,9 +64,15 @@ class MapFolderSource:
 
     def identity(self) -> dict[str, object]:
         """Names and contents: other files may have other extremes, and change every map."""
-        said = self._options.model_dump(mode="json", include={"grid", "flip", "fill"})
         names = [[file.name, file.size, file.digest] for file in self._files]
-        return {"reader": _READER, "files": names, **said}
+        said = self._options
+        return {
+            "reader": _READER,
+            "files": names,
+            "grid": said.grid,
+            "flip": said.flip,
+            "fill": said.fill,
+        }
 
     def unpack(self, folder: Path) -> None:
         """Find the grids of all maps that can be used, their lowest and their highest value.

@@ -1,6 +1,6 @@
 """Scores of a folder of images, made by any tool, against another folder or a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def score_folder(
     *,
     train: Path | None = None,
     data_dir: Location | None = None,
+    options: Mapping[str, Any] | None = None,
     features: str = "auto",
     columns: Sequence[str] = (),
     seed: int = 0,
@@ -105,6 +106,7 @@ def score_folder(
         train: folder of training images, among which samples are looked for, and which stand in
             for them in the real-versus-real values. A data set has its own.
         data_dir: where a named data set's images are; None for its built-in ones.
+        options: of a named data set, beside its name and `image_size`.
         features: an extractor's name; see `make_extractor`.
         columns: of metrics; none for all.
         seed: of subsets and choices.
@@ -118,7 +120,7 @@ def score_folder(
     """
     metrics = choose_metrics(columns) if columns else METRICS
     samples = ImageFolder(generated)
-    reference = _open(against, train, samples, data_dir, say)
+    reference = _open(against, train, samples, data_dir, options or {}, say)
     if not columns and not reference.on_sphere:  # nobody misses it
         metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
@@ -154,7 +156,12 @@ def score_folder(
 
 
 def _open(
-    against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
+    against: str,
+    train: Path | None,
+    samples: ImageFolder,
+    data_dir: Location | None,
+    options: Mapping[str, Any],
+    say: Say,
 ) -> Against:
     path = Path(against)
     if path.is_dir():
@@ -171,7 +178,7 @@ def _open(
             f"{samples.path}: must hold {kind} of one size to be scored against the data "
             f"set {against}, and holds {_listed(samples.sizes)}"
         )
-    return DatasetAgainst(against, height, data_dir, say)
+    return DatasetAgainst({"name": against, "image_size": height, **options}, data_dir, say)
 
 
 def _possible(

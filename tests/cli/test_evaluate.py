@@ -229,6 +229,31 @@ def test_a_named_data_set_is_measured_once(
     assert values(Path("one.json"))["nearest_distance"] is not None
 
 
+def test_how_a_data_sets_maps_lie_is_said_here_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for number, each in enumerate(np.random.default_rng(0).standard_normal((8, 24, 48))):
+        np.save(tmp_path / "maps" / f"{number}.npy", each)
+    (tmp_path / "made").mkdir()
+    for number, each in enumerate(np.random.default_rng(1).integers(0, 256, (6, 8, 16))):
+        Image.fromarray(each.astype(np.uint8)).save(tmp_path / "made" / f"{number}.png")
+    options = (
+        tmp_path / "made", "--against", "sphere", "--data-dir", tmp_path / "maps",
+        "--metrics", "spectrum_distance", "--features", "own:Pooled",
+    )  # fmt: skip
+    code, _, err = run(*options)
+    assert code == 2
+    assert "maps 24x48 may be on the grid gauss-legendre or cells" in " ".join(err.split())
+    code, out, _ = run(*options, "--grid", "cells")
+    assert code == 0
+    assert "maps 24x48 on grid cells (as said)" in " ".join(out.split())
+    code, _, err = run(*options, "--fill", "missing")
+    assert code == 2
+    assert "sphere: sphere.fill: must be a finite number, nan or none" in " ".join(err.split())
+    code, _, err = run(tmp_path / "made", "--against", tmp_path / "made", "--grid", "cells")
+    assert code == 2
+    assert "--grid is an option of data set sphere, not of" in " ".join(err.split())
+
+
 def test_folders_are_read_whatever_their_shape(tmp_path: Path) -> None:
     folder = save(tmp_path / "made", soft(3, 0))
     save(tmp_path / "made" / ".hidden", soft(2, 0))

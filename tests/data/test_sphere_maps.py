@@ -1,5 +1,6 @@
 """A user's files of maps: on which grid they are taken to be, and what is taken for a value."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -301,6 +302,7 @@ def test_plans_from_before_there_were_grids_are_read_and_built_in_maps_stay_wher
     )
     options = DatasetOptions.model_validate_json(old, strict=True)
     assert DatasetOptions.model_validate_json(options.model_dump_json(), strict=True) == options
+    assert options.model_dump(mode="json") == json.loads(old)  # hence its trials' names
     found = load_dataset(options, None, tmp_path)
     assert found.content_hash == "01e14cf6e8bd841622313e01b070f159"
     (entry,) = (path.name for path in tmp_path.iterdir() if not path.name.startswith("."))

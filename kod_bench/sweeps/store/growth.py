@@ -35,11 +35,11 @@ class GrowingPlan:
         self._path = sweep.folder / TRIALS_FILE
         self._content = self._path.read_bytes()
         self._unpublished = False
+        self._hashes = dict(sweep.growth.hashes)
         self.trials = {trial.id: trial for trial in sweep.trials}
         self.drawn: dict[str, Drawn] = decode_drawn(self._content)
-        frozen = {canonical_json(trial.dataset): trial.data_hash for trial in sweep.trials}
-        frozen |= sweep.growth.hashes
-        self._hashes = {_as_of_now(options): images for options, images in frozen.items()}
+        for trial in sweep.trials:
+            self._hashes.setdefault(canonical_json(trial.dataset), trial.data_hash)
 
     def make(self, variant: ModelVariant, seeds: Sequence[int]) -> list[Trial]:
         """A variant's trials, one of each seed; nothing is written."""
@@ -91,11 +91,6 @@ class GrowingPlan:
         if key not in self._hashes:
             self._hashes[key] = load_dataset(dataset, self._sweep.data_dir).content_hash
         return self._hashes[key]
-
-
-def _as_of_now(options: str) -> str:
-    """A data set's options as this version writes them: a plan may be older than some of them."""
-    return canonical_json(plain_options(DatasetOptions.model_validate_json(options, strict=True)))
 
 
 def refreshed(sweep: Sweep) -> Sweep:

@@ -356,22 +356,6 @@ def test_what_is_pickled_in_a_strangers_study_stays_so(tmp_path: Path) -> None:
     assert not exploded.exists()
 
 
-def test_a_plan_that_is_older_than_an_option_keeps_the_images_it_was_planned_on(
-    tmp_path: Path,
-) -> None:
-    sweep = plan(tmp_path, ONE)
-    assert sweep.growth is not None
-    older = {}
-    for options, images in sweep.growth.hashes.items():
-        values = json.loads(options)
-        del values["sphere"]["grid"], values["test_share"]
-        older[json.dumps(values)] = images
-    search = OptunaSearch(
-        replace(sweep, growth=replace(sweep.growth, hashes=older)), lambda _: None
-    )
-    assert {trial.data_hash for trial in ask(search)} == {"hash"}
-
-
 def test_a_complete_plan_is_not_searched(tmp_path: Path) -> None:
     sweep = plan(tmp_path, ONE)
     with pytest.raises(ValueError, match="complete"):
