@@ -55,7 +55,6 @@ class ArchivedSource:
 
     parallel = True
     split_rule = ""
-    reading = ""
 
     def __init__(self, options: DatasetOptions, path: Path, name: str, cache_dir: Path) -> None:
         self.name = name

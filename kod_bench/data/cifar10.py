@@ -35,7 +35,6 @@ class ArchiveSource:
     """
 
     split_rule = "as published"
-    reading = ""
     parallel = False  # they are not encoded: there is nothing to do side by side
     notes: tuple[str, ...] = ()
     units = sum(_COUNTS.values()) // _CHUNK

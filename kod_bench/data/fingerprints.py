@@ -65,7 +65,6 @@ class SyntheticSource:
 
     parallel = True
     split_rule = ""
-    reading = ""
     notes: tuple[str, ...] = ()
 
     def __init__(self, options: DatasetOptions) -> None:

@@ -24,7 +24,6 @@ class FolderSource:
 
     parallel = True
     split_rule = ""
-    reading = ""
 
     def __init__(self, options: DatasetOptions, folder: Path, name: str, cache_dir: Path) -> None:
         self.name = name

@@ -48,7 +48,6 @@ class PhotographSource:
 
     parallel = False
     split_rule = f"each photograph cut in two parts, {GAP} pixels apart"
-    reading = ""
     notes: tuple[str, ...] = ()
 
     def __init__(self, options: DatasetOptions, photographs: tuple[str, ...]) -> None:

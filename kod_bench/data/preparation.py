@@ -17,7 +17,7 @@ from kod_bench.data.files import SkippedImageError
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.registry import find_spec
-from kod_bench.data.spec import Source
+from kod_bench.data.spec import Source, reading_of
 from kod_bench.data.views import PixelArray, Views
 
 Progress = Callable[[str], None]
@@ -164,8 +164,8 @@ def prepare(
     groups = (*division.groups, spec.group_noun)
     description = _describe(options, len(train), len(test), len(kept), division, groups[2])
     description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
-    if source.reading:
-        description += f"; {source.reading}"
+    if reading := reading_of(source):
+        description += f"; {reading}"
     report(f"{source.title}: {description}")
     details = Details(
         split=division.rule,

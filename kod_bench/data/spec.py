@@ -40,7 +40,6 @@ class Source(Protocol):
     notes: tuple[str, ...]  # warnings that arose before any unit was read
     parallel: bool
     split_rule: str  # if the source divides its images into train and test by itself
-    reading: str  # of the line about the data: how they were read, known after `unpack`; or empty
 
     def identity(self) -> dict[str, object]:
         """What the images depend on, for the cache's key. Must not need `unpack`."""
@@ -53,6 +52,14 @@ class Source(Protocol):
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The images of a unit; never raises for one that cannot be read."""
         ...
+
+
+def reading_of(source: Source) -> str:
+    """How a source's images were read, for the line about the data; few have something to say.
+
+    It is the source's attribute `reading`, which it knows after `unpack`.
+    """
+    return str(getattr(source, "reading", ""))
 
 
 def each_its_own(names: Sequence[str], digests: Sequence[str]) -> list[str]:

@@ -19,7 +19,6 @@ class FieldSource:
 
     parallel = False  # one matrix product for many maps, and one matrix for all
     split_rule = ""
-    reading = ""
     notes: tuple[str, ...] = ()
 
     def __init__(self, options: DatasetOptions) -> None:
