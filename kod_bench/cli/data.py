@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kod_bench.cli.complete import complete_profiles, complete_spaces
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from kod_bench.data import DatasetOptions, PreparedDataset
 
 _SECONDS_BETWEEN_LINES = 5.0
+_OF_SPHERE = ("field", "grid", "flip", "fill")  # options of one section of a search space
 
 data_app = typer.Typer(
     name="data",
@@ -108,6 +110,9 @@ def prepare(
     group: Group = None,
     dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -127,6 +132,9 @@ def prepare(
             "group": group,
             "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     opened = _open(options, data_dir)
@@ -158,6 +166,9 @@ def show(
     group: Group = None,
     dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
@@ -182,6 +193,9 @@ def show(
             "group": group,
             "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -255,10 +269,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    if "field" in said:
-        if name != "sphere":
-            raise UsageError(f"--field is an option of data set sphere, not of {name}")
-        said["sphere"] = {"field": said.pop("field")}
+    said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:
@@ -266,7 +277,8 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        option = str(first["loc"][0]).replace("_", "-")
+        inside = first["loc"][0] == "sphere"
+        option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
 

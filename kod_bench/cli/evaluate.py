@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
@@ -36,6 +37,9 @@ def evaluate(
     features: Annotated[
         str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
     ] = "auto",
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
     ] = None,
@@ -73,7 +77,10 @@ def evaluate(
             against,
             train=train,
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
-            group=group,
+            options={
+                **sphere_section(against, grid=grid, flip=flip, fill=fill),
+                **({} if group is None else {"group": group}),
+            },
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
             seed=seed,
@@ -113,5 +120,5 @@ def _table(found: "FolderScores") -> "Table":
         for column in metric.columns:
             values = [found.scores[column], found.real[column]]
             cells = ["" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(column, *cells, metric.better, metric.source)
+            table.add_row(column, *cells, metric.better or "neither", metric.source)
     return table

@@ -1,5 +1,6 @@
 """What a search space may say about its data set."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import (
 FOLDER_PREFIX = "folder:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
 SphereField = Literal["gaussian", "log-normal", "land-sea"]
+SphereGridName = Literal["gauss-legendre", "cells", "poles", "driscoll-healy", "mcewen-wiaux"]
 
 # What an option means where a search space leaves it out. Mirror images of prints are not prints
 # of the same population (left loops become right ones), so fingerprints are never flipped by
@@ -112,19 +114,52 @@ class SyntheticOptions(BaseModel, extra="forbid", frozen=True):
 
 
 class SphereOptions(BaseModel, extra="forbid", frozen=True):
-    """Which maps of the sphere are drawn where there is no folder of them.
+    """Maps of the sphere: which are drawn without a folder of them, and how a folder's files lie.
 
     Attributes:
         field: "gaussian" and "log-normal" are random; "land-sea" is the Earth's land, turned.
         spectral_index: alpha of a random field: its power falls as (l + 1)^-alpha with degree l.
         count: Number of maps, both sides of the split together.
         seed: Draws other maps; results with different seeds are different data sets.
+        grid: Of files: where their rows are, see `data.sphere_grids`; None for what their shape
+            and their values say.
+        flip: Of files: "latitude" for rows from south to north.
+        fill: Of files: the number that stands for a missing value, or "nan"; each map's mean takes
+            its place. "none" says that every number is a value. None refuses what looks missing.
     """
 
     field: SphereField = "gaussian"
     spectral_index: float = Field(default=3.0, ge=0, le=10)
     count: int = Field(default=2000, ge=2, le=100_000)
     seed: int = Field(default=0, ge=0)
+    grid: SphereGridName | None = None
+    flip: Literal["latitude"] | None = None
+    fill: Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "none"] | None = None
+
+    @field_validator("fill", mode="wrap")
+    @classmethod
+    def _check_fill(cls, value: Any, check: Callable[[Any], Any]) -> Any:
+        if isinstance(value, float) and math.isnan(value):  # YAML's .nan, which JSON has not
+            return "nan"
+        try:
+            return None if value is None else check(value)
+        except ValidationError:  # pydantic's own would speak of each member of the union
+            raise ValueError("must be a finite number, nan or none") from None
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All options, but of those about files, which came later, what is said alone.
+
+        Trials are known by the hash of their options: a plan from before stays what it is.
+        """
+        found: dict[str, Any] = dump(self)
+        unsaid = {key for key in ("grid", "flip", "fill") if found.get(key) is None}
+        return {key: value for key, value in found.items() if key not in unsaid}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What built-in maps depend on."""
+        return self.model_dump(include={"field", "spectral_index", "count", "seed"})
 
 
 class DatasetOptions(BaseModel, extra="forbid", frozen=True):
@@ -151,7 +186,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             lowest; "ignore" takes all pixels as they are.
         max_patches_per_image: Patches only: keep at most so many, drawn evenly and reproducibly.
         synthetic: Used only where there is no folder of real images.
-        sphere: Of data set `sphere`, likewise.
+        sphere: Of data set `sphere`: its built-in maps, and how files of maps are read.
     """
 
     name: DatasetName

@@ -18,7 +18,7 @@ from kod_bench.data.grouping import group_images
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.registry import find_spec
-from kod_bench.data.spec import Source
+from kod_bench.data.spec import Source, reading_of
 from kod_bench.data.views import PixelArray, Views
 
 Progress = Callable[[str], None]
@@ -169,6 +169,8 @@ def prepare(
     groups = (*division.groups, division.noun)
     description = _describe(options, len(train), len(test), len(kept), division)
     description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
+    if reading := reading_of(source):
+        description += f"; {reading}"
     report(f"{source.title}: {description}")
     details = Details(
         split=division.rule,

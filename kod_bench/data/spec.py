@@ -55,6 +55,14 @@ class Source(Protocol):
         ...
 
 
+def reading_of(source: Source) -> str:
+    """How a source's images were read, for the line about the data; few have something to say.
+
+    It is the source's attribute `reading`, which it knows after `unpack`.
+    """
+    return str(getattr(source, "reading", ""))
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """One data set.

@@ -111,6 +111,32 @@ def test_show_tells_and_draws(run: Run, pictures: Path, tmp_path: Path) -> None:
         assert len(sheet.convert("RGB").getcolors(2**24) or []) > 1000
 
 
+def test_how_files_of_maps_lie_is_said_and_shown(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    values = np.random.default_rng(0).standard_normal((6, 16, 32))
+    values[:, 3, 4:9] = -9999
+    for number, each in enumerate(values):
+        np.save(folder / f"{number}.npy", each)
+    asked = ("prepare", "sphere", "--data-dir", folder, "--image-size", 8)
+    code, _, err = run(*asked)
+    assert code == 2
+    assert "0.npy is -9999 in 1.0% of its values, which seems to mean missing" in err
+    code, _, err = run(*asked, "--fill", "-9999")
+    assert code == 2
+    assert "16x32 may be on the grid gauss-legendre or cells" in err
+    code, out, _ = run(*asked, "--fill", "-9999", "--grid", "cells", "--flip", "latitude")
+    assert code == 0
+    said = "maps 16x32 on grid cells (as said), turned to have north first, 1.0% missing (-9999)"
+    assert said in out
+    code, _, err = run(*asked, "--fill", "inf")
+    assert code == 2
+    assert "--fill inf is not allowed: must be a finite number, nan or none" in err
+    code, _, err = run("prepare", "textures", "--grid", "cells")
+    assert code == 2
+    assert "--grid is an option of data set sphere, not of textures" in err
+
+
 def test_show_draws_the_sphere_on_the_ellipse(run: Run, tmp_path: Path) -> None:
     arguments = ("--image-size", 8, "--field", "log-normal", "--steps", 2, "--chains", 4)
     code, out, _ = run("show", "sphere", *arguments)

@@ -200,9 +200,12 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
         column: "min" if metric.better == "lower" else "max"
         for metric in METRICS
         for column in metric.columns
+        if metric.better is not None
     },
     "seconds_per_sample": "min",
 }
+
+_WITHOUT_DIRECTION = {c for metric in METRICS if metric.better is None for c in metric.columns}
 
 
 class AshaOptions(Section):
@@ -344,6 +347,11 @@ class SearchOptions(Section):
     @model_validator(mode="after")
     def _goes_by_something(self) -> Self:
         for name in self.metrics:
+            if name in _WITHOUT_DIRECTION:
+                raise ValueError(
+                    f"metric {name!r} cannot be searched by: neither low nor high is good; "
+                    f"possible: {', '.join(OBJECTIVES)}"
+                )
             if name not in OBJECTIVES:
                 raise ValueError(f"metric {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
         if len(set(self.metrics)) < len(self.metrics):

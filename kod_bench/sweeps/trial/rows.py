@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import known_spectrum
-from kod_bench.diffusion import DiffusionProcess, circle
+from kod_bench.diffusion import DiffusionProcess
 from kod_bench.evaluation import (
     FeatureExtractor,
     Measured,
@@ -110,7 +109,7 @@ def make_row(
         sampler=drawn.scoring.sampler,
         network_evaluations=drawn.scoring.network_evaluations,
         sampling_seconds=drawn.seconds,
-        order_parameter=_order_parameter(process, images),
+        **order_parameters(process, measured, reference.measured),
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
         **_from_known_spectrum(subject, measured, reference),
@@ -130,6 +129,23 @@ def make_row(
         packages=code.packages,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def order_parameters(
+    process: DiffusionProcess, samples: Measured, reference: Measured
+) -> dict[str, Any]:
+    """Both by the map of `texture`, whatever `phase_margin` a process has: equal for equal images.
+
+    So models of different margins compare, too. That of samples is None but for phases.
+    """
+    found = {
+        "order_parameter": samples.texture if process.periodic else None,
+        "order_parameter_data": reference.texture,
+    }
+    return {
+        name: None if texture is None else float(texture.order.mean())
+        for name, texture in found.items()
+    }
 
 
 def _write_measured(
@@ -153,10 +169,8 @@ def _write_measured(
 
 
 def _quality(scores: Scores, reference: Reference) -> dict[str, Any]:
-    texture = reference.measured.texture
     columns = {**scores, **{f"{column}_real": value for column, value in reference.real.items()}}
     del columns["memorised_share_real"]  # the quantile that defines it
-    columns["order_parameter_data"] = None if texture is None else float(texture.order.mean())
     return columns
 
 
@@ -181,10 +195,3 @@ def _from_known_spectrum(
         for name, spectrum in zip(names, spectra, strict=True)
         if spectrum is not None
     }
-
-
-def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
-    if not process.periodic:
-        return None
-    phases = process.encode(images.float() / 127.5 - 1.0)
-    return float(circle.order_parameter(phases).mean())

@@ -365,6 +365,12 @@ def test_a_complete_plan_is_not_searched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            "search.metric=nearest_distance",
+            r"search: metric 'nearest_distance' cannot be searched by: neither low nor high is "
+            r"good; possible: kid, fid",
+        ),
+        ("search.metric=[kid,memorised_share]", r"metric 'memorised_share' cannot be searched by"),
         ("search.metric=kidd", r"search: metric 'kidd' is unknown; known: kid, fid"),
         ("search.mode=max", r"search: mode must say what is good of each metric: kid min"),
         ("search.sampler=tpee", r"search.sampler: 'tpee' is not allowed: .*'tpe'.*'cmaes'"),
