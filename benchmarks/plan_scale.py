@@ -22,7 +22,7 @@ from kod_bench.sweeps.plan import create_sweep, make_trials, open_planned, open_
 from kod_bench.sweeps.session import check_networks, guessed_channels
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.status import trial_views
-from kod_bench.sweeps.yaml_file import load_yaml
+from kod_bench.sweeps.yaml_file import load_plan
 
 SPACE = """
 name: large
@@ -87,7 +87,7 @@ def main() -> None:
             lambda: old.write_text(yaml.safe_dump({"trials": tenth}, sort_keys=False)),
             10,
         )
-        timed("format 1: read, also by every worker", lambda: load_yaml(old), 10)
+        timed("format 1: read, also by every worker", lambda: load_plan(old), 10)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 import kod_bench
@@ -53,7 +52,7 @@ from kod_bench.sweeps.trials_file import (
     decode_trials,
     encode_trials,
 )
-from kod_bench.sweeps.yaml_file import load_yaml
+from kod_bench.sweeps.yaml_file import dump_yaml, load_plan
 
 #: 1 had all trials in full in sweep.yaml.
 FORMATS = (1, 2)
@@ -429,7 +428,7 @@ def create_sweep(
                 "hashes": {canonical_json(plain_options(k)): v for k, v in (hashes or {}).items()},
                 "total": total,
             }
-        return yaml.safe_dump(_plain(document), sort_keys=False, width=100).encode()
+        return dump_yaml(_plain(document), width=100).encode()
 
     try:
         if isinstance(parent, ObjectFolder):
@@ -519,7 +518,7 @@ def _working_folder(there: ObjectFolder) -> Path:
 def _fetch_plan(there: ObjectFolder, folder: Path) -> None:
     try:
         there.download([SWEEP_FILE], folder)
-        document = load_yaml(folder / SWEEP_FILE)
+        document = load_plan(folder / SWEEP_FILE)
         planned = document.get("trials")
         if not isinstance(planned, Mapping):
             return  # of the first format, or damaged: what reads it says so
@@ -549,7 +548,7 @@ def _open(
     path = folder / SWEEP_FILE
     if not path.is_file():
         raise UsageError(f"{folder}: is not a sweep (it has no {SWEEP_FILE})")
-    document = load_yaml(path)
+    document = load_plan(path)
     if document.get("format") not in FORMATS:
         raise UsageError(
             f"{path}: format {document.get('format')!r}; this version reads "
