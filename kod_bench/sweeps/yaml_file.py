@@ -107,9 +107,7 @@ def _read(path: Path, limit: int) -> str:
         if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited for
             raise UsageError(f"{path}: is not a regular file")
         if status.st_size > limit:
-            raise UsageError(
-                f"{path}: has {status.st_size:,} bytes; at most {limit:,} are read"
-            )
+            raise UsageError(f"{path}: has {status.st_size:,} bytes; at most {limit:,} are read")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
