@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.options import expand_location, expand_path
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
@@ -29,6 +30,7 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|URI",
+        callback=expand_location,
         help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; sphere: a folder of "
         ".npy maps; "
         "default: $KOD_BENCH_DATA, else built-in.",
@@ -141,7 +143,8 @@ def show(
     ] = None,
     chains: Annotated[int, typer.Option(min=2, help="Forward chains for each.")] = 512,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: ./NAME-contact-sheet.png.")
+        Path | None,
+        typer.Option(callback=expand_path, help="The picture; default: ./NAME-contact-sheet.png."),
     ] = None,
 ) -> None:
     """Show what a data set holds: counts, pixels, split, terminal mismatch, and a picture."""

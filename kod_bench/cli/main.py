@@ -16,7 +16,7 @@ import typer
 import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
+from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, expand_location
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError, one_line
@@ -94,6 +94,7 @@ def sweep(
         str | None,
         typer.Option(
             metavar="PATH|URI",
+            callback=expand_location,
             help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
             "default: $KOD_BENCH_DATA, else built-in ones.",
         ),
@@ -121,7 +122,7 @@ def sweep(
         raise UsageError("--dry-run looks at this machine; leave out --address")
     output = _output(quiet, json)
     if address is not None and _is_client(address):
-        given = data_dir or os.environ.get("KOD_BENCH_DATA")
+        given = data_dir or expand_location(os.environ.get("KOD_BENCH_DATA"))
         options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []

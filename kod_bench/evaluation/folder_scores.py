@@ -22,7 +22,7 @@ from kod_bench.evaluation.metrics import (
     score,
 )
 from kod_bench.evaluation.texture import MIN_SIDE
-from kod_bench.storage import Location
+from kod_bench.storage import Location, local_path
 
 Say = Callable[[str], None]
 
@@ -155,7 +155,7 @@ def score_folder(
 def _open(
     against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
 ) -> Against:
-    path = Path(against)
+    path = local_path(against)
     if path.is_dir():
         return FolderAgainst(path, train)
     if path.exists() or len(path.parts) > 1:

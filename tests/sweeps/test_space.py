@@ -8,7 +8,7 @@ from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.sweeps.plan import make_trials
-from kod_bench.sweeps.space import SearchSpace, find_space, load_space
+from kod_bench.sweeps.space import SearchSpace, find_space, known_spaces, load_space
 
 BASE = """
 name: study
@@ -324,3 +324,16 @@ def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> Non
             for variant in space.variants
         ]
     assert max(counts) <= 1.01 * min(counts)
+
+
+def test_both_suffixes_of_yaml_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "search_spaces"
+    folder.mkdir()
+    (folder / "mine.yml").write_text(BASE)
+    assert find_space("mine") == Path("search_spaces/mine.yml")
+    (folder / "mine.yaml").write_text(BASE)
+    assert known_spaces()["mine"] == [Path("search_spaces") / f"mine.{s}" for s in ("yaml", "yml")]
+    # One's own hides what comes with the package, whatever its suffix.
+    (folder / "textures.yml").write_text(BASE)
+    assert find_space("textures") == Path("search_spaces/textures.yml")

@@ -41,7 +41,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 
 
 class Section(BaseModel):
-    """A mapping of a search space: unknown keys are refused, numbers are finite, nothing changes."""
+    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
