@@ -7,6 +7,7 @@ import typer
 
 from kod_bench.cli.options import expand_location, expand_path
 from kod_bench.errors import UsageError
+from kod_bench.names import cut_to_bytes
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ def show(
     console.print(summary_table(dataset))
     for line in summary_lines(dataset):
         typer.echo(line)
-    path = output or Path(f"{dataset.name}-contact-sheet.png".replace("/", "-"))
+    named = cut_to_bytes(dataset.name.replace("/", "-"), 200)
+    path = output or Path(f"{named}-contact-sheet.png")
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
         write_dataset_sheet(path, f"{dataset.name}  {dataset.content_hash}", sides)

@@ -19,6 +19,7 @@ from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, expand_location
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.spaces import spaces_app
+from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
 from kod_bench.storage import Location, parse_location
 
@@ -221,7 +222,8 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
     typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
-    Console().print(trial_table(shown))
+    console = Console()
+    console.print(trial_table(shown, console.width))
     if len(shown) < len(views):
         typer.echo(f"... and {len(views) - len(shown)} more")
     for view in failed[:MOST_SHOWN]:
@@ -366,6 +368,7 @@ def _parse_seeds(text: str) -> list[int]:
 
 def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
+    print_anything()
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -31,6 +31,7 @@ from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError, one_line
+from kod_bench.names import MAX_NAME_BYTES, cut_to_bytes
 from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, parse_location
 from kod_bench.sweeps.locks import is_locked
@@ -59,6 +60,8 @@ FORMATS = (1, 2)
 TRIALS_FILE = "trials.jsonl"
 SWEEP_FILE = "sweep.yaml"
 LOCK_FILE = "lock"
+#: Of a trial's id that would be too long for a file's name: leaves room for what others add to it.
+_CUT_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,11 @@ class Trial:
     def id(self) -> str:
         """Readable and unique: names the trial's folder."""
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
-        return f"{model[:80]}-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        rest = f"-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        name = model[:80] + rest
+        if len(name.encode()) > MAX_NAME_BYTES:  # shorter ones stay as earlier versions made them
+            name = cut_to_bytes(model, _CUT_BYTES - len(rest)) + rest
+        return name
 
     @property
     def scorings(self) -> list[Scoring]:

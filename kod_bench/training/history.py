@@ -40,14 +40,15 @@ class History:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Read the records; a missing file is an empty history, a torn line (a crash) is left out."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        # Lines end where a line feed is, and not at the characters that end lines elsewhere.
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     records = []
     for line in lines:
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             continue
         if isinstance(record, dict) and isinstance(record.get("iteration"), int):
             records.append(record)
