@@ -8,8 +8,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,6 +40,8 @@ AUTO = "auto"
 #: Packages announce extractors in this group of entry points.
 ENTRY_POINTS = "kod_bench.feature_extractors"
 
+_users_folder: list[Path] = []  # see `look_for_modules_in`
+
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -63,6 +68,14 @@ def check_extractor(name: str) -> str:
 def is_users_code(name: str) -> bool:
     """Whether a name makes the user's own code be imported: not built in, and not installed."""
     return name not in EXTRACTORS and name != AUTO and name not in _installed()
+
+
+def look_for_modules_in(folder: Path) -> None:
+    """A user's own extractor is a module of this folder, and not of the working folder.
+
+    For processes that work elsewhere than where the user has typed its name.
+    """
+    _users_folder[:] = [folder]
 
 
 def choose_extractor(name: str) -> tuple[str, str]:
@@ -164,20 +177,41 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """The class that an entry point or ``module:Class`` names; the working folder is searched."""
+    """The class that an entry point or ``module:Class`` names, the latter in the user's folder."""
     installed = _installed().get(name)
     reference = installed.value if installed else name
     module, _, attribute = reference.partition(":")
-    if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
-        sys.path.insert(0, here)
+    find = importlib.import_module if installed else _users_module
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(find(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
     if not callable(found):
         raise ExtractorError(f"feature extractor {name}: {attribute} is not a class or function")
     loaded: Callable[..., Any] = found
     return loaded
+
+
+def _users_module(name: str) -> ModuleType:
+    """A module of the user's folder, or else an installed one.
+
+    The folder is the last of Python's path, for what that module imports: a ``statistics.py``
+    there is not what a library means by that name.
+    """
+    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)
+    top = name.partition(".")[0]
+    if top not in sys.modules and top not in sys.stdlib_module_names:
+        spec = PathFinder.find_spec(top, [folder])
+        if spec is not None and spec.loader is not None:
+            module = sys.modules[top] = module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                sys.modules.pop(top, None)
+                raise
+    return importlib.import_module(name)
 
 
 def _source_hash(factory: Callable[..., Any]) -> str:

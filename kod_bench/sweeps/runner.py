@@ -244,6 +244,7 @@ def _tune(
         concurrent = _concurrent_groups(sweep)
     queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
+    config["folder"] = str(Path.cwd())  # of the user's own modules
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)
