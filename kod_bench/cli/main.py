@@ -4,6 +4,7 @@ Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -357,11 +358,11 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
 
 
 def _parse_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    parts = text.split(",")
+    # `int` would take 1_0 for 10, and the digits of every script.
+    are_numbers = all(re.fullmatch(r"\s*[0-9]{1,19}\s*", part) for part in parts)
+    seeds = [int(part) for part in parts] if are_numbers else []
+    if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: must be distinct integers from 0, such as 0,1,2")
     return seeds
 

@@ -44,6 +44,7 @@ _WRITTEN_REAL = re.compile(r"-?[0-9]+\.[0-9]+(e[-+][0-9]+)?")
 
 _TAG = "tag:yaml.org,2002:"
 _COLLECTIONS = (None, f"{_TAG}map", f"{_TAG}seq")
+_Event = Any  # PyYAML's: its types lack what events of collections have
 # libyaml reads a large document fifteen times as fast; who built PyYAML without it has the other.
 _Parser: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
@@ -87,7 +88,8 @@ def dump_yaml(value: Any, **style: Any) -> str:
         value: of mappings with text keys, lists, texts, numbers, booleans and None.
         style: as PyYAML takes it.
     """
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **style)
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, **style)
+    return text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -160,7 +162,7 @@ class _Builder:
         self._weight = 0
         self._depth = 0
 
-    def build(self, events: Iterator[yaml.Event]) -> Any:
+    def build(self, events: Iterator[_Event]) -> Any:
         """The value of the only document; None if there is none."""
         value, documents = None, 0
         for event in events:
@@ -174,7 +176,7 @@ class _Builder:
                 value = self._node(event, events)
         return value
 
-    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event]) -> Any:
+    def _node(self, event: _Event, events: Iterator[_Event]) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         before = self._weight
@@ -199,7 +201,7 @@ class _Builder:
             self._anchors[event.anchor] = value, self._weight - before
         return value
 
-    def _alias(self, event: yaml.AliasEvent) -> Any:
+    def _alias(self, event: _Event) -> Any:
         if event.anchor not in self._anchors:
             raise self._error(event, f"there is no anchor &{event.anchor} above")
         if (found := self._anchors[event.anchor]) is None:
@@ -208,7 +210,7 @@ class _Builder:
         self._add(event, weight)
         return copy.deepcopy(value)  # who changes one of them does not mean the other
 
-    def _items(self, events: Iterator[yaml.Event]) -> list[Any]:
+    def _items(self, events: Iterator[_Event]) -> list[Any]:
         items = []
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
@@ -216,7 +218,7 @@ class _Builder:
             items.append(self._node(event, events))
         return items
 
-    def _pairs(self, events: Iterator[yaml.Event]) -> dict[Any, Any]:
+    def _pairs(self, events: Iterator[_Event]) -> dict[Any, Any]:
         own: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         has_merge = False
@@ -242,7 +244,7 @@ class _Builder:
                 own[key] = value
         return {**merged, **own} if has_merge else own
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+    def _scalar(self, event: _Event) -> Any:
         text: str = event.value
         if event.tag in ("!", f"{_TAG}str") or (event.tag is None and not event.implicit[0]):
             return text
@@ -253,7 +255,7 @@ class _Builder:
             raise self._error(event, f"the tag {_short(event.tag)} is not allowed here")
         return found
 
-    def _plain(self, event: yaml.ScalarEvent, text: str) -> tuple[Any, str]:
+    def _plain(self, event: _Event, text: str) -> tuple[Any, str]:
         """The value of a scalar without quotes, and the core schema's name of its type."""
         if text in _NULLS:
             return None, "null"
@@ -286,12 +288,12 @@ class _Builder:
             return int(number), "float"
         return number, "float"
 
-    def _add(self, event: yaml.NodeEvent, weight: int) -> None:
+    def _add(self, event: _Event, weight: int) -> None:
         self._weight += weight
         if self._weight > self._room:
             raise self._error(event, "its aliases make it too large; write less with them")
 
-    def _error(self, event: yaml.Event, problem: str) -> UsageError:
+    def _error(self, event: _Event, problem: str) -> UsageError:
         mark = event.start_mark
         return UsageError(f"{self._where}:{mark.line + 1}:{mark.column + 1}: {problem}")
 

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kod_bench.sweeps.board import Board, JsonBoard, QuietBoard, trial_table
+from kod_bench.sweeps.dry_run import DryRun
 from kod_bench.sweeps.plan import Trial, make_trials
 from kod_bench.sweeps.progress import Status
 from kod_bench.sweeps.space import load_space
@@ -142,3 +143,20 @@ def test_time_left_counts_what_waits_and_what_runs_at_once(trials: tuple[Trial, 
     assert 99 <= left <= 101
     says = TrialView(two, "running", Status("training", seconds_left=20.0), began=100.0)
     assert standing([says, waiting], 140.0).seconds_left == 20 + 60
+
+
+def test_a_plan_of_long_names_keeps_its_numbers(tiny_space: Path) -> None:
+    steps = ", ".join(str(1000 + i) for i in range(50))
+    text = tiny_space.read_text().replace("ddpm: {process: ddpm, steps: {grid: [4, 8]}}", "")
+    name = "a model of a very long name " * 4
+    tiny_space.write_text(
+        text.replace(
+            "profiles:", f'  "{name}": {{process: ddpm, steps: {{grid: [{steps}]}}}}\nprofiles:'
+        )
+    )
+    space = load_space(tiny_space, "laptop")
+    console = Console(file=io.StringIO(), width=60)
+    console.print(DryRun(space, cpus=2, gpus=0, at_once=2, cost=None).table)
+    assert isinstance(console.file, io.StringIO)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "1000-1049" in line]
+    assert line.split()[-5:] == ["1000-1049", "1000-1049", "50", "40", "8"]
