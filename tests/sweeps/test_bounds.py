@@ -55,8 +55,8 @@ TOO_LARGE = [
     ("network.width=1e5", "network.width", 4096),
     ("network.blocks=1000", "network.blocks", 64),
     ("network.multipliers=[1, 1000]", "network.multipliers.1", 64),
-    ("resources.workers_per_trial=1e6", "resources.workers_per_trial", 1024),
-    ("resources.gpus_per_worker=1e6", "resources.gpus_per_worker", 1024),
+    ("resources.workers_per_trial=1e6", "resources.workers_per_trial", 10_000),
+    ("resources.gpus_per_worker=1e6", "resources.gpus_per_worker", 10_000),
     ("resources.time_limit_minutes=1e300", "resources.time_limit_minutes", 5_270_400),
     ("search.seed=9223372036854775808", "search.seed", 2**63 - 1),
 ]
@@ -101,6 +101,19 @@ def test_whole_numbers_may_be_written_with_an_exponent(space: Path) -> None:
     assert found.options.seeds == (10,)
     assert [v.steps for v in found.variants if v.model == "ddpm"] == [10, 100]
     assert "Input should be a valid integer" in refusal(space, "training.iterations=1000.0")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "option"),
+    [("tpe", "n_startup_trials: '10'"), ("tpe", "n_startup_trials: 1.0"), ("tpe", "group: 1"),
+     ("tpe", "n_ei_candidates: 1e9"), ("cmaes", "sigma0: .inf"), ("cmaes", "popsize: true")],
+)  # fmt: skip
+def test_options_of_samplers_are_as_strict(space: Path, sampler: str, option: str) -> None:
+    search = f"search={{strategy: optuna, trials: 2, sampler: {sampler}"
+    drawn = "training.learning_rate={uniform: [1e-5, 1e-1]}"
+    message = refusal(space, f"{search}, sampler_options: {{{option}}}}}", drawn)
+    assert f"sampler_options.{option.partition(':')[0]}: Input should be " in message
+    load_space(space, "auto", changes=[f"{search}}}", drawn])
 
 
 def test_equal_numbers_are_one_value(space: Path) -> None:

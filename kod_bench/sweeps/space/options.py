@@ -22,7 +22,7 @@ MAX_ITERATIONS = 100_000_000
 MAX_BATCH = 65_536
 MAX_SAMPLES = 1_000_000
 MAX_WIDTH = 4096
-MAX_WORKERS = 1024
+MAX_WORKERS = 10_000
 MAX_MINUTES = 10 * 366 * 24 * 60
 #: How often early stopping may judge one trial.
 MAX_RUNGS = 1000
@@ -298,7 +298,7 @@ class SearchOptions(Section):
     @property
     def sampler_settings(self) -> Section:
         """The sampler's options, defaults included."""
-        return SAMPLERS[self.sampler].model_validate(self.sampler_options)
+        return SAMPLERS[self.sampler].model_validate(self.sampler_options, strict=True)
 
     @model_validator(mode="after")
     def _trials_are_for_drawing(self) -> Self:
