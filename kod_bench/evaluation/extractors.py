@@ -12,7 +12,6 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -181,9 +180,14 @@ def _load(name: str) -> Callable[..., Any]:
     installed = _installed().get(name)
     reference = installed.value if installed else name
     module, _, attribute = reference.partition(":")
-    find = importlib.import_module if installed else _users_module
+    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
+    if folder not in sys.path:
+        # Last: a statistics.py there is not what a library means by that name.
+        sys.path.append(folder)
     try:
-        found = getattr(find(module), attribute)
+        if not installed:
+            _prefer(module.partition(".")[0], folder)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
     if not callable(found):
@@ -192,26 +196,18 @@ def _load(name: str) -> Callable[..., Any]:
     return loaded
 
 
-def _users_module(name: str) -> ModuleType:
-    """A module of the user's folder, or else an installed one.
-
-    The folder is the last of Python's path, for what that module imports: a ``statistics.py``
-    there is not what a library means by that name.
-    """
-    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
-    if folder not in sys.path:
-        sys.path.append(folder)
-    top = name.partition(".")[0]
-    if top not in sys.modules and top not in sys.stdlib_module_names:
-        spec = PathFinder.find_spec(top, [folder])
-        if spec is not None and spec.loader is not None:
-            module = sys.modules[top] = module_from_spec(spec)
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                sys.modules.pop(top, None)
-                raise
-    return importlib.import_module(name)
+def _prefer(name: str, folder: str) -> None:
+    """Import a module from the user's folder, if it is there, and not an installed namesake."""
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return
+    spec = PathFinder.find_spec(name, [folder])
+    if spec is not None and spec.loader is not None:
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
 
 
 def _source_hash(factory: Callable[..., Any]) -> str:
