@@ -7,8 +7,10 @@ import typer
 
 from kod_bench.cli.complete import complete_profiles, complete_spaces
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
+from kod_bench.names import cut_to_bytes
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|URI",
+        callback=expand_location,
         help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; sphere: a folder of "
         ".npy maps; "
         "default: $KOD_BENCH_DATA, else built-in.",
@@ -175,7 +178,8 @@ def show(
     ] = None,
     chains: Annotated[int, typer.Option(min=2, help="Forward chains for each.")] = 512,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: ./NAME-contact-sheet.png.")
+        Path | None,
+        typer.Option(callback=expand_path, help="The picture; default: ./NAME-contact-sheet.png."),
     ] = None,
 ) -> None:
     """Show what a data set holds: counts, pixels, split, terminal mismatch, and a picture."""
@@ -219,7 +223,8 @@ def show(
     console.print(summary_table(dataset))
     for line in summary_lines(dataset):
         echo(line)
-    path = output or Path(f"{dataset.name}-contact-sheet.png".replace("/", "-"))
+    named = cut_to_bytes(dataset.name.replace("/", "-"), 200)
+    path = output or Path(f"{named}-contact-sheet.png")
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
         write_dataset_sheet(path, f"{dataset.name}  {dataset.content_hash}", sides)

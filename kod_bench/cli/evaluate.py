@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
@@ -16,17 +17,26 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    generated: Annotated[Path, typer.Argument(help="Folder of images, searched with subfolders.")],
+    generated: Annotated[
+        Path,
+        typer.Argument(callback=expand_path, help="Folder of images, searched with subfolders."),
+    ],
     against: Annotated[
         str, typer.Option(help="Folder of reference images, or a data set's name (its test split).")
     ],
     train: Annotated[
         Path | None,
-        typer.Option(help="Folder of training images: for memorisation, and real versus real."),
+        typer.Option(
+            callback=expand_path,
+            help="Folder of training images: for memorisation, and real versus real.",
+        ),
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
+        typer.Option(
+            callback=expand_location,
+            help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in.",
+        ),
     ] = None,
     group: Annotated[
         str | None,
@@ -46,7 +56,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and other choices.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON, too.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", callback=expand_path, help="Write everything as JSON, too."
+        ),
     ] = None,
 ) -> None:
     """Score a folder of images, of any tool: FID, KID, density, coverage, texture, memorisation."""

@@ -5,6 +5,7 @@ Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,10 +20,18 @@ import kod_bench
 from kod_bench.cli.complete import complete_profiles
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, SweepName
+from kod_bench.cli.options import (
+    DEFAULT_RESULTS,
+    Changes,
+    ResultsDir,
+    SpaceName,
+    SweepName,
+    expand_location,
+)
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
 from kod_bench.cli.say import Warnings, echo
 from kod_bench.cli.spaces import spaces_app
+from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import UnreadableError
 from kod_bench.storage import Location, parse_location
@@ -99,6 +108,7 @@ def sweep(
         str | None,
         typer.Option(
             metavar="PATH|URI",
+            callback=expand_location,
             help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
             "default: $KOD_BENCH_DATA, else built-in ones.",
         ),
@@ -126,7 +136,7 @@ def sweep(
         raise UsageError("--dry-run looks at this machine; leave out --address")
     output = _output(quiet, json)
     if address is not None and _is_client(address):
-        given = data_dir or os.environ.get("KOD_BENCH_DATA")
+        given = data_dir or expand_location(os.environ.get("KOD_BENCH_DATA"))
         options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
@@ -240,7 +250,8 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
     echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
-    Console().print(trial_table(shown))
+    console = Console()
+    console.print(trial_table(shown, console.width))
     if len(shown) < len(views):
         echo(f"... and {len(views) - len(shown)} more")
     for view in failed[:MOST_SHOWN]:
@@ -374,17 +385,18 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
 
 
 def _parse_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    parts = text.split(",")
+    # `int` would take 1_0 for 10, and the digits of every script.
+    are_numbers = all(re.fullmatch(r"\s*[0-9]{1,19}\s*", part) for part in parts)
+    seeds = [int(part) for part in parts] if are_numbers else []
+    if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: must be distinct integers from 0, such as 0,1,2")
     return seeds
 
 
 def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
+    print_anything()
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -154,8 +154,7 @@ def load_dataset(
 def default_data_dir() -> Location | None:
     """The folder of images that the user named in $KOD_BENCH_DATA, if any."""
     named = os.environ.get("KOD_BENCH_DATA")
-    found = parse_location(named) if named else None
-    return found.expanduser() if isinstance(found, Path) else found
+    return parse_location(named) if named else None
 
 
 def prepared_count(name: str) -> int:

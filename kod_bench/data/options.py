@@ -18,6 +18,9 @@ from pydantic import (
     model_serializer,
 )
 
+from kod_bench.errors import UsageError
+from kod_bench.storage import local_path
+
 FOLDER_PREFIX = "folder:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
 SphereField = Literal["gaussian", "log-normal", "land-sea"]
@@ -48,7 +51,10 @@ def _check_name(name: str) -> str:
         return name
     if name.startswith(FOLDER_PREFIX) and name != FOLDER_PREFIX:
         # Absolute, because the workers of a sweep run elsewhere.
-        folder = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().absolute()
+        try:
+            folder = local_path(name.removeprefix(FOLDER_PREFIX)).absolute()
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return f"{FOLDER_PREFIX}{folder}"
     raise ValueError(f"known: {', '.join(DATASET_NAMES)}, or {FOLDER_PREFIX}PATH")
 

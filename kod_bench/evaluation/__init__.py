@@ -4,6 +4,7 @@ from kod_bench.evaluation.extractors import (
     check_extractor,
     choose_extractor,
     is_users_code,
+    look_for_modules_in,
     make_extractor,
 )
 from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
@@ -33,6 +34,7 @@ __all__ = [
     "fid_infinity",
     "is_users_code",
     "kid",
+    "look_for_modules_in",
     "make_extractor",
     "marks",
     "score",

@@ -6,7 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,8 @@ AUTO = "auto"
 #: Packages announce extractors in this group of entry points.
 ENTRY_POINTS = "kod_bench.feature_extractors"
 
+_users_folder: list[Path] = []  # see `look_for_modules_in`
+
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -61,6 +66,14 @@ def check_extractor(name: str) -> str:
 def is_users_code(name: str) -> bool:
     """Whether a name makes the user's own code be imported: not built in, and not installed."""
     return name not in EXTRACTORS and name != AUTO and name not in _installed()
+
+
+def look_for_modules_in(folder: Path) -> None:
+    """A user's own extractor is a module of this folder, and not of the working folder.
+
+    For processes that work elsewhere than where the user has typed its name.
+    """
+    _users_folder[:] = [folder]
 
 
 def choose_extractor(name: str) -> tuple[str, str]:
@@ -166,13 +179,17 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """The class that an entry point or ``module:Class`` names; the working folder is searched."""
+    """The class that an entry point or ``module:Class`` names, the latter in the user's folder."""
     installed = _installed().get(name)
     reference = installed.value if installed else name
     module, _, attribute = reference.partition(":")
-    if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
-        sys.path.insert(0, here)
+    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
+    if folder not in sys.path:
+        # Last: a statistics.py there is not what a library means by that name.
+        sys.path.append(folder)
     try:
+        if not installed:
+            _prefer(module.partition(".")[0], folder)
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
@@ -186,6 +203,20 @@ def _module_of(name: str) -> str:
     """The module that an entry point or ``module:Class`` names."""
     installed = _installed().get(name)
     return (installed.value if installed else name).partition(":")[0]
+
+
+def _prefer(name: str, folder: str) -> None:
+    """Import a module from the user's folder, if it is there, and not an installed namesake."""
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return
+    spec = PathFinder.find_spec(name, [folder])
+    if spec is not None and spec.loader is not None:
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
 
 
 def _line(error: Exception) -> str:

@@ -23,7 +23,7 @@ from kod_bench.evaluation.metrics import (
     score,
 )
 from kod_bench.evaluation.texture import MIN_SIDE
-from kod_bench.storage import Location
+from kod_bench.storage import Location, local_path
 
 Say = Callable[[str], None]
 
@@ -163,7 +163,7 @@ def _open(
     options: Mapping[str, Any],
     say: Say,
 ) -> Against:
-    path = Path(against)
+    path = local_path(against)
     if path.is_dir():
         if (group := options.get("group")) is not None:
             raise UsageError(f"--group {group!r}: divides a named data set; {against} is a folder")

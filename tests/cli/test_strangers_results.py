@@ -174,7 +174,7 @@ def test_nothing_in_the_package_unpickles_or_asks_a_shell() -> None:
                 assert keywords.get("weights_only") == "True", path
             if name == "np.load":
                 assert keywords.get("allow_pickle") == "False", path
-            if name == "yaml.load":
-                assert keywords.get("Loader") == "_Loader", path
+            if name.startswith("yaml."):  # events alone, of which values are made here
+                assert name in ("yaml.parse", "yaml.dump"), path
             assert name not in ("eval", "exec", "os.system", "os.popen"), path
             assert keywords.get("shell", "False") == "False", path

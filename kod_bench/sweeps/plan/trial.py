@@ -7,8 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kod_bench.data import DatasetOptions
+from kod_bench.names import MAX_NAME_BYTES, cut_to_bytes
 from kod_bench.sweeps.space import EvaluationOptions, NetworkOptions, TrainingSection
 from kod_bench.visible import is_visible
+
+#: Of a trial's id that would be too long for a file's name: leaves room for what others add to it.
+_CUT_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ class Trial:
     def id(self) -> str:
         """Readable and unique: names the trial's folder."""
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
-        return f"{model[:80]}-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        rest = f"-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        name = model[:80] + rest
+        if len(name.encode()) > MAX_NAME_BYTES:  # shorter ones stay as earlier versions made them
+            name = cut_to_bytes(model, _CUT_BYTES - len(rest)) + rest
+        return name
 
     @property
     def scorings(self) -> list[Scoring]:

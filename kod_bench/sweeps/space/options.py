@@ -9,8 +9,27 @@ from kod_bench.data import DatasetOptions
 from kod_bench.evaluation import METRICS, check_extractor
 from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
 
+#: Far above what anybody trains, samples or draws today, and below what a machine dies of: a zero
+#: too many is refused with the bound. docs/search-spaces.md states them.
+MAX_ITERATIONS = 100_000_000
+MAX_BATCH = 65_536
+MAX_SAMPLES = 1_000_000
+MAX_WIDTH = 4096
+MAX_WORKERS = 10_000
+MAX_MINUTES = 10 * 366 * 24 * 60
+#: How often early stopping may judge one trial.
+MAX_RUNGS = 1000
+#: Rows keep seeds in 64 bits.
+MAX_SEED = 2**63 - 1
+
 Count = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+Samples = Annotated[int, Field(ge=2, le=MAX_SAMPLES)]
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+Small = Annotated[int, Field(ge=1, le=64)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 
 
@@ -49,10 +68,10 @@ class NetworkOptions(Section):
 
     architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
     variant: Literal[tuple(VARIANTS)] | None = None  # type: ignore[valid-type]
-    width: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    blocks: Count | None = None
-    attention: tuple[Count, ...] | None = None
+    width: Annotated[int, Field(ge=2, le=MAX_WIDTH, multiple_of=2)] | None = None
+    multipliers: Annotated[tuple[Small, ...], Field(min_length=1, max_length=10)] | None = None
+    blocks: Small | None = None
+    attention: Annotated[tuple[Count, ...], Field(max_length=10)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     padding: Literal[get_args(Padding)] | None = None  # type: ignore[valid-type]
 
@@ -95,17 +114,17 @@ class TrainingSection(Section):
         micro_batch_size: images that one worker has in memory at once; None for its whole share.
     """
 
-    iterations: Count
-    batch_size: Count = 128
+    iterations: Iterations
+    batch_size: BatchSize = 128
     learning_rate: PositiveFloat = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[int, Field(ge=0)] = 100
+    warmup: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 100
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    checkpoint_every: Count = 1000
-    log_every: Count = 50
+    checkpoint_every: Iterations = 1000
+    log_every: Iterations = 50
     fast: UseFast = "auto"
-    micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
+    micro_batch_size: BatchSize | None = None  # of one worker; None: its whole share of the batch
 
 
 class EvaluationOptions(Section):
@@ -120,9 +139,9 @@ class EvaluationOptions(Section):
     """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
-    samples: Annotated[int, Field(ge=2)] = 2048
-    references: Annotated[int, Field(ge=2)] = 2048
-    batch_size: Count = 128
+    samples: Samples = 2048
+    references: Samples = 2048
+    batch_size: BatchSize = 128
 
 
 def _part_or_whole(gpus: float) -> float:
@@ -141,10 +160,14 @@ class ResourceOptions(Section):
         time_limit_minutes: of one attempt of a trial; resume begins another.
     """
 
-    workers_per_trial: Count = 1
-    cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_part_or_whole)] = 0
-    time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
+    workers_per_trial: Workers = 1
+    cpus_per_worker: Workers = 1
+    gpus_per_worker: Annotated[
+        float, Field(ge=0, le=MAX_WORKERS), AfterValidator(_part_or_whole)
+    ] = 0
+    time_limit_minutes: Annotated[float, Field(gt=0, le=MAX_MINUTES)] | None = (
+        None  # of one attempt; resume begins another
+    )
 
 
 def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
@@ -165,7 +188,7 @@ class TpeOptions(Section):
     """Of `optuna.samplers.TPESampler`, where they are described."""
 
     n_startup_trials: Count = 10  # drawn independently before it learns
-    n_ei_candidates: Count = 24
+    n_ei_candidates: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 24
     group: bool = False
     constant_liar: bool = True  # trials that run are no good: those beside them look elsewhere
 
@@ -175,7 +198,7 @@ class CmaEsOptions(Section):
 
     n_startup_trials: Count = 1
     sigma0: PositiveFloat | None = None
-    popsize: Annotated[int, Field(ge=2)] | None = None
+    popsize: Annotated[int, Field(ge=2, le=MAX_BATCH)] | None = None
 
 
 class GaussianProcessOptions(Section):
@@ -218,9 +241,9 @@ class AshaOptions(Section):
         samples: behind the KID of a rung, at most as many as a full evaluation's.
     """
 
-    min_iterations: Count | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 4
-    samples: Annotated[int, Field(ge=2)] = 256
+    min_iterations: Iterations | None = None
+    reduction_factor: Annotated[int, Field(ge=2, le=MAX_RUNGS)] = 4
+    samples: Samples = 256
 
     def rungs(self, end: int) -> tuple[int, ...]:
         """The iterations at which a training of `end` is judged."""
@@ -242,15 +265,25 @@ class MedianOptions(Section):
         samples: behind the KID of a rung, at most as many as a full evaluation's.
     """
 
-    min_iterations: Count | None = None
-    interval: Count | None = None
+    min_iterations: Iterations | None = None
+    interval: Iterations | None = None
     startup_trials: Count = 4
-    samples: Annotated[int, Field(ge=2)] = 256
+    samples: Samples = 256
 
     def rungs(self, end: int) -> tuple[int, ...]:
-        """The iterations at which a training of `end` is judged."""
+        """The iterations at which a training of `end` is judged.
+
+        Raises:
+            ValueError: if there are more than `MAX_RUNGS`.
+        """
         first = self.min_iterations or max(1, end // 10)
-        return tuple(range(first, end, self.interval or first))
+        found = range(first, end, self.interval or first)
+        if len(found) > MAX_RUNGS:
+            raise ValueError(
+                f"median judges a trial of {end} iterations {len(found):,} times; at most "
+                f"{MAX_RUNGS:,}: say a longer interval"
+            )
+        return tuple(found)
 
 
 Pruner = AshaOptions | MedianOptions
@@ -279,7 +312,7 @@ class SearchOptions(Section):
 
     strategy: Literal["grid", "random", "optuna"] = "grid"
     trials: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "kid"
     mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
     sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
@@ -302,7 +335,7 @@ class SearchOptions(Section):
     @property
     def sampler_settings(self) -> Section:
         """The sampler's options, defaults included."""
-        return SAMPLERS[self.sampler].model_validate(self.sampler_options)
+        return SAMPLERS[self.sampler].model_validate(self.sampler_options, strict=True)
 
     @model_validator(mode="after")
     def _trials_are_for_drawing(self) -> Self:
@@ -380,6 +413,12 @@ class SearchOptions(Section):
         return self
 
 
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
+
+
 class StudyOptions(Section):
     """Everything but the models: one profile of a search space, resolved.
 
@@ -395,7 +434,7 @@ class StudyOptions(Section):
     search: SearchOptions = SearchOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     resources: ResourceOptions = ResourceOptions()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> Self:

@@ -15,6 +15,9 @@ from kod_bench.sweeps.space.options import Count, NetworkOptions, Section, Train
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
+#: The largest whole number that a parameter of a process may be: T, images, chains, pixels.
+MAX_WHOLE = 100_000
+
 #: What a model may say beside its process's parameters.
 SCORING = ("priors", "samplers", "network_evaluations")
 
@@ -73,7 +76,10 @@ def parameters_model(process: str) -> type[BaseModel]:
     for name, parameter in inspect.signature(PROCESSES[process]).parameters.items():
         if name != "shape":
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (parameter.annotation, default)
+            kind = parameter.annotation
+            if kind in (int, int | None):  # most are sizes, and the process is built to be checked
+                kind = Annotated[kind, Field(le=MAX_WHOLE)]
+            fields[name] = (kind, default)
     return create_model(f"{process}Parameters", __base__=Section, **fields)
 
 
