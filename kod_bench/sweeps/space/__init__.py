@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     )
     from kod_bench.sweeps.space.model import Model, Point
     from kod_bench.sweeps.space.options import (
-        PRUNERS,
-        AshaOptions,
         EvaluationOptions,
-        MedianOptions,
         NetworkOptions,
-        Pruner,
         ResourceOptions,
-        SearchOptions,
         StudyOptions,
         TrainingSection,
+    )
+    from kod_bench.sweeps.space.search_options import (
+        PRUNERS,
+        AshaOptions,
+        MedianOptions,
+        Pruner,
+        SearchOptions,
     )
     from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 

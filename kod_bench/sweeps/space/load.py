@@ -11,9 +11,11 @@ from kod_bench.evaluation.frechet import INFINITY_SMALLEST
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.keys import SECTIONS, leaves
+from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
-from kod_bench.sweeps.space.options import SearchOptions, Section, StudyOptions
+from kod_bench.sweeps.space.options import StudyOptions
+from kod_bench.sweeps.space.search_options import SearchOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.space.yaml_file import load_yaml

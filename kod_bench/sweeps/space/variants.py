@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, create_model
 from kod_bench.data import DatasetOptions
 from kod_bench.diffusion import PROCESSES, DiffusionProcess
 from kod_bench.results import FORWARD_START
-from kod_bench.sweeps.space.options import Count, NetworkOptions, Section, TrainingSection
+from kod_bench.sweeps.space.limits import Count, Section
+from kod_bench.sweeps.space.options import NetworkOptions, TrainingSection
 
 _Options = TypeVar("_Options", bound=BaseModel)
 

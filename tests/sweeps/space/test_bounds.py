@@ -9,8 +9,9 @@ import pytest
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.space import Document, load_space, resolve_models
+from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.load import MAX_TRIALS, read_profiles
-from kod_bench.sweeps.space.options import MedianOptions, Section
+from kod_bench.sweeps.space.search_options import MedianOptions
 from kod_bench.sweeps.space.variants import MAX_WHOLE, parameters_model
 
 BASE = """
