@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.options import parse_range
 from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
@@ -46,7 +47,17 @@ View = Annotated[
 Scale = Annotated[
     list[float] | None, typer.Option(help="Shrink by this before cutting patches; may be repeated.")
 ]
-Color = Annotated[Literal["gray", "rgb"] | None, typer.Option(help="One channel, or three.")]
+Color = Annotated[
+    Literal["auto", "gray", "rgb"] | None,
+    typer.Option(help="One channel, or three; auto: one if all images are gray."),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH|auto",
+        help="What becomes black and white, of 16-bit and floating-point files.",
+    ),
+]
 Field = Annotated[
     Literal["gaussian", "log-normal", "land-sea"] | None,
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
@@ -86,6 +97,7 @@ def prepare(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     field: Field = None,
@@ -103,6 +115,7 @@ def prepare(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "field": field,
@@ -132,6 +145,7 @@ def show(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     field: Field = None,
@@ -154,6 +168,7 @@ def show(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "field": field,

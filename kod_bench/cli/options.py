@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 import typer
+
+from kod_bench.errors import UsageError
 
 SpaceName = Annotated[
     str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
@@ -22,3 +25,23 @@ ResultsDir = Annotated[
     ),
 ]
 DEFAULT_RESULTS = "results"
+
+
+def parse_range(text: str) -> tuple[float, float] | Literal["auto"]:
+    """`LOW,HIGH` or `auto`, of `--value-range`.
+
+    Raises:
+        UsageError: it is neither, or LOW is not below HIGH.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(
+            f"--value-range {text}: must be auto, or two numbers LOW,HIGH, LOW below HIGH "
+            "(with a negative LOW: --value-range=-1,1)"
+        )
+    return low, high

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from kod_bench.data.decoder import Survey
+from kod_bench.data.depths import Span
 from kod_bench.data.files import SourcePixels
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.views import Subject
@@ -18,13 +20,15 @@ class SourceImage:
         name: Path below the data folder, or what stands for it.
         pixels: (H, W) or (H, W, 3); None if they could not be read.
         reason: Why they could not.
-        remark: What a user should know about how they were read.
+        remarks: What a user should know about how they were read; see `Decoded`.
+        span: Of the values, where they were not 8-bit.
     """
 
     name: str
     pixels: SourcePixels | None = None
     reason: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 class Source(Protocol):
@@ -51,6 +55,15 @@ class Source(Protocol):
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The images of a unit; never raises for one that cannot be read."""
+        ...
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source of image files, which may be gray or in colour, and of any depth."""
+
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """What has to be known of a unit before the first is read; None if it cannot be read."""
         ...
 
 
