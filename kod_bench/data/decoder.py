@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kod_bench.data import formats
-from kod_bench.data.depths import OPTION, Depth, Span, ValueRange, span_of, to_bytes
+from kod_bench.data.depths import Depth, Span, ValueRange, check_range, span_of, to_bytes
 from kod_bench.data.files import MAX_PIXELS, Color, SkippedImageError, SourcePixels, printable
 
 _ORIENTATION = 0x0112  # of EXIF
@@ -47,6 +47,19 @@ class Decoded:
     pixels: SourcePixels
     remarks: tuple[str, ...] = ()
     span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image file without its pixels.
+
+    Attributes:
+        size: (height, width) of the image, upright.
+        depth: Of its numbers; None for 8 bits.
+    """
+
+    size: tuple[int, int]
+    depth: Depth | None
 
 
 @dataclass(frozen=True)
@@ -83,14 +96,12 @@ def decode(
             by nothing what is black and what is white.
     """
     with _opened(path, min_side) as (image, depth):
+        if depth is not None:
+            check_range(depth, value_range)
         several = getattr(image, "n_frames", 1) > 1
         image, negative = _upright(image)
         remarks = [FIRST_FRAME] if several else []
         if depth is None or depth.colour:
-            if depth is not None and value_range is not None:
-                raise SkippedImageError(
-                    f"16-bit colour, of which the upper 8 bits are read; {OPTION} needs gray"
-                )
             pixels, filled = _eight_bits(image, color)
             return Decoded(
                 pixels,
@@ -158,19 +169,19 @@ def survey(path: Path, *, colors: bool, spans: bool) -> Survey:
         return Survey(int(spread.max()) <= rounding, span)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file, upright, from its header.
+def read_header(path: Path) -> Header:
+    """What the header of an image file says.
 
     Raises:
         SkippedImageError: The file is no image, or its header is damaged.
     """
-    with _opened(path, 1) as (image, _):
+    with _opened(path, 1) as (image, depth):
         width, height = image.size
         turned = False
         if image.format != "TIFF":  # of which Pillow has turned the size already
             with contextlib.suppress(Exception):
                 turned = image.getexif().get(_ORIENTATION) in _TURNED
-        return (width, height) if turned else (height, width)
+        return Header((width, height) if turned else (height, width), depth)
 
 
 def as_color(gray: SourcePixels, color: Color) -> SourcePixels:

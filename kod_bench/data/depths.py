@@ -70,6 +70,23 @@ def span_of(values: NDArray[Any], depth: Depth) -> Span:
     return Span(depth, lowest, highest)
 
 
+def check_range(depth: Depth, value_range: ValueRange | None) -> None:
+    """Refuse numbers of which nothing says what is white.
+
+    Raises:
+        SkippedImageError: They have no range of their own and are given none; or are given one, and
+            only their upper bits are known.
+    """
+    if value_range is None and not depth.has_white:
+        raise SkippedImageError(
+            f"{depth}: no value is known to be white; {OPTION} (LOW and HIGH, or auto) says it"
+        )
+    if value_range is not None and depth.colour:
+        raise SkippedImageError(
+            f"{depth.bits}-bit colour: its upper 8 bits are read; {OPTION} needs gray"
+        )
+
+
 def to_bytes(
     values: NDArray[Any], depth: Depth, value_range: ValueRange | None
 ) -> NDArray[np.uint8]:
@@ -86,15 +103,10 @@ def to_bytes(
         value_range: [a, b]; None for the type's own range.
 
     Raises:
-        SkippedImageError: The type has no range of its own.
+        SkippedImageError: As of `check_range`.
     """
-    if value_range is None:
-        if not depth.has_white:
-            raise SkippedImageError(
-                f"{depth}: no value is known to be white, say {OPTION}: [LOW, HIGH] or auto"
-            )
-        value_range = 0, 2**depth.bits - 1
-    low, high = value_range
+    check_range(depth, value_range)
+    low, high = value_range or (0, 2**depth.bits - 1)
     clipped = np.clip(values.astype(np.float64), low, high)
     if depth.kind != "float" and float(low).is_integer() and float(high).is_integer():
         scaled = np.floor((clipped - low) * (256 / (high - low + 1)))
@@ -153,7 +165,7 @@ def depth_notes(spans: Sequence[Span], value_range: ValueRange | None) -> tuple[
                 + (
                     f"save them in 8 bits, or in gray with {OPTION}"
                     if depth.colour
-                    else f"say {OPTION}: [0, {2**used - 1}], or auto"
+                    else f"{OPTION} [0, {2**used - 1}] or auto scales them"
                 )
             )
     return tuple(notes)

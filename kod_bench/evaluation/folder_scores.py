@@ -11,9 +11,9 @@ import kod_bench
 from kod_bench.data.depths import ValueRange
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
-from kod_bench.evaluation.arrays import is_array
+from kod_bench.evaluation.arrays import SUFFIXES, is_array
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
-from kod_bench.evaluation.folders import ImageFolder, check_apart, choose_range
+from kod_bench.evaluation.folders import ImageFolder, check_apart, check_no_copy, choose_range
 from kod_bench.evaluation.metrics import (
     METRICS,
     Measured,
@@ -128,7 +128,11 @@ def score_folder(
     reference = _open(against, train, samples, data_dir, say)
     for folder in reference.folders:
         check_apart(folder, samples)
-    read_by = choose_range(value_range, [samples, *reference.folders])
+    for folder in reference.folders[:1]:
+        check_no_copy(samples, folder)
+    folders = (samples, *reference.folders)
+    read_by = choose_range(value_range, folders)
+    deep = any(folder.is_deep for folder in folders)
     if not columns and not reference.on_sphere:  # nobody misses it
         metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
@@ -163,7 +167,12 @@ def score_folder(
         notes=(
             *notes,
             *_remarks(metrics, measured, real, reference.on_sphere),
-            *(f"{f.path}: {note}" for f in (samples, *reference.folders) for note in f.notes),
+            *(
+                ()
+                if value_range is None or deep
+                else ("value_range changes nothing: all images have 8 bits",)
+            ),
+            *(f"{folder.path}: {note}" for folder in folders for note in folder.notes),
         ),
     )
 
@@ -175,7 +184,11 @@ def _open(
     if path.is_dir() or (path.is_file() and is_array(path)):
         return FolderAgainst(path, train)
     if path.exists() or len(path.parts) > 1:
-        raise UsageError(f"{against}: {'is not a folder' if path.exists() else 'does not exist'}")
+        raise UsageError(
+            f"{against}: is not a folder, nor a file {' or '.join(SUFFIXES)}"
+            if path.exists()
+            else f"{against}: does not exist"
+        )
     if train is not None:
         raise UsageError(f"--train {train}: a data set ({against}) has training images of its own")
     (height, width), *others = samples.sizes

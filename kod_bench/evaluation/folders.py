@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from kod_bench.data import decoder, formats
-from kod_bench.data.decoder import Decoded
-from kod_bench.data.depths import Span, ValueRange, depth_notes, span_of
+from kod_bench.data.decoder import Decoded, Header
+from kod_bench.data.depths import Depth, Span, ValueRange, check_range, depth_notes, span_of
 from kod_bench.data.files import (
     MAX_PIXELS,
     SkippedImageError,
@@ -43,7 +44,7 @@ class _Item:
     index: int | None = None
 
 
-Item = TypeVar("Item", Path, _Item)
+Item = TypeVar("Item", Path, _Item, tuple[_Item, Depth | None])
 
 
 class ImageFolder:
@@ -74,7 +75,9 @@ class ImageFolder:
         if len(self.items) < _MIN_IMAGES:
             what = "no image" if not self.items else "1 image, and at least 2 are needed"
             raise UsageError(f"{path}: holds {what}; {_looked_for()}")
-        self._sizes = self._each(self._size, self.items)
+        headers = self._each(self._header, self.items)
+        self._sizes = [header.size for header in headers]
+        self._depths = [header.depth for header in headers]
         self._remarks: dict[_Item, tuple[str, ...]] = {}
         self._spans: dict[_Item, Span] = {}
 
@@ -87,6 +90,11 @@ class ImageFolder:
         return set(self._sizes)
 
     @property
+    def is_deep(self) -> bool:
+        """Whether any image is not 8-bit."""
+        return any(depth is not None for depth in self._depths)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What to know about how those images were read that have been, in lines."""
         remarks = Counter(remark for each in self._remarks.values() for remark in each)
@@ -97,7 +105,12 @@ class ImageFolder:
 
     def span(self) -> tuple[float, float] | None:
         """The lowest and the highest value of the images that are not 8-bit, if there are any."""
-        spans = [span for span in self._each(self._look, self.items) if span is not None]
+        deep = [
+            item
+            for item, depth in zip(self.items, self._depths, strict=True)
+            if depth is not None and not depth.colour
+        ]
+        spans = [span for span in self._each(self._look, deep) if span is not None]
         if not spans:
             return None
         return min(span.lowest for span in spans), max(span.highest for span in spans)
@@ -107,6 +120,7 @@ class ImageFolder:
         chosen = copy.copy(self)
         chosen.items = [self.items[index] for index in indices]
         chosen._sizes = [self._sizes[index] for index in indices]
+        chosen._depths = [self._depths[index] for index in indices]
         return chosen
 
     def batches(self, size: int) -> Iterator[Tensor]:
@@ -141,14 +155,28 @@ class ImageFolder:
         images, _ = self._opened[file]
         return [_Item(file, index) for index in range(len(images))]
 
-    def _size(self, item: _Item) -> tuple[int, int]:
+    def read_by(self, value_range: ValueRange | None) -> None:
+        """Choose what becomes 0 and 255, of images that are not 8-bit.
+
+        Raises:
+            UsageError: if it does not say how to read all of them.
+        """
+        self.value_range = value_range
+
+        def check(numbered: tuple[_Item, Depth | None]) -> None:
+            if numbered[1] is not None:
+                check_range(numbered[1], value_range)
+
+        self._each(check, list(zip(self.items, self._depths, strict=True)))
+
+    def _header(self, item: _Item) -> Header:
         if item.index is None:
-            return decoder.size_of(item.path)
-        images, _ = self._opened[item.path]
+            return decoder.read_header(item.path)
+        images, depth = self._opened[item.path]
         height, width = images.shape[1:3]
         if height * width > MAX_PIXELS:
             raise SkippedImageError(f"{width}x{height} pixels, more than {MAX_PIXELS}")
-        return height, width
+        return Header((height, width), depth)
 
     def _decode(self, item: _Item) -> Decoded:
         if item.index is None:
@@ -196,8 +224,44 @@ def choose_range(
         low, high = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
         wanted = (low, high) if low < high else None
     for folder in folders:
-        folder.value_range = wanted
+        folder.read_by(wanted)
     return wanted
+
+
+def check_no_copy(samples: ImageFolder, reference: ImageFolder) -> None:
+    """Refuse samples among which all files of the reference lie as copies, and others.
+
+    Equal images in equal numbers are allowed: that is a check of the scores.
+
+    Raises:
+        UsageError: naming both.
+    """
+    count = len(reference.files)
+    if len(samples.files) > count > 1 and _holds_all(samples.files, reference.files):
+        raise UsageError(
+            f"{samples.path}: holds a copy of all {count} files of {reference.path}, which would "
+            "be counted as samples; folders are searched with their subfolders: move it away"
+        )
+
+
+def _holds_all(outer: Sequence[Path], inner: Sequence[Path]) -> bool:
+    """Whether every file of one list has a copy in the other; ends at the first that has none."""
+    by_size: dict[int, list[Path]] = {}
+    for file in outer:
+        by_size.setdefault(file.stat().st_size, []).append(file)
+    digests: dict[int, set[bytes]] = {}
+    for file in inner:
+        size = file.stat().st_size
+        if size not in digests:
+            digests[size] = {_digest(each) for each in by_size.get(size, [])}
+        if _digest(file) not in digests[size]:
+            return False
+    return True
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def check_apart(one: ImageFolder, other: ImageFolder) -> None:
@@ -228,7 +292,7 @@ def _find(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise UsageError(
-            f"{root}: is neither a folder nor a file {' or '.join(arrays.SUFFIXES)}"
+            f"{root}: is not a folder, nor a file {' or '.join(arrays.SUFFIXES)}"
             if root.exists()
             else f"{root}: does not exist"
         )
@@ -260,7 +324,9 @@ def _looked_for() -> str:
     return f"{nothing_to_read(())}, and {', '.join(arrays.SUFFIXES)}"
 
 
-def _name(root: Path, item: "Path | _Item") -> str:
+def _name(root: Path, item: Path | _Item | tuple[_Item, Depth | None]) -> str:
+    if isinstance(item, tuple):
+        item = item[0]
     path, index = (item, None) if isinstance(item, Path) else (item.path, item.index)
     name = path.name if path == root else path.relative_to(root).as_posix()
     return printable(name) if index is None else f"{printable(name)}[{index}]"

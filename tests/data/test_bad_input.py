@@ -170,11 +170,11 @@ SKIPPED: dict[str, tuple[Make, str]] = {
     "blank": (image("x.png", Image.new("L", (64, 64), 255), "PNG"), "blank"),
     "floating-point TIFF": (
         image("x.tif", Image.fromarray(np.ones((40, 40), np.float32)), "TIFF"),
-        "32-bit floating-point numbers: no value is known to be white, say value_range",
+        "32-bit floating-point numbers: no value is known to be white; value_range",
     ),
     "32-bit TIFF": (
         image("x.tif", Image.fromarray(np.full((40, 40), 70_000, np.int32)), "TIFF"),
-        "32-bit signed integers: no value is known to be white, say value_range",
+        "32-bit signed integers: no value is known to be white; value_range",
     ),
     "decompression bomb": (put("x.png", png_header(60_000, 60_000)), "more than 20 million"),
     "20,000 x 20,000 pixels": (put("x.png", png_header(20_000, 20_000)), "more than 20 million"),
