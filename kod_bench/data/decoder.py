@@ -198,7 +198,9 @@ def _opened(path: Path, min_side: int) -> Iterator[tuple[Image.Image, Depth | No
         if path.stat().st_size == 0:
             raise SkippedImageError("empty file")
         formats.image_suffixes()  # registers what Pillow does not read by itself
-        with Image.open(path) as image:
+        # Not by its name: Pillow then maps an uncompressed TIFF into memory at its turned size, and
+        # one that lies on its side is read with the wrong width (13.0).
+        with path.open("rb") as file, Image.open(file) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise SkippedImageError(
