@@ -284,7 +284,7 @@ def _eight_bits(image: Image.Image, color: Color) -> tuple[SourcePixels, bool]:
         if image.mode in ("La", "RGBa"):  # premultiplied
             image = image.convert("LA" if image.mode == "La" else "RGBA")
         image = image.convert("RGBA")
-        filled = image.getextrema()[3][0] < 255  # type: ignore[index]
+        filled = int(np.asarray(image.getchannel("A")).min()) < 255
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")

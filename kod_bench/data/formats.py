@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Literal
@@ -57,7 +58,7 @@ _MARKS: tuple[tuple[int, bytes, str], ...] = (
 def _readable() -> tuple[frozenset[str], frozenset[str]]:
     """The suffixes and the formats that can be read here: what Pillow has, and WSQ."""
     with contextlib.suppress(ImportError):  # an extra; its import adds the format to Pillow's
-        import wsq  # noqa: F401
+        importlib.import_module("wsq")
     suffixes = Image.registered_extensions().items()  # which has Pillow load its formats
     formats = frozenset(Image.OPEN) - _NO_PICTURES
     return frozenset(suffix for suffix, name in suffixes if name in formats), formats

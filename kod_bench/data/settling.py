@@ -1,8 +1,9 @@
 """What `auto` in the options of a data set stands for, found out from its images."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ class _Surveyor:
     source: FileSource
     colors: bool
     spans: bool
+    first: int = 0
 
-    def __call__(self, unit: int) -> list[Survey | None]:
-        return [self.source.survey(unit, colors=self.colors, spans=self.spans)]
+    def __call__(self, unit: int) -> Survey | None:
+        return self.source.survey(self.first + unit, colors=self.colors, spans=self.spans)
 
 
 def settle(
@@ -107,34 +109,33 @@ def _look(options: DatasetOptions, source: FileSource) -> _Found:
     """Every image, or as many as it takes to know."""
     colors, spans = options.color == "auto", options.value_range == "auto"
     gray, lowest, highest = True, float("inf"), float("-inf")
-    for (seen,) in _surveys(_Surveyor(source, colors, spans)):
-        if seen is None:
-            continue
-        gray = gray and seen.gray
-        if seen.span is not None:
-            lowest = min(lowest, seen.span.lowest)
-            highest = max(highest, seen.span.highest)
-        if not gray and not spans:
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `prepare`, which will see the same files
+        for seen in _surveys(_Surveyor(source, colors, spans)):
+            if seen is None:
+                continue
+            gray = gray and seen.gray
+            if seen.span is not None:
+                lowest = min(lowest, seen.span.lowest)
+                highest = max(highest, seen.span.highest)
+            if not gray and not spans:
+                break
     return _Found(gray=gray, span=(lowest, highest) if lowest < highest else None)
 
 
-def _surveys(look: _Surveyor) -> Iterator[list[Survey | None]]:
+def _surveys(look: _Surveyor) -> Iterator[Survey | None]:
     # The first alone: it tells already that most folders in colour are in colour.
     yield look(0)
+    rest = replace(look, first=1)
     yield from workers.map_units(
-        _Rest(look), look.source.units - 1, lambda _: [None], parallel=look.source.parallel
+        rest, look.source.units - 1, _unknown, parallel=look.source.parallel
     )
 
 
-@dataclass(frozen=True)
-class _Rest:
-    """All units but the first."""
-
-    look: _Surveyor
-
-    def __call__(self, unit: int) -> list[Survey | None]:
-        return self.look(unit + 1)
+def _unknown(unit: int) -> Survey | None:
+    """Of an image whose decoder crashed."""
+    del unit
+    return None
 
 
 def _with(options: DatasetOptions, found: _Found) -> DatasetOptions:

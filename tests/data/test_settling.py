@@ -1,14 +1,16 @@
 """What `auto` stands for is found once, said, frozen, and the same wherever the images are."""
 
 import json
+import pickle
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kod_bench.data import DatasetOptions, load_dataset, open_dataset
+from kod_bench.data import DatasetOptions, load_dataset, open_dataset, workers
 from kod_bench.data import decoder as decoder_module
 from kod_bench.data.settling import settled_before
 
@@ -58,8 +60,14 @@ def test_one_image_in_colour_makes_three_channels(tmp_path: Path) -> None:
     assert dataset.content_hash == load_dataset(options(root, color="rgb"), None).content_hash
 
 
-def test_archives_and_many_images_settle_alike(tmp_path: Path) -> None:
-    root = folder(tmp_path / "data", three(images(60)))  # enough for processes of their own
+def test_archives_and_many_images_settle_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def through_pickle(read: Callable[[int], object], units: int, _: object) -> Iterator[object]:
+        return map(pickle.loads(pickle.dumps(read)), range(units))  # starting processes takes long
+
+    monkeypatch.setattr(workers, "_map_in_processes", through_pickle)
+    root = folder(tmp_path / "data", three(images(60)))
     archive = tmp_path / "data.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(root.iterdir()):
