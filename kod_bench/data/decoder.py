@@ -22,6 +22,7 @@ from kod_bench.data.files import MAX_PIXELS, Color, SkippedImageError, SourcePix
 
 _ORIENTATION = 0x0112  # of EXIF
 _TURNED = (5, 6, 7, 8)  # width and height change places
+_SIZE = 256, 257  # width and height, of TIFF
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # of TIFF
 _WHITE_IS_ZERO = 0
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
@@ -177,10 +178,11 @@ def read_header(path: Path) -> Header:
     """
     with _opened(path, 1) as (image, depth):
         width, height = image.size
+        if image.format == "TIFF":  # of which newer Pillows have turned the size already
+            width, height = (_first(image.tag_v2[tag]) for tag in _SIZE)  # type: ignore[attr-defined]
         turned = False
-        if image.format != "TIFF":  # of which Pillow has turned the size already
-            with contextlib.suppress(Exception):
-                turned = image.getexif().get(_ORIENTATION) in _TURNED
+        with contextlib.suppress(Exception):
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
         return Header((width, height) if turned else (height, width), depth)
 
 

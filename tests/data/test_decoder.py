@@ -212,13 +212,15 @@ def turned(kind: str) -> bytes:
     """
     if kind == "TIFF":
         return tiff(np.rot90(GRAY), 1, orientation=6)
+    if kind == "16-bit TIFF, LZW":
+        return saved(np.rot90(DEEP), "TIFF", compression="tiff_lzw", tiffinfo={274: 6})
     exif = Image.Exif()
     exif[0x0112] = 6
     lossless = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     return saved(np.rot90(GRAY), kind, exif=exif, **lossless)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "16-bit TIFF, LZW", "JPEG", "WEBP"])
 def test_turned_upright_in_the_header_and_in_the_pixels(
     file: Callable[[bytes], Path], kind: str
 ) -> None:
