@@ -235,6 +235,7 @@ def _depth(image: Image.Image) -> Depth | None:
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     bits = _first(tags.get(_BITS, 1))
     signed = _first(tags.get(_SAMPLE_FORMAT, 1)) == 2
+    tile = next(iter(getattr(image, "tile", ())), None)
     if image.mode == "F":
         return Depth(max(bits, 32), "float")
     if image.mode.startswith("I;"):  # "I;16" and its byte orders
@@ -242,9 +243,10 @@ def _depth(image: Image.Image) -> Depth | None:
     if image.mode == "I":
         if tags:
             return Depth(bits, "signed" if signed else "unsigned")
-        # PNG of older Pillows, and PNM, which Pillow stretches to 16 bits by its highest value.
-        return Depth(16 if image.format in ("PNG", "PPM") else 32)
-    tile = next(iter(getattr(image, "tile", ())), None)
+        if image.format == "PPM":
+            stretched = tile is not None and tile[0] in ("ppm", "ppm_plain")
+            return Depth(16, white=int(tile[3][1]) if stretched else None)
+        return Depth(16 if image.format == "PNG" else 32)  # PNG: of older Pillows
     rawmode = str(tile[3] if tile and image.format == "PNG" else "")
     deep = bits == 16 or ";16B" in rawmode
     return Depth(16, colour=True) if deep else None
@@ -272,6 +274,8 @@ def _values(image: Image.Image, depth: Depth) -> NDArray[Any]:
     values = np.asarray(image)
     if depth.kind == "unsigned" and depth.bits == 32:  # Pillow keeps them as if they were signed
         values = values.astype(np.int32).view(np.uint32)
+    if depth.white is not None:  # Pillow has stretched them to 16 bits
+        values = np.rint(values * (depth.white / 65_535)).astype(np.int64)
     return values
 
 

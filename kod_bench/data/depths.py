@@ -18,7 +18,6 @@ from kod_bench.data.files import SkippedImageError
 ValueRange = tuple[float, float]
 
 OPTION = "value_range"
-_BYTE = 8
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,18 @@ class Depth:
         bits: Of a number.
         kind: Its type.
         colour: Whether Pillow gives the upper 8 bits alone, as of 16-bit RGB.
+        white: The largest value that the file allows, where it says so itself, as PNM does.
     """
 
     bits: int
     kind: Literal["unsigned", "signed", "float"] = "unsigned"
     colour: bool = False
+    white: int | None = None
+
+    @property
+    def highest(self) -> int:
+        """What unsigned integers can reach."""
+        return 2**self.bits - 1 if self.white is None else self.white
 
     @property
     def has_white(self) -> bool:
@@ -106,7 +112,7 @@ def to_bytes(
         SkippedImageError: As of `check_range`.
     """
     check_range(depth, value_range)
-    low, high = value_range or (0, 2**depth.bits - 1)
+    low, high = value_range or (0, depth.highest)
     clipped = np.clip(values.astype(np.float64), low, high)
     if depth.kind != "float" and float(low).is_integer() and float(high).is_integer():
         scaled = np.floor((clipped - low) * (256 / (high - low + 1)))
@@ -156,8 +162,8 @@ def depth_notes(spans: Sequence[Span], value_range: ValueRange | None) -> tuple[
         alike = [span for span in spans if span.depth == depth]
         highest = round(max(span.highest for span in alike))
         used = max(highest.bit_length(), 1)
-        if used < depth.bits:
-            levels = (highest >> max(depth.bits - _BYTE, 0)) + 1
+        if used < depth.highest.bit_length():
+            levels = highest * 256 // (depth.highest + 1) + 1
             upper = "the upper 8 bits of " if depth.colour else ""
             notes.append(
                 f"{_images(len(alike))} of {depth.bits} bits reach no more than {highest} "

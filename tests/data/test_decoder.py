@@ -57,7 +57,11 @@ GRAYS: dict[str, tuple[bytes, np.ndarray]] = {
     "PGM up to 15": (b"P5 20 12 15\n" + (GRAY >> 4).tobytes(), (GRAY >> 4) * 17),
     "10-bit PGM": (
         b"P5 20 12 1023\n" + (GRAY.astype(np.uint16) << 2).astype(">u2").tobytes(),
-        np.floor(np.rint((GRAY.astype(int) << 2) * (65535 / 1023)) / 256).astype(np.uint8),
+        GRAY,
+    ),
+    "PGM up to 1000": (
+        b"P5 20 12 1000\n" + (GRAY.astype(np.uint16) * 3).astype(">u2").tobytes(),
+        (GRAY.astype(int) * 3 * 256 // 1001).astype(np.uint8),
     ),
     "16-bit JPEG 2000": (saved(DEEP, "JPEG2000"), GRAY),
     "1-bit PNG": (saved(Image.fromarray(HALF).convert("1"), "PNG"), HALF),
@@ -161,6 +165,11 @@ FLOATS = GRAY.astype(np.float32)
         (tiff(GRAY.astype(np.uint32) << 24, 1), (0, 2**32 - 1)),
         (tiff(GRAY.astype(np.int32) - 70_000, 1, sample_format=2), (-70_000, -69_745)),
         (png(GRAY.astype(np.uint16) << 4), (0, 4095)),
+        (b"P5 20 12 1023\n" + GRAY.astype(">u2").tobytes(), (0, 255)),
+        (
+            b"P2 20 12 5000\n" + b" ".join(b"%d" % (16 * v) for v in GRAY.ravel().tolist()),
+            (0, 4095),
+        ),
         (saved(GRAY, "PNG"), (0, 1)),  # 8 bits are as they are
     ],
     ids=[
@@ -171,6 +180,8 @@ FLOATS = GRAY.astype(np.float32)
             "unsigned 32",
             "signed 32",
             "12 in PNG",
+            "PGM",
+            "plain PGM",
             "8 bits",
         ),
     ],
