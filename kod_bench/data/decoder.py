@@ -244,8 +244,9 @@ def _depth(image: Image.Image) -> Depth | None:
         if tags:
             return Depth(bits, "signed" if signed else "unsigned")
         if image.format == "PPM":
-            stretched = tile is not None and tile[0] in ("ppm", "ppm_plain")
-            return Depth(16, white=int(tile[3][1]) if stretched else None)
+            if tile is not None and tile[0] in ("ppm", "ppm_plain"):
+                return Depth(16, white=int(tile[3][1]))
+            return Depth(16)
         return Depth(16 if image.format == "PNG" else 32)  # PNG: of older Pillows
     rawmode = str(tile[3] if tile and image.format == "PNG" else "")
     deep = bits == 16 or ";16B" in rawmode

@@ -28,6 +28,15 @@ _IMAGE_SUFFIXES = (
 )
 # fmt: on
 
+# No images, and often as many as there are images: on a shared disk, opening each takes long.
+# fmt: off
+_OTHER_SUFFIXES = (
+    ".bz2", ".csv", ".gz", ".h5", ".hdf5", ".html", ".ini", ".json", ".jsonl", ".log", ".mat",
+    ".md", ".npy", ".npz", ".parquet", ".pdf", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".tar",
+    ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
+)
+# fmt: on
+
 # (offset, bytes, Pillow's format or "" where it has none). BMP, PNM: see `_begins_as`.
 _MARKS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -88,6 +97,8 @@ def kind_of(path: PurePosixPath, head: Callable[[], bytes]) -> Kind:
         return "image"
     if suffix in _IMAGE_SUFFIXES:
         return "unread"
+    if suffix in _OTHER_SUFFIXES:
+        return ""
     found = _begins_as(head())
     if found is None:
         return ""

@@ -70,9 +70,11 @@ def settle(
     path = cache_dir / _FOLDER / f"{key}.json"
     if (found := _recall(path)) is None:
         with cache.staging_folder(cache_dir / key) as work:
-            source.unpack(work)
-            report(f"{source.title}: looking at {source.units} images")
-            found = _look(options, source)
+            found = _recall(path)  # another process may have found it out while we waited
+            if found is None:
+                source.unpack(work)
+                report(f"{source.title}: looking at {source.units} images")
+                found = _look(options, source)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:

@@ -92,6 +92,14 @@ def test_not_taken_for_an_image(tmp_path: Path, name: str) -> None:
     assert (found.names, found.unread) == (["a.png"], [])
 
 
+def test_labels_beside_images_are_not_opened() -> None:
+    def head() -> bytes:
+        raise AssertionError("opened")
+
+    assert formats.kind_of(PurePosixPath("a/x.txt"), head) == ""
+    assert formats.kind_of(PurePosixPath("a/x.png"), head) == "image"
+
+
 def test_every_suffix_of_pillow_is_known() -> None:
     known = {
         suffix: formats.kind_of(PurePosixPath(f"x{suffix}"), lambda: b"")
