@@ -7,7 +7,7 @@ import typer
 
 from kod_bench.cli.complete import complete_profiles, complete_spaces
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
-from kod_bench.cli.options import expand_location, expand_path
+from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.names import cut_to_bytes
@@ -60,7 +60,17 @@ View = Annotated[
 Scale = Annotated[
     list[float] | None, typer.Option(help="Shrink by this before cutting patches; may be repeated.")
 ]
-Color = Annotated[Literal["gray", "rgb"] | None, typer.Option(help="One channel, or three.")]
+Color = Annotated[
+    Literal["auto", "gray", "rgb"] | None,
+    typer.Option(help="One channel, or three; auto: one if all images are gray."),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH|auto",
+        help="What becomes black and white, of 16-bit and floating-point files.",
+    ),
+]
 Field = Annotated[
     Literal["gaussian", "log-normal", "land-sea"] | None,
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
@@ -108,6 +118,7 @@ def prepare(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     group: Group = None,
@@ -130,6 +141,7 @@ def prepare(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "group": group,
@@ -164,6 +176,7 @@ def show(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
     group: Group = None,
@@ -192,6 +205,7 @@ def show(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
             "group": group,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
-from kod_bench.cli.options import expand_location, expand_path
+from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def evaluate(
     generated: Annotated[
         Path,
-        typer.Argument(callback=expand_path, help="Folder of images, searched with subfolders."),
+        typer.Argument(
+            callback=expand_path,
+            help="Folder of images, searched with subfolders; or .npz, .npy.",
+        ),
     ],
     against: Annotated[
         str, typer.Option(help="Folder of reference images, or a data set's name (its test split).")
@@ -52,6 +55,13 @@ def evaluate(
     fill: Fill = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH|auto",
+            help="What becomes black and white, of 16-bit and floating-point files in the folders.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and other choices.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
@@ -96,6 +106,7 @@ def evaluate(
             },
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
+            value_range=None if value_range is None else parse_range(value_range),
             seed=seed,
             batch_size=batch_size,
             device=pick_device(gpu=True),
@@ -112,9 +123,10 @@ def evaluate(
 def _table(found: "FolderScores") -> "Table":
     from rich.table import Table
 
-    counts = f"{found.sample_count} images of {found.generated} against {found.reference_count} of"
+    samples = f"{found.sample_count} samples of {found.generated}"
+    references = f"{found.reference_count} references of {found.against}"
     table = Table(
-        title=f"{counts} {found.against}",
+        title=f"{samples} against {references}",
         title_justify="left",
         caption="\n".join(
             [

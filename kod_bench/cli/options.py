@@ -1,11 +1,13 @@
 """Options that several commands share."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kod_bench.cli.complete import complete_spaces, complete_sweeps
+from kod_bench.errors import UsageError
 from kod_bench.storage import local_path, parse_location
 
 
@@ -52,3 +54,23 @@ ResultsDir = Annotated[
     ),
 ]
 DEFAULT_RESULTS = "results"
+
+
+def parse_range(text: str) -> tuple[float, float] | Literal["auto"]:
+    """`LOW,HIGH` or `auto`, of `--value-range`.
+
+    Raises:
+        UsageError: it is neither, or LOW is not below HIGH.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(
+            f"--value-range {text}: must be auto, or two numbers LOW,HIGH, LOW below HIGH "
+            "(with a negative LOW: --value-range=-1,1)"
+        )
+    return low, high

@@ -36,9 +36,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "cifar10": {"view": "whole", "color": "rgb", "augment": ("horizontal-flip",)},
     "sphere": {"view": "whole"},
 }
-_FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "rgb"}
+_FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "auto"}
 #: Options that there were not always, and what they mean where they are left out.
-_LATER: dict[str, Any] = {"group": None, "dpi": "auto"}
+_LATER: dict[str, Any] = {"group": None, "dpi": "auto", "value_range": None}
 DATASET_NAMES = tuple(_DEFAULTS)
 #: Pixels per inch that a scan can have.
 MIN_DPI, MAX_DPI = 50, 10_000
@@ -89,6 +89,16 @@ def _check_dpi(value: Any, check: Callable[[Any], Any]) -> Any:
         ) from None
 
 
+def _check_range(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        found = check(tuple(value) if isinstance(value, list) else value)  # strict in JSON, too
+    except ValidationError:
+        found = ()
+    if found is None or found == "auto" or (found and found[0] < found[1]):
+        return found
+    raise ValueError("must be auto, or two numbers [LOW, HIGH], LOW below HIGH")
+
+
 def _default(option: str, otherwise: Any) -> Any:
     """A field whose default depends on the data set's name, which is validated before it."""
 
@@ -102,6 +112,7 @@ def _default(option: str, otherwise: Any) -> Any:
 
 DatasetName = Annotated[str, AfterValidator(_check_name)]
 _Scale = Annotated[float, Field(gt=0, le=1)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Scales = Annotated[tuple[_Scale, ...], Field(min_length=1), AfterValidator(_check_distinct)]
 
 
@@ -179,7 +190,11 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         scale: Patches only: the image is shrunk by this factor before patches are cut. At 0.5, a
             500 dpi print has about 4.5 pixels from ridge to ridge. Several factors give patches
             at each of them.
-        color: "gray" is one channel of luma; "rgb" is three channels, equal ones for gray images.
+        color: "gray" is one channel of luma; "rgb" is three channels, equal ones for gray images;
+            "auto" is "gray" if all images are gray but for the rounding of their files.
+        value_range: What becomes black and what white, of files that hold more than 8 bits or
+            floating-point numbers; others are read as they are. Left out, the upper 8 of 16 bits
+            are kept. "auto" is the lowest and the highest value of all these files.
         augment: What training may do to an image at random, each time it is drawn: mirror it
             left to right or top to bottom, or turn it by quarters of a circle.
         test_share: Share of the groups (fingers), rounded up, that is held out for testing. Of no
@@ -199,7 +214,10 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     image_size: int = Field(ge=8, le=512)
     view: Literal["patches", "whole"] = _default("view", "patches")
     scale: Annotated[_Scale | _Scales, WrapValidator(_check_scale)] = _default("scale", 0.5)
-    color: Literal["gray", "rgb"] = _default("color", "gray")
+    color: Literal["auto", "gray", "rgb"] = _default("color", "gray")
+    value_range: Annotated[
+        tuple[_Finite, _Finite] | Literal["auto"] | None, WrapValidator(_check_range)
+    ] = None
     augment: Annotated[tuple[Augmentation, ...], AfterValidator(_check_distinct)] = _default(
         "augment", ()
     )
@@ -213,7 +231,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     synthetic: SyntheticOptions = SyntheticOptions()
     sphere: SphereOptions = SphereOptions()
 
-    @field_validator("image_size", "view", "color", "augment")
+    @field_validator("image_size", "view", "color", "value_range", "augment")
     @classmethod
     def _check_sphere(cls, value: Any, info: ValidationInfo) -> Any:
         if info.data.get("name") != "sphere":
@@ -227,6 +245,8 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             raise ValueError("maps of the sphere are not cut: view must be whole")
         if info.field_name == "color" and value != "gray":
             raise ValueError("maps of the sphere have one channel: color must be gray")
+        if info.field_name == "value_range" and value is not None:
+            raise ValueError("maps of the sphere are scaled by their own lowest and highest value")
         if info.field_name == "augment" and "rotate" in value:
             raise ValueError("maps of the sphere are not square: only flips are possible")
         return value
@@ -247,6 +267,16 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         """
         found: dict[str, Any] = dump(self)
         return {k: v for k, v in found.items() if k not in _LATER or v != _LATER[k]}
+
+    @property
+    def known_range(self) -> tuple[float, float] | None:
+        """The range that is said in numbers, if it is."""
+        return self.value_range if isinstance(self.value_range, tuple) else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no `auto` is left, which only the images can say."""
+        return "auto" not in (self.color, self.value_range)
 
     @property
     def on_sphere(self) -> bool:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from kod_bench.data.decoder import Survey
+from kod_bench.data.depths import Span
 from kod_bench.data.files import SourcePixels
 from kod_bench.data.name_schemes import Labels
 from kod_bench.data.options import DatasetOptions
@@ -19,13 +21,15 @@ class SourceImage:
         name: Path below the data folder, or what stands for it.
         pixels: (H, W) or (H, W, 3); None if they could not be read.
         reason: Why they could not.
-        remark: What a user should know about how they were read.
+        remarks: What a user should know about how they were read; see `Decoded`.
+        span: Of the values, where they were not 8-bit.
     """
 
     name: str
     pixels: SourcePixels | None = None
     reason: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 class Source(Protocol):
@@ -61,6 +65,15 @@ def reading_of(source: Source) -> str:
     It is the source's attribute `reading`, which it knows after `unpack`.
     """
     return str(getattr(source, "reading", ""))
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source of image files, which may be gray or in colour, and of any depth."""
+
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """What has to be known of a unit before the first is read; None if it cannot be read."""
+        ...
 
 
 @dataclass(frozen=True)

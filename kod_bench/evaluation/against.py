@@ -16,7 +16,7 @@ from kod_bench.data import DATASETS, DatasetOptions, ImageDataset, load_dataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.features import FeatureExtractor
-from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.folders import ImageFolder, check_apart
 from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
 from kod_bench.evaluation.reference import Reference
 from kod_bench.storage import Location
@@ -96,6 +96,11 @@ class Against(ABC):
     has_train: bool
     on_sphere: bool = False
 
+    @property
+    def folders(self) -> tuple[ImageFolder, ...]:
+        """Those that are read: the reference, then the training images."""
+        return ()
+
     @abstractmethod
     def train(self) -> Tensor | None:
         """(N, 3, H, W) training images, if there are any; they must have one size."""
@@ -118,6 +123,13 @@ class FolderAgainst(Against):
         self.sizes = self._folder.sizes | (self._training.sizes if self._training else set())
         self.has_train = self._training is not None
         self._loaded: Tensor | None = None
+        if self._training is not None:
+            check_apart(self._training, self._folder)
+
+    @property
+    def folders(self) -> tuple[ImageFolder, ...]:
+        """The reference, then the training images."""
+        return (self._folder,) if self._training is None else (self._folder, self._training)
 
     def train(self) -> Tensor | None:
         """(N, 3, H, W) training images, read once; None without their folder."""

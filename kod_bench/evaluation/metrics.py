@@ -254,13 +254,22 @@ def score_real(
     return values
 
 
-def marks(sample_count: int, on_sphere: bool = False) -> str | None:
-    """What to bear in mind about the scores of so many samples; None if there is nothing."""
+def marks(
+    sample_count: int, on_sphere: bool = False, reference_count: int | None = None
+) -> str | None:
+    """What to bear in mind about the scores of so many samples; None if there is nothing.
+
+    Args:
+        sample_count: how many samples.
+        on_sphere: whether they are maps of the sphere.
+        reference_count: how many references, if they are to be named, too.
+    """
     found = []
-    if sample_count < FID_COUNT:
-        found.append(
-            f"FID of {sample_count} samples, fewer than {FID_COUNT}, is biased upwards: read KID"
-        )
+    what = f"{sample_count} samples"
+    if reference_count is not None:
+        what += f" against {reference_count} references"
+    if sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT:
+        found.append(f"FID of {what}, fewer than {FID_COUNT}, is biased upwards: read KID")
     if on_sphere:
         found.append(
             "KID, FID and texture are of equirectangular images, which stretch the poles: "

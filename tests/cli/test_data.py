@@ -61,7 +61,7 @@ def test_prepare_counts_and_the_second_time_says_so(run: Run, pictures: Path) ->
     arguments = ("prepare", "cifar10", "--data-dir", pictures, "--image-size", 16)
     code, out, err = run(*arguments)
     assert code == 0
-    assert "cifar10-folder: 12 training and 6 test 16x16 whole images, from 18 images" in out
+    assert "cifar10-folder: 12 training and 6 test 16x16 rgb whole images, from 18 images" in out
     assert "skipped 1: not an image" in out
     assert "as given by the folders train and test" in out
     assert re.search(r"^prepared in \d", out, re.MULTILINE)
@@ -171,7 +171,7 @@ def test_a_search_space_says_what_to_prepare(run: Run, tiny_space: Path) -> None
     code, out, _ = run("prepare", "--space", tiny_space, "--profile", "laptop")
     assert code == 0
     assert "terrain-builtin: " in out
-    assert "16x16 patches at scales 0.5, 0.25" in out
+    assert "16x16 gray patches at scales 0.5, 0.25" in out
     same = ("--image-size", 16, "--scale", 0.5, "--scale", 0.25)
     assert "prepared before" in run("prepare", "terrain", *same)[1]
 

@@ -139,15 +139,15 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
     assert (code, err) == (0, "")
     out = " ".join(out.split())  # lines are wrapped
     for part in (
-        "12 images of",
-        "against 30 of",
+        "12 samples of",
+        "against 30 references of",
         "Metric Value Real vs real Better Source",
         "Pooled-pooled-v1-",
         "Training images: 40.",
-        "FID of 12 samples, fewer than 2048, is biased upwards",
+        "FID of 12 samples against 30 references, fewer than 2048, is biased upwards",
         "No memorised_share: at least 99 reference images are needed; there are 30.",
         "neither ours",
-        "Real versus real: 12 images against 30.",
+        "Real versus real: 12 training images against 30 references.",
         "ours",
         "Naeem et al. 2020",
     ):
@@ -267,7 +267,12 @@ def test_folders_are_read_whatever_their_shape(tmp_path: Path) -> None:
     batches = list(found.batches(2))
     assert [len(batch) for batch in batches] == [2, 1, 2]
     assert batches[-1][0].unique().tolist() == [7]
-    assert batches[-1][1, :, 0, 0].tolist() == [1, 2, 3]
+    assert batches[-1][1, :, 0, 0].tolist() == [
+        255,
+        255,
+        255,
+    ]  # transparent: white, as in data sets
+    assert found.notes == ("filled the transparent parts of 1 image with white",)
 
 
 def empty(folder: Path) -> None:
@@ -315,13 +320,16 @@ def nothing(_: Path) -> None:
 BAD_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (nothing, "bad: does not exist"),
     (a_file, "bad: is not a folder"),
-    (empty, "bad: holds no image; looked for .bmp"),
+    (empty, "bad: holds no image; looked for .apng"),
     (one_image, "bad: holds 1 image, and at least 2 are needed"),
     (with_damaged, "1 of 4 images cannot be read, first a/0001.png"),
     (with_text, "1 of 5 images cannot be read, first b/note.png (not an image)"),
     (with_empty_file, "1 of 5 images cannot be read, first b/none.jpg"),
     (with_pipe, "1 of 5 images cannot be read, first pipe.png (not a regular file)"),
-    (with_bad_array, "first floats.npy (float64 (4, 4, 3), not (H, W, 3) uint8)"),
+    (
+        with_bad_array,
+        "1 of 5 images cannot be read, first floats.npy[0] (64-bit floating-point numbers",
+    ),
 ]
 
 

@@ -241,7 +241,7 @@ def test_data_sets_can_vary(
     monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     change = "dataset.image_size={grid: [16, 24]}"
     out = ok(run("sweep", tiny_space, "--set", change, "--set", "models.kuramoto-local=null"))
-    assert re.findall(r"^data: .* (\d+)x\d+ patches", out, re.M) == ["16", "24"]
+    assert re.findall(r"^data: .* (\d+)x\d+ gray patches", out, re.M) == ["16", "24"]
     assert ": 4 trials, 40 iterations of 8 images each" in out
     (path,) = (tmp_path / "results").glob("tiny/*/trials.jsonl")
     trials = [json.loads(line)["own"] for line in path.read_text().splitlines()[1:]]

@@ -13,7 +13,7 @@ from kod_bench.sweeps.space import SearchSpace
 
 def guessed_channels(space: SearchSpace) -> dict[DatasetOptions, int]:
     """C of the images by what is asked for, without opening them."""
-    return {v.dataset: 3 if v.dataset.color == "rgb" else 1 for v in space.variants}
+    return {v.dataset: 1 if v.dataset.color == "gray" else 3 for v in space.variants}
 
 
 def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -> None:

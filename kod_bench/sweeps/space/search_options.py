@@ -186,7 +186,8 @@ class SearchOptions(Section):
 
     def _differs(self, name: str) -> bool:
         """Whether something else than the default is said; a resolved space says all of them."""
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
 
     @model_validator(mode="after")
     def _learning_is_for_optuna(self) -> Self:
