@@ -62,6 +62,7 @@ _MODULES = {
     "files": ("find_space", "known_spaces"),
     "load": ("SearchSpace", "load_space", "read_profiles", "resolve_models", "resolve_space"),
     "model": ("Model", "Point"),
+    "search_options": ("PRUNERS", "AshaOptions", "MedianOptions", "Pruner", "SearchOptions"),
     "variants": ("ModelVariant", "parameters_model"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
