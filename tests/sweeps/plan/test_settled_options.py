@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kod_bench.sweeps.growth import GrowingPlan
 from PIL import Image
 
 from kod_bench.data import load_dataset
 from kod_bench.results import provenance
-from kod_bench.sweeps.plan import SWEEP_FILE, Sweep, create_sweep, make_trials, open_sweep
-from kod_bench.sweeps.session import plan_sweep
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.planned import plan_sweep
+from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.space import SearchSpace, load_space
+from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.growth import GrowingPlan
+from kod_bench.sweeps.store.open import open_sweep
 
 SPACE = """
 name: pixels
@@ -89,7 +92,7 @@ def test_a_search_planned_before_goes_on_in_the_colour_that_it_began_in(
     def unneeded(*_: object, **__: object) -> None:
         raise AssertionError("the plan says it")
 
-    monkeypatch.setattr("kod_bench.sweeps.growth.load_dataset", unneeded)
+    monkeypatch.setattr("kod_bench.sweeps.store.growth.load_dataset", unneeded)
     (trial,) = GrowingPlan(open_sweep(sweep.folder)).make(variant, [0])
     assert trial.dataset["color"] == "rgb"
     assert trial.data_hash == data_hash
