@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.plugins import Announce, write_package
 
 # Two cores: the test process must not take both from the Ray workers it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,3 +71,26 @@ def kod_bench(command: list[str]) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Announce]:
+    """Have packages with plug-ins be installed, in this process and in those that it starts."""
+    from kod_bench import plugins
+
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    before = set(sys.modules)
+
+    def install(*package: Any, **more: Any) -> None:
+        write_package(folder, *package, **more)
+        plugins.forget()
+
+    yield install
+    plugins.forget()
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]

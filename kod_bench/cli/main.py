@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -167,6 +168,13 @@ def resume(
             metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
         ),
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let the sweep import this plug-in, or those of this package; may be repeated.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -175,20 +183,28 @@ def resume(
     if address is not None and _is_client(address):
         options = ["--wait-for-nodes", str(wait_for_nodes)]
         options += ["--extractor", extractor] if extractor else []
+        options += [word for name in plugin or [] for word in ("--plugin", name)]
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
     from kod_bench.sweeps.find import find_sweep
     from kod_bench.sweeps.frozen import edited_space
     from kod_bench.sweeps.plan import current_code
-    from kod_bench.sweeps.trust import check_trusted
+    from kod_bench.sweeps.trust import changed_plugins, check_trusted, permissions
 
     found = find_sweep(sweep, parse_location(results_dir))
-    check_trusted(found, extractor)
+    check_trusted(found, extractor, plugin or [])
+    found = replace(found, permissions=permissions(found))
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
         typer.echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
+            err=True,
+        )
+    for before, now in changed_plugins(found):
+        typer.echo(
+            f"warning: the sweep was planned with {before}, this is {now}; its rows say which one "
+            "made them",
             err=True,
         )
     if (edited := edited_space(found)) is not None:

@@ -1,7 +1,7 @@
 """What distinguishes one data set from another, and where its images come from."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +71,9 @@ class DatasetSpec:
         divides: Whether folders `train` and `test` in the data folder are the split. Where they
             are not, a folder says nothing about the split.
         needs_division: Whether there is no other split.
+        defaults: Of a plug-in's data set: what its options `view`, `scale`, `color` and `augment`
+            are where a search space leaves them out, if they are not patches at scale 0.5, gray,
+            as they are.
         layout: What the data folder must look like, for messages.
         licence: What to know before using or passing on the images.
         without_folder: What there is without a folder of images, in a few words; may look into
@@ -88,6 +91,7 @@ class DatasetSpec:
     group_keys: Callable[[Sequence[str], Sequence[str]], list[str]] = each_its_own
     divides: bool = True
     needs_division: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 def unless_folder(

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kod_bench.data import DATASETS, DatasetOptions, ImageDataset, load_dataset
+from kod_bench.data import DatasetOptions, ImageDataset, dataset_names, load_dataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.features import FeatureExtractor
@@ -158,7 +158,8 @@ class DatasetAgainst(Against):
             if first["loc"] != ("name",):
                 raise UsageError(f"{name}: {first['loc'][0]}: {first['msg']}") from error
             raise UsageError(
-                f"--against {name}: is neither a folder nor a data set ({', '.join(DATASETS)})"
+                f"--against {name}: is neither a folder nor a data set "
+                f"({', '.join(dataset_names())})"
             ) from error
         self._dataset: ImageDataset = load_dataset(options, data_dir)
         for warning in self._dataset.warnings:

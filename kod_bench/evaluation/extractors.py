@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from kod_bench.evaluation.features import (
     check_images,
 )
 from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
+from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 
 EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
     "inception": Inception,
@@ -33,9 +33,7 @@ EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
 
 #: Takes inception where its weights are there or can be fetched, else efficientnet-lite0.
 AUTO = "auto"
-
-#: Packages announce extractors in this group of entry points.
-ENTRY_POINTS = "kod_bench.feature_extractors"
+_BUILT_IN = (*EXTRACTORS, AUTO)
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -49,9 +47,9 @@ def check_extractor(name: str) -> str:
     Raises:
         ExtractorError: if it is unknown; the message names what is close to it, and what is known.
     """
-    if name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name) or name in _installed():
+    if find_installed(name) or name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name):
         return name
-    known = [AUTO, *EXTRACTORS, *_installed()]
+    known = [AUTO, *EXTRACTORS, *plugin_names("extractor", _BUILT_IN)]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ExtractorError(
@@ -61,8 +59,13 @@ def check_extractor(name: str) -> str:
 
 
 def is_users_code(name: str) -> bool:
-    """Whether a name makes the user's own code be imported: not built in, and not installed."""
-    return name not in EXTRACTORS and name != AUTO and name not in _installed()
+    """Whether a name makes code be imported that is not this package's."""
+    return name not in _BUILT_IN
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is a ``module:Class`` and not one of an installed plug-in."""
+    return _REFERENCE.fullmatch(name) is not None
 
 
 def choose_extractor(name: str) -> tuple[str, str]:
@@ -159,21 +162,36 @@ class UserExtractor(FeatureExtractor):
         return features
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+def find_installed(name: str) -> Plugin | None:
+    """The plug-in of this name, if an installed package announces one; it is not imported.
+
+    Raises:
+        ExtractorError: if it is not known which one is meant.
+    """
+    try:
+        return find_plugin("extractor", name, _BUILT_IN)
+    except PluginError as error:
+        raise ExtractorError(str(error)) from error
 
 
 def _load(name: str) -> Callable[..., Any]:
     """The class that an entry point or ``module:Class`` names; the working folder is searched."""
-    installed = _installed().get(name)
-    reference = installed.value if installed else name
-    module, _, attribute = reference.partition(":")
+    if (plugin := find_installed(name)) is not None:
+        try:
+            return _callable(name, plugin.load(), plugin.reference)
+        except PluginError as error:
+            raise ExtractorError(str(error)) from error
+    module, _, attribute = name.partition(":")
     if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
+    return _callable(name, found, attribute)
+
+
+def _callable(name: str, found: Any, attribute: str) -> Callable[..., Any]:
     if not callable(found):
         raise ExtractorError(f"feature extractor {name}: {attribute} is not a class or function")
     loaded: Callable[..., Any] = found

@@ -90,7 +90,7 @@ def compare_with_published(first: str, rows: pd.DataFrame) -> Comparison:
         first: name of our side.
         rows: of it.
     """
-    groups = make_groups(split_excluded(rows)[0], structured_processes())
+    groups = make_groups(split_excluded(rows)[0], structured_processes(rows))
     published = published_for(sorted(map(str, rows["dataset"].dropna().unique())))
     notes = () if published else ("Nothing is published here on these data sets.",)
     return Comparison(first, PUBLISHED, (), groups, published, notes)
@@ -99,7 +99,7 @@ def compare_with_published(first: str, rows: pd.DataFrame) -> Comparison:
 def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) -> ComparedGroup:
     first, second = numbered(ours), numbered(theirs)
     second = second.assign(cell=second["cell"] + 1 + first["cell"].max())
-    structured = structured_processes()
+    structured = structured_processes(ours, theirs)
     cells = [cells_of(rows, structured) for rows in (first, second)]
     on = ["network_evaluations"]
     if by_model:

@@ -112,6 +112,9 @@ class Row:
     git_commit: str | None  # None outside a git checkout
     git_dirty: bool | None
     packages: str  # name to version, JSON
+    # JSON list of what another package had added: kind, name, package, version, source hash; of a
+    # process also whether it is structured
+    plugins: str | None
     finished_at: str  # UTC, ISO 8601
 
 

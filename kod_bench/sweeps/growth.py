@@ -5,6 +5,7 @@ whoever reads it sees it before or after; on an object store likewise.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions, load_dataset
@@ -113,4 +114,6 @@ def refreshed(sweep: Sweep) -> Sweep:
 
 def grown(sweep: Sweep) -> Sweep:
     """The sweep with what was added since it was opened."""
-    return sweep if sweep.growth is None else open_sweep(sweep.remote or sweep.folder)
+    if sweep.growth is None:
+        return sweep
+    return replace(open_sweep(sweep.remote or sweep.folder), permissions=sweep.permissions)

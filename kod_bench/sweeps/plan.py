@@ -19,7 +19,7 @@ import secrets
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from kod_bench.errors import UsageError, one_line
 from kod_bench.results.provenance import Provenance, code_hash
 from kod_bench.storage import Location, ObjectFolder, parse_location
 from kod_bench.sweeps.locks import is_locked
+from kod_bench.sweeps.needed_plugins import needed_plugins
 from kod_bench.sweeps.space import (
     PRUNERS,
     EvaluationOptions,
@@ -88,6 +89,8 @@ class Trial:
     workers: int
     seed: int
     code: str  # version and hash of the code that planned it
+    # `Plugin.identity` of each plug-in among process, data set and extractor, as it was then.
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A plan may come from anywhere, and these become the name of a folder.
@@ -95,6 +98,8 @@ class Trial:
             raise ValueError(f"model {self.model!r}, steps {self.steps!r}: not a name and a number")
         if type(self.seed) is not int or type(self.workers) is not int:
             raise ValueError(f"seed {self.seed!r}, workers {self.workers!r}: not numbers")
+        if not isinstance(self.plugins, list) or not all(isinstance(p, dict) for p in self.plugins):
+            raise ValueError("plugins: not a list of mappings")
 
     @functools.cached_property
     def config(self) -> str:
@@ -103,8 +108,12 @@ class Trial:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The fields by name. Shared with other trials: not to be modified."""
-        return {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        """The fields by name. Shared with other trials: not to be modified.
+
+        Without `plugins` if there is none: trials are what they were before there were any.
+        """
+        every = {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        return every if self.plugins else {k: v for k, v in every.items() if k != "plugins"}
 
     @functools.cached_property
     def config_hash(self) -> str:
@@ -143,7 +152,7 @@ class Trial:
         return EvaluationOptions.model_validate_json(json.dumps(self.evaluation), strict=True)
 
 
-_TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
+_TRIAL_FIELDS = tuple(each.name for each in fields(Trial))
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,8 @@ class Sweep:
         remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.mirror`.
         growth: how trials are added; None for a plan that is complete.
         early_stopping: how trials are pruned; None: they are not.
+        permissions: options of `resume` by which the user who runs it here lets it import what is
+            not this package's; nothing that the plan says.
     """
 
     folder: Path
@@ -196,6 +207,7 @@ class Sweep:
     remote: ObjectFolder | None = None
     growth: Growth | None = None
     early_stopping: Pruner | None = None
+    permissions: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -220,7 +232,7 @@ class Sweep:
     @property
     def resume_command(self) -> str:
         """What a user types to go on with the sweep."""
-        return f"kod-bench resume {shlex.quote(self.shown)}"
+        return f"kod-bench resume {shlex.join((self.shown, *self.permissions))}"
 
     @property
     def code(self) -> str:
@@ -313,6 +325,12 @@ def make_trial(
         workers=workers,
         seed=seed,
         code=code,
+        plugins=[
+            plugin.identity()
+            for plugin in needed_plugins(
+                variant.process, variant.dataset.name, str(evaluation["features"])
+            )
+        ],
     )
 
 

@@ -45,6 +45,7 @@ from kod_bench.results import (
     trajectory_file,
 )
 from kod_bench.sweeps.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.needed_plugins import needed_plugins
 from kod_bench.sweeps.pictures import (
     ENDS,
     Trajectory,
@@ -52,7 +53,7 @@ from kod_bench.sweeps.pictures import (
     write_forward_end,
     write_trajectory,
 )
-from kod_bench.sweeps.plan import Scoring
+from kod_bench.sweeps.plan import Scoring, Trial
 from kod_bench.sweeps.progress import Report, Status
 from kod_bench.sweeps.stopping import stop_check
 from kod_bench.sweeps.subject import Subject
@@ -261,8 +262,19 @@ def _row(
         git_commit=code.git_commit,
         git_dirty=code.git_dirty,
         packages=code.packages,
+        plugins=_plugins(trial, process),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _plugins(trial: Trial, process: DiffusionProcess) -> str | None:
+    """The plug-ins behind a row as they are installed here, which the plan's need not be."""
+    names = (trial.process, trial.dataset["name"], trial.evaluation["features"])
+    said = [
+        each.identity() | ({"structured": process.structured} if each.kind == "process" else {})
+        for each in needed_plugins(*names)
+    ]
+    return json.dumps(said) if said else None
 
 
 def _draw_samples(

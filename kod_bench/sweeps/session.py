@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
-from kod_bench.diffusion import PROCESSES
+from kod_bench.diffusion import find_process
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import choose_extractor, marks, write_mollweide
 from kod_bench.networks import make_network, parameter_count
@@ -19,6 +19,7 @@ from kod_bench.sweeps.plan import Sweep, Trial, check_writable, create_sweep, ma
 from kod_bench.sweeps.ray_session import check_local_resources, cluster_has_gpus
 from kod_bench.sweeps.scoring import GRID_IMAGES, write_grid
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
+from kod_bench.sweeps.trust import permissions
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def prepare_sweep(
     if sweep.remote is not None:
         sweep.remote.upload(kept, sweep.folder)
     say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
-    return sweep
+    return replace(sweep, permissions=permissions(sweep))
 
 
 def _work(space: SearchSpace) -> str:
@@ -220,10 +221,10 @@ def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -
     counts: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
     for variant in space.variants:
         options = variant.network
-        periodic = PROCESSES[variant.process].periodic
+        periodic = find_process(variant.process).periodic
         image = (channels[variant.dataset], variant.dataset.image_size)
         try:
-            PROCESSES[variant.process].check_shape((image[0], *variant.dataset.image_shape))
+            find_process(variant.process).check_shape((image[0], *variant.dataset.image_shape))
         except ValueError as error:
             raise UsageError(f"{space.source}: {variant.label}: {error}") from error
         sizes = tuple(v for name, v in options if name != "variant")
