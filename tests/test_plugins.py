@@ -1,6 +1,7 @@
 """Plug-ins: found without being imported, named like what is built in, never by a stranger."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import kod_bench as package
+from kod_bench import plugins
 from kod_bench.cli.main import main
 from kod_bench.data import DatasetOptions, open_dataset
 from kod_bench.diffusion import DDPM, find_process, make_process, process_names
@@ -22,7 +25,7 @@ from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials, open_sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.trust import changed_plugins, check_trusted, permissions
 from tests.conftest import Command
-from tests.plugins import Announce
+from tests.plugins import Announce, write_package
 from tests.rows import make_row
 
 PROCESSES, DATASETS = "kod_bench.processes", "kod_bench.datasets"
@@ -183,8 +186,8 @@ def test_a_built_in_name_cannot_be_taken_over(
 
 
 def test_two_packages_of_one_name_are_both_named(announce: Announce) -> None:
-    for package in ("one", "other"):
-        announce(package, {PROCESSES: {"twice": "json:loads"}, DATASETS: {"twice": "json:loads"}})
+    for each in ("one", "other"):
+        announce(each, {PROCESSES: {"twice": "json:loads"}, DATASETS: {"twice": "json:loads"}})
     for kind in ("process", "dataset"):
         with pytest.raises(PluginError, match=r"announced by two .* one 1\.0 and other 1\.0; unin"):
             find_plugin(kind, "twice", ())  # type: ignore[arg-type]
@@ -193,9 +196,6 @@ def test_two_packages_of_one_name_are_both_named(announce: Announce) -> None:
 def test_the_same_package_twice_on_the_path_is_one(
     announce: Announce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kod_bench import plugins
-    from tests.plugins import write_package
-
     announce("shadow", {PROCESSES: {"shadow": "shadow:New"}}, version="2.0")
     write_package(tmp_path / "old", "shadow", {PROCESSES: {"shadow": "shadow:Old"}}, version="1.0")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "old")])
@@ -504,6 +504,7 @@ def test_what_is_not_installed_is_named(announce: Announce, call: Command, tmp_p
     for path in (tmp_path / "site-packages").rglob("*"):
         if path.is_file():
             path.unlink()
+    plugins.forget()
     for verb in ("status", "report"):
         assert "Traceback" not in call(verb, sweep.folder).stderr
     refused = call("resume", sweep.folder, "--plugin", "blur-h")
@@ -549,14 +550,17 @@ def test_source_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # The suite is for tests alone
 
 
-def test_nothing_else_imports_pytest() -> None:
-    code = (
-        "import sys; sys.modules['pytest'] = None\n"
-        "import kod_bench.cli.main, kod_bench.sweeps.runner, kod_bench.reports, kod_bench.plugins\n"
-        "try:\n    import kod_bench.testing\nexcept ImportError:\n    pass\n"
-        "else:\n    raise SystemExit('testing does without pytest?')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_only_the_suite_imports_pytest() -> None:
+    root = Path(package.__file__).parent
+    importing = {
+        path.relative_to(root).parts[0]
+        for path in root.rglob("*.py")
+        if re.search(r"^\s*(import|from) _?pytest\b", path.read_text(), re.M)
+    }
+    assert importing == {"testing"}
+    elsewhere = re.compile(r"^\s*(import|from) kod_bench\.testing\b", re.M)
+    for path in root.rglob("*.py"):
+        assert "testing" in path.relative_to(root).parts or not elsewhere.search(path.read_text())
 
 
 def test_a_subclass_of_a_built_in_process_is_no_built_in_one(announce: Announce) -> None:

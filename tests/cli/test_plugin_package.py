@@ -14,7 +14,7 @@ import pytest
 from tests.cli.processes import computing, frozen, only_sweep, started, wait_for
 from tests.pages import ROOT, copy_files
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SPACE = """
 name: tiny
@@ -99,7 +99,7 @@ def test_the_packages_work_in_a_fresh_environment(
         "you know that code and trust it, add --plugin kod-bench-fading\n"
     )
     trusted = ("--plugin", "kod-bench-fading", "--plugin", "waves", "--plugin", "thumbnails")
-    done = kod_bench("resume", folder, *trusted)
+    done = kod_bench("resume", folder, *trusted, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [
         row
