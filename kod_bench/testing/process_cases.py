@@ -1,6 +1,5 @@
 """Which process is tested, in which cases, at which sizes; and what its tests have in common."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
@@ -64,14 +63,12 @@ class ProcessCases:
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
         """Run each test in the cases, at the sizes and on the devices that it asks for."""
-        wanted = {
-            "case": (list(cls.cases), None),
-            "size": (list(cls.sizes), _size_id),
-            "device": (DEVICES, None),
-        }
-        for name, (values, ids) in wanted.items():
-            if name in metafunc.fixturenames:
-                metafunc.parametrize(name, values, ids=ids)
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", list(cls.cases))
+        if "size" in metafunc.fixturenames:
+            metafunc.parametrize("size", list(cls.sizes), ids=_size_id)
+        if "device" in metafunc.fixturenames:
+            metafunc.parametrize("device", DEVICES)
 
     @pytest.fixture
     def shape(self, size: Size) -> Shape:
@@ -91,16 +88,18 @@ class ProcessCases:
     @classmethod
     def make(cls, case: str, shape: Shape, steps: int) -> DiffusionProcess:
         """A fitted process, whose fit is made once for all tests."""
-        return deepcopy(_fitted(cls, case, shape, steps))
+        key = (cls, case, shape, steps)
+        if key not in _FITTED:
+            fitting = cls.fitting(shape)
+            _FITTED[key] = cls.fitted_to(cls.images(fitting, seeded(98)), case, fitting, steps)
+        return deepcopy(_FITTED[key])
 
     @classmethod
     def fitted_to(
         cls, images: ImageSource, case: str, shape: Shape, steps: int
     ) -> DiffusionProcess:
         """A process fitted to images of its shape."""
-        process = cls.process_class(  # type: ignore[call-arg]
-            shape=shape, steps=steps, **cls.cases[case]
-        )
+        process = cls.process_class(shape=shape, steps=steps, **cls.cases[case])
         process.fit(images, seeded(97))
         return process
 
@@ -118,10 +117,7 @@ class ProcessCases:
         return list(islice(batches, number))
 
 
-@functools.cache
-def _fitted(cases: type[ProcessCases], case: str, shape: Shape, steps: int) -> DiffusionProcess:
-    shape = cases.fitting(shape)
-    return cases.fitted_to(cases.images(shape, seeded(98)), case, shape, steps)
+_FITTED: dict[tuple[type[ProcessCases], str, Shape, int], DiffusionProcess] = {}
 
 
 def _size_id(size: Size) -> str:
