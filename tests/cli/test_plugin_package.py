@@ -121,8 +121,8 @@ def test_the_packages_work_in_a_fresh_environment(
         assert all(each["version"] == "0.1.0" for each in said.values())
         assert all(len(each["source"]) == 12 for each in said.values())
         assert said["process"]["structured"] is False
-    report = kod_bench("report", folder)
+    report = kod_bench("report", folder, "--markdown")
     assert report.returncode == 0, report.stderr
-    assert "fading" in report.stdout
-    written = (folder / "report" / "report.md").read_text()
-    assert "Process fading is a plug-in: kod-bench-fading 0.1.0, source" in written
+    assert "| fading" in report.stdout
+    assert "Process fading is a plug-in: kod-bench-fading 0.1.0, source" in report.stdout
+    assert (folder / "report" / "report.html").exists()
