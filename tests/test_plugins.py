@@ -1,129 +1,31 @@
 """Plug-ins: found without being imported, named like what is built in, never by a stranger."""
 
-import json
 import re
-import signal
-import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import kod_bench as package
 from kod_bench import plugins
-from kod_bench.cli.main import main
 from kod_bench.data import DatasetOptions, open_dataset
 from kod_bench.diffusion import DDPM, find_process, make_process, process_names
 from kod_bench.errors import UsageError
 from kod_bench.plugins import PluginError, find_plugin
-from kod_bench.reports.frame import frame_of
-from kod_bench.reports.make import make_content
-from kod_bench.results import Row, provenance
 from kod_bench.source_hash import folder_hash, module_hash
-from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials, open_sweep
 from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.trust import changed_plugins, check_trusted, permissions
 from tests.conftest import Command
-from tests.plugins import Announce, write_package
-from tests.rows import make_row
-
-PROCESSES, DATASETS = "kod_bench.processes", "kod_bench.datasets"
-
-BLUR = """
-{before}
-from kod_bench.diffusion import DDPM
-
-class Blur(DDPM):
-    structured = True
-
-    def __init__(self, *, shape: tuple[int, int, int], steps: int, radius: float = 1.0) -> None:
-        super().__init__(shape=shape, steps=steps)
-        if radius < 0:
-            raise ValueError(f"radius must be at least 0, got {{radius}}")
-        self.radius = radius
-"""
-
-DOTS = """
-{before}
-import numpy as np
-from kod_bench.data import DatasetSpec, SourceImage, unless_folder
-
-class Dots:
-    name, title, units = "{name}", "dots", 20
-    notes, parallel, split_rule = (), False, ""
-    def __init__(self, options):
-        self.size = options.image_size
-    def identity(self):
-        return {{}}
-    def unpack(self, folder):
-        pass
-    def read(self, unit):
-        pixels = np.full((self.size, self.size), {value}, np.uint8)
-        pixels.flat[unit] = 0
-        return [SourceImage(str(unit), pixels)]
-
-DOTS = DatasetSpec(
-    subject="picture", group_noun="dots", layout="any", licence="free",
-    without_folder=lambda _: "drawn", open_special=unless_folder(Dots), defaults={defaults},
+from tests.plugins import (
+    BLUR,
+    DATASETS,
+    PROCESSES,
+    Announce,
+    blur,
+    dots,
+    marked,
+    write_package,
+    write_space,
 )
-"""
-
-
-def blur(announce: Announce, name: str, before: str = "", **more: str) -> None:
-    """Install a process; names differ between tests, since classes are imported once."""
-    module = f"plugged_{name}"
-    source = {f"{module}.py": BLUR.format(before=before)}
-    announce(f"bench-{name}", {PROCESSES: {name: f"{module}:Blur"}}, source, **more)
-
-
-def dots(
-    announce: Announce,
-    name: str,
-    *,
-    before: str = "",
-    source_name: str = "",
-    value: int = 255,
-    defaults: str = "{'view': 'whole'}",
-) -> None:
-    """Install a data set."""
-    module = f"plugged_{name}"
-    text = DOTS.format(before=before, name=source_name or name, value=value, defaults=defaults)
-    announce(f"bench-{name}", {DATASETS: {name: f"{module}:DOTS"}}, {f"{module}.py": text})
-
-
-def marked(mark: Path) -> str:
-    """Source that leaves a mark when it runs."""
-    return f"open({str(mark)!r}, 'w').close()"
-
-
-def write_space(folder: Path, models: str, dataset: str = "fingerprints", more: str = "") -> Path:
-    path = folder / "study.yaml"
-    path.write_text(
-        f"name: study\ndataset: {{name: {dataset}, image_size: 16}}\n"
-        "training: {iterations: 10, batch_size: 8}\n"
-        f"evaluation: {{samples: 16, references: 16, features: efficientnet-lite0}}\n{more}"
-        f"models:\n{models}\n"
-    )
-    return path
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run kod-bench in this process, which has torch already."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["kod-bench", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        signal.signal(signal.SIGTERM, before)
-        code = ended.value.code or 0
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, int(code), said.out, said.err)
-
-    return run
-
 
 # Finding
 
@@ -371,148 +273,6 @@ def test_the_source_is_part_of_the_key_of_prepared_images(
     dots(announce, "dots-i", value=254)
     changed = open_dataset(options, None, tmp_path / "cache")
     assert not changed.cached
-
-
-# Plans and rows
-
-
-def plan(tmp_path: Path, models: str, dataset: str = "fingerprints", more: str = "") -> Sweep:
-    space = load_space(write_space(tmp_path, models, dataset, more), "auto")
-    return create_sweep(
-        space,
-        make_trials(space, "hash"),
-        results_dir=tmp_path / "results",
-        data_dir=None,
-        provenance=provenance.collect(),
-    )
-
-
-def test_the_source_is_part_of_a_trials_identity(announce: Announce, tmp_path: Path) -> None:
-    models = "  one: {process: blur-f, steps: 4}\n  ddpm: {process: ddpm, steps: 4}"
-    blur(announce, "blur-f")
-    before = {trial.model: trial for trial in plan(tmp_path, models).trials}
-    (known,) = before["one"].plugins
-    assert (known["kind"], known["name"], known["package"]) == ("process", "blur-f", "bench-blur-f")
-    assert "plugins" not in before["ddpm"].values  # whose id is what it was without plug-ins
-    blur(announce, "blur-f", "# another comment")
-    after = {trial.model: trial for trial in plan(tmp_path, models).trials}
-    assert after["one"].id != before["one"].id
-    assert after["ddpm"].id == before["ddpm"].id
-
-
-def test_a_resume_says_that_a_plugin_has_changed(announce: Announce, tmp_path: Path) -> None:
-    blur(announce, "blur-g")
-    sweep = plan(tmp_path, "  one: {process: blur-g, steps: 4}")
-    assert changed_plugins(sweep) == []
-    before = module_hash("plugged_blur-g")
-    blur(announce, "blur-g", "# another comment")
-    ((planned, now),) = changed_plugins(open_sweep(sweep.folder))
-    assert planned == f"process 'blur-g' of bench-blur-g 1.0+{before}"
-    assert now == f"process 'blur-g' of bench-blur-g 1.0+{module_hash('plugged_blur-g')}"
-
-
-def test_a_report_knows_of_plugins_by_their_rows_alone() -> None:
-    said = {
-        "kind": "process",
-        "name": "blur-x",
-        "package": "bench-blur",
-        "version": "1.2",
-        "source": "0123456789ab",
-        "structured": True,
-    }
-    rows = [
-        row_of(seed=seed, model=name, process=name, plugins=json.dumps([said]) if known else None)
-        for seed in (0, 1)
-        for name, known in (("blur-x", True), ("ddpm", False), ("blur-y", False))
-    ]
-    content = make_content(frame_of(rows), title="study")
-    structured = {cell.model: cell.structured for group in content.groups for cell in group.cells}
-    assert structured == {"blur-x": True, "ddpm": False, "blur-y": None}
-    assert content.provenance.statements[0] == (
-        "Process blur-x is a plug-in: bench-blur 1.2, source 0123456789ab (2 rows)."
-    )
-    other = row_of(seed=2, model="blur-x", process="blur-x", plugins="[{}, 3]")
-    assert make_content(frame_of([*rows, other]), title="study").rows is not None
-
-
-def row_of(**changes: object) -> Row:
-    return make_row(trial=f"{changes['model']}-{changes['seed']}", **changes)
-
-
-# Strangers
-
-
-@pytest.mark.parametrize("kind", ["process", "dataset", "extractor", "search"])
-def test_resume_imports_no_plugin_that_its_user_did_not_name(
-    announce: Announce, call: Command, tmp_path: Path, kind: str
-) -> None:
-    mark, dataset, more = tmp_path / "ran", "fingerprints", ""
-    models = "  one: {process: ddpm, steps: 4}"
-    name = f"plug-{kind}"
-    if kind == "dataset":
-        dots(announce, name)
-        dataset = name
-    elif kind == "extractor":
-        source = "class Means:\n    def __init__(self, device): ...\n"
-        reference = {"kod_bench.extractors": {name: "plugged_means:Means"}}
-        announce(f"bench-{name}", reference, {"plugged_means.py": source})
-    else:
-        blur(announce, name)
-        models = f"  one: {{process: {name}, steps: 4}}"
-        if kind == "search":
-            models = f"  one: {{process: {name}, steps: 4, radius: {{uniform: [0.5, 1.0]}}}}"
-            more = "search: {strategy: optuna, trials: 3}\n"
-    path = write_space(tmp_path, models, dataset, more)
-    if kind == "extractor":
-        path.write_text(path.read_text().replace("efficientnet-lite0", name))
-    space = load_space(path, "auto")
-    sweep = create_sweep(
-        space,
-        make_trials(space, "hash"),
-        results_dir=tmp_path / "results",
-        data_dir=None,
-        provenance=provenance.collect(),
-    )
-    assert (sweep.growth is not None) is (kind == "search")
-    # The same package, now with something to notice.
-    site = tmp_path / "site-packages"
-    for module in site.glob("plugged_*.py"):
-        module.write_text(marked(mark) + "\n" + module.read_text())
-    for verb in ("status", "report"):
-        assert "Traceback" not in call(verb, sweep.folder).stderr
-    refused = call("resume", sweep.folder)
-    assert refused.returncode == 2
-    assert f"its plan imports {'data set' if kind == 'dataset' else ''}" in refused.stderr
-    assert refused.stderr.endswith(
-        f"of package bench-{name} 1.0; if you know that code and trust it, add "
-        f"--plugin bench-{name}\n"
-    )
-    assert len(refused.stderr.splitlines()) == 1
-    assert call("resume", sweep.folder, "--plugin", "another").returncode == 2
-    assert not mark.exists()
-    for trusted in (name, f"bench-{name}"):
-        check_trusted(sweep, None, [trusted])
-    assert permissions(sweep) == ("--plugin", f"bench-{name}")
-    own = replace(sweep, permissions=permissions(sweep))
-    assert own.resume_command == f"kod-bench resume {sweep.folder} --plugin bench-{name}"
-    assert open_sweep(sweep.folder).resume_command == f"kod-bench resume {sweep.folder}"
-
-
-def test_what_is_not_installed_is_named(announce: Announce, call: Command, tmp_path: Path) -> None:
-    blur(announce, "blur-h")
-    sweep = plan(tmp_path, "  one: {process: blur-h, steps: 4}")
-    for path in (tmp_path / "site-packages").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    plugins.forget()
-    for verb in ("status", "report"):
-        assert "Traceback" not in call(verb, sweep.folder).stderr
-    refused = call("resume", sweep.folder, "--plugin", "blur-h")
-    assert refused.returncode == 2
-    assert refused.stderr == (
-        f"error: {sweep.folder}: its plan needs process 'blur-h', which is not built in, and no "
-        "installed package has one; it was planned with bench-blur-h 1.0\n"
-    )
 
 
 # Source hashes
