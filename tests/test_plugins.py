@@ -202,6 +202,25 @@ def test_a_data_set_that_is_none_gets_one_line(
     assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("where", ["dataset.name", "models.one.dataset.name"])
+def test_a_search_space_says_where_it_names_one(
+    announce: Announce, tmp_path: Path, where: str
+) -> None:
+    name = f"dots-{len(where)}"
+    dots(announce, name, before="1 / 0")
+    common = where == "dataset.name"
+    model = "  one: {process: ddpm, steps: 4" + (
+        "}" if common else f", dataset: {{name: {name}}}}}"
+    )
+    path = write_space(tmp_path, model, name if common else "fingerprints")
+    with pytest.raises(UsageError) as raised:
+        load_space(path, "auto")
+    assert str(raised.value) == (
+        f"{path}: {where}: data set '{name}' of package bench-{name} 1.0 cannot be imported from "
+        f"plugged_{name}:DOTS: ZeroDivisionError: division by zero"
+    )
+
+
 # Search spaces
 
 

@@ -248,6 +248,8 @@ class Model:
         except ValidationError as error:
             location, message = first_error(error, options)
             raise UsageError(f"{self.where((section, *location))}: {message}") from error
+        except PluginError as error:
+            raise UsageError(f"{self.where((section, 'name'))}: {error}") from error
 
     def _unknown_or_wrong(self, error: ValidationError) -> tuple[tuple[str | int, ...], str]:
         sections = [f"{name}.{key}" for name, each in SECTIONS.items() for key in each.model_fields]
