@@ -1,6 +1,6 @@
 """Which process is tested, in which cases, at which sizes; and what its tests have in common."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 from typing import Any, ClassVar
@@ -155,7 +155,3 @@ def all_equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 def guess(state: Tensor, step: Tensor) -> Tensor:
     """Stands in for a network; any function of state and step."""
     return 0.5 * state.sin() * (1 + step.view(-1, 1, 1, 1).float()).rsqrt()
-
-
-#: Moves states on.
-Move = Callable[[Tensor], Tensor]

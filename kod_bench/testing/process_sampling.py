@@ -6,7 +6,6 @@ from torch import Tensor
 
 from kod_bench.diffusion import DiffusionProcess, run_forward, sample
 from kod_bench.testing.process_cases import (
-    Move,
     ProcessCases,
     all_equal,
     check_states,
@@ -159,18 +158,26 @@ class SamplingConformance(ProcessCases):
             )
             assert torch.equal(one, other) is (sampler not in self.stochastic)
 
-    def test_samples_in_a_batch_are_independent(self, process: DiffusionProcess) -> None:
+    def test_samples_in_a_batch_are_independent(
+        self, process: DiffusionProcess, steps: int
+    ) -> None:
         """What one sample is must not depend on its neighbours: change them, and it stays."""
         state = process.prior(4, seeded())
         changed = state.clone()
         changed[1:] = process.prior(3, seeded(1))
-        prediction = guess(state, torch.ones(4))
-        moves: tuple[Move, ...] = (
-            lambda x: process.forward_step(x, process.steps, seeded()),
-            lambda x: process.reverse_step(x, process.steps, 0, prediction, seeded()),
-        )
-        for move in moves:
-            assert torch.allclose(move(state)[0], move(changed)[0], atol=1e-6)
+        said, changed_said = guess(state, torch.ones(4)), 3 * guess(changed, torch.ones(4))
+        changed_said[0] = said[0]
+        moved = [[process.forward_step(x, steps, seeded()) for x in (state, changed)]]
+        for sampler in process.samplers:
+            for t, to in {(steps, 0), (steps, steps // 2), ((steps + 1) // 2, steps // 3)}:
+                moved.append(
+                    [
+                        process.reverse_step(x, t, to, prediction, seeded(), sampler)
+                        for x, prediction in ((state, said), (changed, changed_said))
+                    ]
+                )
+        for one, other in moved:
+            assert torch.allclose(one[0], other[0], atol=1e-6)
 
     # A global mean field turns as a whole, and T = 100 remembers its image: so incoherent images,
     # and many steps. The bias that is left is Euler's (0.01) and, for T = 300, the memory (0.005).

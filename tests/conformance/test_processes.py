@@ -24,7 +24,11 @@ SMALL = {"pool_size": 12, "calibration_chains": 64}
 
 class TestDDPM(ProcessConformance):
     process_class = DDPM
-    cases: ClassVar = {"ddpm": {}, "ddpm-cosine": {"schedule": "cosine", "variance": "forward"}}
+    cases: ClassVar = {
+        "ddpm": {},
+        "ddpm-analytic": {"variance": "analytic"},
+        "ddpm-cosine": {"schedule": "cosine", "variance": "forward"},
+    }
 
 
 class TestVarianceExploding(ProcessConformance):
