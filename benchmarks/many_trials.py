@@ -42,7 +42,7 @@ def write_space(folder: Path, trials: int) -> Path:
 def back_to_back(space: Path, folder: Path) -> float:
     """Seconds per trial in this process, without the first, which loads what all share."""
     from kod_bench.sweeps.session import prepare_sweep
-    from kod_bench.sweeps.trial import run_trial, train_and_score
+    from kod_bench.sweeps.trial.run import run_trial, train_and_score
 
     sweep = prepare_sweep(str(space), profile="laptop", data_dir=None, results_dir=folder,
                           seeds=None, address=None, say=lambda _: None)  # fmt: skip

@@ -18,11 +18,13 @@ from typing import TypeVar
 import yaml
 
 from kod_bench.results import provenance, read_trial
-from kod_bench.sweeps.plan import create_sweep, make_trials, open_planned, open_sweep
-from kod_bench.sweeps.session import check_networks, guessed_channels
+from kod_bench.sweeps.display.status import trial_views
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.networks import check_networks, guessed_channels
 from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.status import trial_views
-from kod_bench.sweeps.yaml_file import load_yaml
+from kod_bench.sweeps.space.yaml_file import load_plan
+from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.open import open_planned, open_sweep
 
 SPACE = """
 name: large
@@ -87,7 +89,7 @@ def main() -> None:
             lambda: old.write_text(yaml.safe_dump({"trials": tenth}, sort_keys=False)),
             10,
         )
-        timed("format 1: read, also by every worker", lambda: load_yaml(old), 10)
+        timed("format 1: read, also by every worker", lambda: load_plan(old), 10)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def cpu_seconds(who: int) -> float:
 def back_to_back(folder: Path, arguments: argparse.Namespace) -> tuple[float, float, int]:
     """Wall and processor seconds of all trials in this process, one after the other."""
     from kod_bench.sweeps.session import prepare_sweep
-    from kod_bench.sweeps.trial import run_trial, train_and_score
+    from kod_bench.sweeps.trial.run import run_trial, train_and_score
 
     sweep = prepare_sweep(
         arguments.space,

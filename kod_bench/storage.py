@@ -6,6 +6,7 @@ as the store's own tools take them, and never from a URI: a URI is written into 
 """
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import UsageError, one_line
+from kod_bench.inside import MOST_CHECKPOINT, child, is_name, read_bytes
 
 if TYPE_CHECKING:  # pyarrow takes a while to import, and help must not wait for it
     import pyarrow
@@ -147,7 +149,9 @@ class ObjectFolder:
 
         start = len(self._path) + 1
         found = self._listing(recursive=True)
-        return {i.path[start:]: _stored(i) for i in found if i.type == FileType.File}
+        names = {i.path[start:]: i for i in found if i.type == FileType.File}
+        # A key with an empty part or a way up can be of no file of ours.
+        return {n: _stored(i) for n, i in names.items() if all(map(is_name, n.split("/")))}
 
     def folders(self, depth: int = 1) -> Sequence[str]:
         """Names of the folders so far below, with those above them: ``a`` or ``a/b``; sorted.
@@ -182,7 +186,8 @@ class ObjectFolder:
         """
 
         def copy(name: str) -> None:
-            path = folder / name
+            # A key is anything that somebody has put there; what it names here stays below.
+            path = child(folder, *name.split("/"))
             try:
                 stream = self._open(name)
             except FileNotFoundError:
@@ -201,7 +206,9 @@ class ObjectFolder:
         Raises:
             OSError: if a file cannot be read, or the store cannot be reached, or refuses.
         """
-        _in_threads(lambda name: self.write(name, (folder / name).read_bytes()), names)
+        _in_threads(
+            lambda name: self.write(name, read_bytes(folder / name, MOST_CHECKPOINT)), names
+        )
 
     def _open(self, name: str) -> "pyarrow.NativeFile":
         with _os_errors():
@@ -236,9 +243,29 @@ def parse_location(text: str) -> Location:
     """A folder of this machine, or one on an object store, as a user names it.
 
     Raises:
-        UsageError: if it is a URI of another kind, or carries credentials or options.
+        UsageError: if it is a URI of another kind, or carries credentials or options; or as from
+            `local_path`.
     """
-    return ObjectFolder(text) if is_uri(text) else Path(text)
+    return ObjectFolder(text) if is_uri(text) else local_path(text)
+
+
+def local_path(named: str | Path) -> Path:
+    """A path of this machine as a user names it: ``~`` and ``~name`` are home folders.
+
+    The shell says so for words alone: in ``--option=~/x`` it leaves them as they are, as it does in
+    quotes, and nobody does in a file. A folder that is called so is ``./~``.
+
+    Raises:
+        UsageError: if there is no such home.
+    """
+    expanded = os.path.expanduser(named)
+    if str(expanded).startswith("~"):
+        raise UsageError(
+            f"{named}: there is no such home folder; one that is called so here is ./{named}"
+        )
+    path = Path(expanded)
+    # Without its ./, it would be taken for a home the next time.
+    return Path.cwd() / path if str(path).startswith("~") else path
 
 
 def is_uri(text: str) -> bool:

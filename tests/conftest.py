@@ -44,6 +44,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOD_BENCH_CACHE", str(cache_dir))
+    monkeypatch.setenv("KOD_BENCH_KEY", str(cache_dir / "key"))
     monkeypatch.delenv("KOD_BENCH_DATA", raising=False)
     monkeypatch.delenv("KOD_BENCH_DEBUG", raising=False)
 

@@ -13,6 +13,7 @@ def make_row(**changes: Any) -> Row:
         "trial": "ddpm-T100-seed0-0123abcd",
         "model": "ddpm",
         "process": "ddpm",
+        "kind": None,  # as in older rows: by the process and its configuration
         "steps": 100,
         "seed": 0,
         "config": "{}",

@@ -14,15 +14,20 @@ from kod_bench.data import DataError, DatasetOptions, load_dataset
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance, write_rows
 from kod_bench.storage import SCHEMES, ObjectFolder, parse_location
-from kod_bench.sweeps import lease as lease_module
-from kod_bench.sweeps import status, stopping
-from kod_bench.sweeps.files import HISTORY_FILE
-from kod_bench.sweeps.find import find_sweep
-from kod_bench.sweeps.frozen import SPACE_FILE, edited_space, keep_space
-from kod_bench.sweeps.lease import LEASE_FILE, is_held, lease
-from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.micro_batch import halve_micro_batch, recorded_micro_batch
-from kod_bench.sweeps.mirror import (
+from kod_bench.sweeps.display import status
+from kod_bench.sweeps.display.standing import TrialView
+from kod_bench.sweeps.plan.files import HISTORY_FILE
+from kod_bench.sweeps.plan.frozen import SPACE_FILE, edited_space, keep_space
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
+from kod_bench.sweeps.space import load_space
+from kod_bench.sweeps.store import lease as lease_module
+from kod_bench.sweeps.store import stopping
+from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.find import find_sweep
+from kod_bench.sweeps.store.lease import LEASE_FILE, is_held, lease
+from kod_bench.sweeps.store.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.store.mirror import (
     fetch_micro_batch,
     fetch_outcomes,
     fetch_pictures,
@@ -31,10 +36,9 @@ from kod_bench.sweeps.mirror import (
     put_report,
     put_working_files,
 )
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, create_sweep, make_trials, open_planned
-from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.standing import TrialView
-from kod_bench.sweeps.stopping import stop_check, stop_requested
+from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.store.stopping import stop_check, stop_requested
+from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.training import CheckpointStore, CurveWriter
 from tests.object_store import BUCKET, object_store
 from tests.rows import make_row

@@ -5,13 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.complete import complete_profiles, complete_spaces
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path
+from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
+from kod_bench.names import cut_to_bytes
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.data import DatasetOptions, PreparedDataset
 
 _SECONDS_BETWEEN_LINES = 5.0
+_OF_SPHERE = ("field", "grid", "flip", "fill")  # options of one section of a search space
 
 data_app = typer.Typer(
     name="data",
@@ -30,6 +36,7 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|URI",
+        callback=expand_location,
         help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; sphere: a folder of "
         ".npy maps; "
         "default: $KOD_BENCH_DATA, else built-in.",
@@ -37,9 +44,16 @@ DataDir = Annotated[
 ]
 Space = Annotated[
     str | None,
-    typer.Option(metavar="NAME_OR_YAML", help="Take all options from this search space instead."),
+    typer.Option(
+        metavar="NAME_OR_YAML",
+        help="Take all options from this search space instead.",
+        autocompletion=complete_spaces,
+    ),
 ]
-Profile = Annotated[str | None, typer.Option(help="Of the search space; default: auto.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Of the search space; default: auto.", autocompletion=complete_profiles),
+]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images; default: 32.")]
 View = Annotated[
     Literal["patches", "whole"] | None, typer.Option(help="Cut squares, or shrink whole images.")
@@ -53,6 +67,14 @@ Field = Annotated[
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
 ]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Images whose paths match alike share a side of the split."),
+]
+Dpi = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|ignore", help="Of scans whose files say none; or ignore it all."),
+]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
 
@@ -73,17 +95,17 @@ def list_datasets(data_dir: DataDir = None) -> None:
         packages = " and ".join(f"package {each.package} {each.version}" for each in plugin)
         _list_entry(plugin[0].name, packages, prepared_count(plugin[0].name), None, None)
     _list_entry("folder:PATH", "PATH", prepared_count("folder"), "any", "yours to know")
-    typer.echo(f"prepared images are kept in {cache_dir}")
+    echo(f"prepared images are kept in {cache_dir}")
 
 
 def _list_entry(
     name: str, origin: str, prepared: int, layout: str | None, licence: str | None
 ) -> None:
     times = {0: "not prepared", 1: "prepared once"}.get(prepared, f"prepared {prepared} times")
-    typer.echo(f"{name}\n  from     {origin}; {times}")
+    echo(f"{name}\n  from     {origin}; {times}")
     for what, said in (("folders", layout), ("licence", licence)):
         if said is not None:
-            typer.echo(f"  {what}  {said}")
+            echo(f"  {what}  {said}")
 
 
 @data_app.command()
@@ -98,7 +120,12 @@ def prepare(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -115,21 +142,26 @@ def prepare(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     opened = _open(options, data_dir)
     images = opened.images
-    typer.echo(f"{images.name}: {images.description}")
+    echo(f"{images.name}: {images.description}")
     for reason, count in images.details.skipped.items():
-        typer.echo(f"  skipped {count}: {reason}")
-    typer.echo(f"split {images.details.split}")
-    typer.echo(f"hash {opened.content_hash}")
+        echo(f"  skipped {count}: {reason}")
+    echo(f"split {images.details.split}")
+    echo(f"hash {opened.content_hash}")
     took = f"{images.details.seconds:.1f} s"
     if opened.cached:
-        typer.echo(f"prepared before, in {took}; opened in {monotonic() - began:.2f} s")
+        echo(f"prepared before, in {took}; opened in {monotonic() - began:.2f} s")
     else:
-        typer.echo(f"prepared in {took}")
+        echo(f"prepared in {took}")
 
 
 @data_app.command()
@@ -144,14 +176,20 @@ def show(
     color: Color = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
     ] = None,
     chains: Annotated[int, typer.Option(min=2, help="Forward chains for each.")] = 512,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: ./NAME-contact-sheet.png.")
+        Path | None,
+        typer.Option(callback=expand_path, help="The picture; default: ./NAME-contact-sheet.png."),
     ] = None,
 ) -> None:
     """Show what a data set holds: counts, pixels, split, terminal mismatch, and a picture."""
@@ -166,7 +204,12 @@ def show(
             "color": color,
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -189,8 +232,9 @@ def show(
     dataset = load_dataset(options, _folder(options, data_dir))
     console.print(summary_table(dataset))
     for line in summary_lines(dataset):
-        typer.echo(line)
-    path = output or Path(f"{dataset.name}-contact-sheet.png".replace("/", "-"))
+        echo(line)
+    named = cut_to_bytes(dataset.name.replace("/", "-"), 200)
+    path = output or Path(f"{named}-contact-sheet.png")
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
         write_dataset_sheet(path, f"{dataset.name}  {dataset.content_hash}", sides)
@@ -214,10 +258,10 @@ def show(
         )
     ]
     console.print(mismatch_table(measured, chains))
-    typer.echo(MISMATCH_NOTE)
-    typer.echo(f"picture: {path}")
+    echo(MISMATCH_NOTE)
+    echo(f"picture: {path}")
     if options.on_sphere:
-        typer.echo(f"Mollweide maps: {maps}")
+        echo(f"Mollweide maps: {maps}")
 
 
 def _options(
@@ -240,10 +284,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    if "field" in said:
-        if name != "sphere":
-            raise UsageError(f"--field is an option of data set sphere, not of {name}")
-        said["sphere"] = {"field": said.pop("field")}
+    said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:
@@ -251,7 +292,8 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        option = str(first["loc"][0]).replace("_", "-")
+        inside = first["loc"][0] == "sphere"
+        option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
 
@@ -295,9 +337,9 @@ def _open(options: "DatasetOptions", data_dir: str | None) -> "PreparedDataset":
             nonlocal last
             if monotonic() - last > _SECONDS_BETWEEN_LINES:
                 last = monotonic()
-                typer.echo(f"prepared {done} of {total}", err=True)
+                echo(f"prepared {done} of {total}", err=True)
 
         opened = open_dataset(options, folder, on_unit=say)
     for warning in opened.images.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     return opened

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path
+from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
 if TYPE_CHECKING:
@@ -14,28 +17,49 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    generated: Annotated[Path, typer.Argument(help="Folder of images, searched with subfolders.")],
+    generated: Annotated[
+        Path,
+        typer.Argument(callback=expand_path, help="Folder of images, searched with subfolders."),
+    ],
     against: Annotated[
         str, typer.Option(help="Folder of reference images, or a data set's name (its test split).")
     ],
     train: Annotated[
         Path | None,
-        typer.Option(help="Folder of training images: for memorisation, and real versus real."),
+        typer.Option(
+            callback=expand_path,
+            help="Folder of training images: for memorisation, and real versus real.",
+        ),
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
+        typer.Option(
+            callback=expand_location,
+            help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="Of a named data set: dataset.group, as the model was trained."
+        ),
     ] = None,
     features: Annotated[
         str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
     ] = "auto",
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and other choices.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON, too.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", callback=expand_path, help="Write everything as JSON, too."
+        ),
     ] = None,
 ) -> None:
     """Score a folder of images, of any tool: FID, KID, density, coverage, texture, memorisation."""
@@ -66,12 +90,16 @@ def evaluate(
             against,
             train=train,
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
+            options={
+                **sphere_section(against, grid=grid, flip=flip, fill=fill),
+                **({} if group is None else {"group": group}),
+            },
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
             seed=seed,
             batch_size=batch_size,
             device=pick_device(gpu=True),
-            say=typer.echo,
+            say=echo,
             tick=tick,
         )
     finally:
@@ -105,5 +133,5 @@ def _table(found: "FolderScores") -> "Table":
         for column in metric.columns:
             values = [found.scores[column], found.real[column]]
             cells = ["" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(column, *cells, metric.better, metric.source)
+            table.add_row(column, *cells, metric.better or "neither", metric.source)
     return table

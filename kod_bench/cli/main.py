@@ -3,46 +3,56 @@
 Exit status: 0 all trials done, 1 some failed, 2 wrong use, 130 interrupted.
 """
 
+import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import kod_bench
+from kod_bench.cli.complete import complete_profiles
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
-from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName
+from kod_bench.cli.options import (
+    DEFAULT_RESULTS,
+    Changes,
+    ResultsDir,
+    SpaceName,
+    SweepName,
+    expand_location,
+)
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
+from kod_bench.cli.say import Warnings, echo
 from kod_bench.cli.spaces import spaces_app
+from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
+from kod_bench.inside import UnreadableError
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
-    from kod_bench.sweeps.board import Output
-    from kod_bench.sweeps.plan import Sweep
+    from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.plan.sweep import Sweep
     from kod_bench.sweeps.space import SearchSpace
 
 app = typer.Typer(
     name="kod-bench",
     help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(data_app)
 app.add_typer(spaces_app)
 
-SweepName = Annotated[
-    str | None, typer.Argument(metavar="[SWEEP]", help="Sweep name or folder; default: the newest.")
-]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -70,7 +80,7 @@ MOST_SHOWN = 100
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kod-bench {kod_bench.__version__}")
+        echo(f"kod-bench {kod_bench.__version__}")
         raise typer.Exit
 
 
@@ -89,12 +99,17 @@ def _options(
 def sweep(
     space: SpaceName,
     profile: Annotated[
-        str, typer.Option(help="auto, or a profile of the search space: laptop, cluster.")
+        str,
+        typer.Option(
+            help="auto, or a profile of the search space: laptop, cluster.",
+            autocompletion=complete_profiles,
+        ),
     ] = "auto",
     data_dir: Annotated[
         str | None,
         typer.Option(
             metavar="PATH|URI",
+            callback=expand_location,
             help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
             "default: $KOD_BENCH_DATA, else built-in ones.",
         ),
@@ -122,7 +137,7 @@ def sweep(
         raise UsageError("--dry-run looks at this machine; leave out --address")
     output = _output(quiet, json)
     if address is not None and _is_client(address):
-        given = data_dir or os.environ.get("KOD_BENCH_DATA")
+        given = data_dir or expand_location(os.environ.get("KOD_BENCH_DATA"))
         options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
@@ -175,6 +190,13 @@ def resume(
             help="Let the sweep import this plug-in, or those of this package; may be repeated.",
         ),
     ] = None,
+    data_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the images are now; or, of a plan that is not yours, what it may read.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -184,31 +206,36 @@ def resume(
         options = ["--wait-for-nodes", str(wait_for_nodes)]
         options += ["--extractor", extractor] if extractor else []
         options += [word for name in plugin or [] for word in ("--plugin", name)]
+        options += [word for each in data_dir or [] for word in ("--data-dir", each)]
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
-    from kod_bench.sweeps.find import find_sweep
-    from kod_bench.sweeps.frozen import edited_space
-    from kod_bench.sweeps.plan import current_code
-    from kod_bench.sweeps.trust import changed_plugins, check_trusted, permissions
+    from kod_bench.sweeps.plan.frozen import edited_space
+    from kod_bench.sweeps.plan.make import current_code
+    from kod_bench.sweeps.store.find import find_sweep
+    from kod_bench.sweeps.store.ownership import is_own
+    from kod_bench.sweeps.store.plugged import changed_plugins, check_trusted, permissions
+    from kod_bench.sweeps.store.trust import with_confirmed_data
 
     found = find_sweep(sweep, parse_location(results_dir))
     check_trusted(found, extractor, plugin or [])
+    found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
     found = replace(found, permissions=permissions(found))
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
-        typer.echo(
+        echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
             err=True,
         )
     for before, now in changed_plugins(found):
-        typer.echo(
+        echo(
             f"warning: the sweep was planned with {before}, this is {now}; its rows say which one "
             "made them",
             err=True,
         )
-    if (edited := edited_space(found)) is not None:
-        typer.echo(
+    # Of a stranger's plan, not even whether the file that it names is there.
+    if is_own(found) and (edited := edited_space(found)) is not None:
+        echo(
             f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
@@ -216,14 +243,18 @@ def resume(
     _run(found, address, wait_for_nodes, output)
 
 
+def _absolute(location: Location) -> Location:
+    return location.expanduser().absolute() if isinstance(location, Path) else location
+
+
 @app.command()
 def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -> None:
     """Show what a sweep has done, is doing and has left."""
     from rich.console import Console
 
-    from kod_bench.sweeps.board import most_active, trial_table
-    from kod_bench.sweeps.find import find_sweep
-    from kod_bench.sweeps.status import is_running, read_details, trial_views
+    from kod_bench.sweeps.display.board import most_active, trial_table
+    from kod_bench.sweeps.display.status import is_running, read_details, trial_views
+    from kod_bench.sweeps.store.find import find_sweep
 
     found = find_sweep(sweep, parse_location(results_dir))
     views = trial_views(found)
@@ -235,16 +266,17 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     running = is_running(found)
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
-    typer.echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
-    Console().print(trial_table(shown))
+    echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
+    console = Console()
+    console.print(trial_table(shown, console.width))
     if len(shown) < len(views):
-        typer.echo(f"... and {len(views) - len(shown)} more")
+        echo(f"... and {len(views) - len(shown)} more")
     for view in failed[:MOST_SHOWN]:
-        typer.echo(f"failed {view.trial.id}: {view.reason}")
+        echo(f"failed {view.trial.id}: {view.reason}")
     if len(failed) > MOST_SHOWN:
-        typer.echo(f"... and {len(failed) - MOST_SHOWN} more failed")
+        echo(f"... and {len(failed) - MOST_SHOWN} more failed")
     if not running and (set(states) != {"done"} or to_come):
-        typer.echo(f"continue with: {found.resume_command}")
+        echo(f"continue with: {found.resume_command}")
 
 
 app.command()(report)
@@ -257,16 +289,16 @@ def _dry_run(
 ) -> None:
     from rich.console import Console
 
-    from kod_bench.sweeps.board import event_line
-    from kod_bench.sweeps.dry_run import dry_run
+    from kod_bench.sweeps.cost.dry_run import dry_run
+    from kod_bench.sweeps.display.board import event_line
 
     found = dry_run(space, data_dir=data_dir, timing=timing, say=_say(output))
     if output == "json":
-        typer.echo(event_line("dry-run", **found.event()))
+        echo(event_line("dry-run", **found.event()))
         return
     Console().print(found.table)
     for line in found.lines:
-        typer.echo(line)
+        echo(line)
 
 
 def _is_client(address: str) -> bool:
@@ -284,7 +316,7 @@ def _say(output: "Output") -> Callable[[str], None]:
     """Where lines go that are neither result nor error: JSON readers want only JSON on stdout."""
     if output == "quiet":
         return lambda _: None
-    return partial(typer.echo, err=output == "json")
+    return partial(echo, err=output == "json")
 
 
 def _run_there(
@@ -297,7 +329,7 @@ def _run_there(
     output: "Output",
 ) -> NoReturn:
     """Run the command on the cluster, whose client alone is here, and end as it does."""
-    from kod_bench.sweeps.remote_driver import SPACE, check_shared, run_there
+    from kod_bench.sweeps.cluster.remote_driver import SPACE, check_shared, run_there
     from kod_bench.sweeps.space import find_space
 
     check_shared("--results-dir", results_dir)
@@ -312,15 +344,15 @@ def _run_there(
             address,
             arguments,
             found,
-            lambda text, stream: typer.echo(text, nl=False, err=stream == "err"),
+            lambda text, stream: echo(text, nl=False, err=stream == "err"),
         )
     )
 
 
 def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "Output") -> None:
-    from kod_bench.sweeps.board import make_board
-    from kod_bench.sweeps.mirror import put_report
+    from kod_bench.sweeps.display.board import make_board
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
+    from kod_bench.sweeps.store.mirror import put_report
 
     board = make_board(prepared.trials, output, prepared.total)
     board.begin(prepared.shown)
@@ -328,18 +360,18 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         outcome = run_sweep(prepared, board, address, wait_for_nodes)
     except KeyboardInterrupt:
         board.finished(board.failures, stopped=True, report=None)
-        typer.echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
+        echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130) from None
-    except UsageError:
+    except (UsageError, UnreadableError):
         board.finished(board.failures, stopped=True, report=None)
         raise
     except Exception:
         board.finished(board.failures, stopped=True, report=None)
-        typer.echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
+        echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
         raise
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
-        typer.echo(
+        echo(
             f"stopped: {outcome.done} of {prepared.total} trials are done, those that ran "
             f"have saved where they were. {how_to_resume(prepared)}",
             err=True,
@@ -352,35 +384,36 @@ def _run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: 
         found = make_report([prepared])
         written = put_report(prepared, found.write(prepared.folder / "report", paper=False))
     except OSError as error:
-        typer.echo(f"warning: the report is not written ({error})", err=True)
+        echo(f"warning: the report is not written ({error})", err=True)
     board.finished(outcome.failures, stopped=False, report=written)
     if found is not None:
         warn_unreadable(found.unreadable)
     if output != "json":
         if found is not None:
-            typer.echo("\n" + found.markdown())
+            echo("\n" + found.markdown())
         if written is not None:
-            typer.echo(f"table and pictures: {written}")
-        typer.echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
+            echo(f"table and pictures: {written}")
+        echo(f"rows, grids, histories, checkpoints: {prepared.shown}/trials")
     for trial, reason in outcome.failures.items():
-        typer.echo(f"failed {trial}: {reason}", err=True)
+        echo(f"failed {trial}: {reason}", err=True)
     if outcome.failures:
-        typer.echo(f"retry with: {prepared.resume_command}", err=True)
+        echo(f"retry with: {prepared.resume_command}", err=True)
         raise typer.Exit(1)
 
 
 def _parse_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    parts = text.split(",")
+    # `int` would take 1_0 for 10, and the digits of every script.
+    are_numbers = all(re.fullmatch(r"\s*[0-9]{1,19}\s*", part) for part in parts)
+    seeds = [int(part) for part in parts] if are_numbers else []
+    if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: must be distinct integers from 0, such as 0,1,2")
     return seeds
 
 
 def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
+    print_anything()
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -388,18 +421,19 @@ def main() -> None:
             raise KeyboardInterrupt
         os._exit(128 + number)  # a worker forked from here, which is told to end
 
+    logging.getLogger("kod_bench").addHandler(Warnings())
     signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
     try:
-        app()
+        app(prog_name="kod-bench")  # however it was started: completion goes by the name
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if os.environ.get("KOD_BENCH_DEBUG"):
             raise
-        if isinstance(error, UsageError):
-            typer.echo(f"error: {error}", err=True)
+        if isinstance(error, UsageError | UnreadableError):
+            echo(f"error: {error}", err=True)
             sys.exit(2)
-        typer.echo(
+        echo(
             f"error: {type(error).__name__}: {one_line(error)} (kod-bench --debug ... shows where)",
             err=True,
         )

@@ -1,11 +1,39 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kod_bench.cli.complete import complete_spaces, complete_sweeps
+from kod_bench.storage import local_path, parse_location
+
+
+def expand_location(named: str | None) -> str | None:
+    """What an option names, a home folder written out; for those that take an address, too."""
+    return str(parse_location(named)) if named else named
+
+
+def expand_path(named: Path | None) -> Path | None:
+    """A path that an option or argument names, a home folder written out."""
+    return None if named is None else local_path(named)
+
+
 SpaceName = Annotated[
-    str, typer.Argument(metavar="NAME_OR_YAML", help="A search space, by name or path.")
+    str,
+    typer.Argument(
+        metavar="NAME_OR_YAML",
+        help="A search space, by name or path.",
+        autocompletion=complete_spaces,
+    ),
+]
+SweepName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SWEEP]",
+        help="Sweep name or folder; default: the newest.",
+        autocompletion=complete_sweeps,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -18,7 +46,9 @@ Changes = Annotated[
 ResultsDir = Annotated[
     str,
     typer.Option(
-        metavar="PATH|URI", help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix."
+        metavar="PATH|URI",
+        callback=expand_location,
+        help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix.",
     ),
 ]
 DEFAULT_RESULTS = "results"

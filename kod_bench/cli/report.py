@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
+from kod_bench.cli.complete import complete_conditions, complete_sides, complete_sweeps
+from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir, expand_location
+from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri, parse_location
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kod_bench.reports import ReadFrame, SweepOrigin, SweepReport
-    from kod_bench.sweeps.plan import Sweep
+    from kod_bench.sweeps.plan.sweep import Sweep
 
 #: Of several sweeps, or of some of the rows of one: the sweep's own report has all of its rows.
 OTHER_REPORT = Path("report")
@@ -28,6 +30,7 @@ SweepNames = Annotated[
     typer.Argument(
         metavar="[SWEEP]...",
         help="Names or folders of sweeps, or a folder or address of many; default: the newest.",
+        autocompletion=complete_sweeps,
     ),
 ]
 Datasets = Annotated[
@@ -40,6 +43,7 @@ Conditions = Annotated[
         "--where",
         metavar="CONDITION",
         help="Only rows that meet it, e.g. 'model=kuramoto*' or 'steps>=50'; repeatable.",
+        autocompletion=complete_conditions,
     ),
 ]
 
@@ -53,6 +57,7 @@ def report(
         str | None,
         typer.Option(
             metavar="FOLDER",
+            callback=expand_location,
             help="Where to write; default: the sweep's report folder, or ./report for several "
             "sweeps or some of the rows.",
         ),
@@ -69,8 +74,8 @@ def report(
 
     from kod_bench.reports.filters import check_conditions
     from kod_bench.reports.terminal import to_terminal
-    from kod_bench.sweeps.find import find_sweeps
-    from kod_bench.sweeps.mirror import put_report
+    from kod_bench.sweeps.store.find import find_sweeps
+    from kod_bench.sweeps.store.mirror import put_report
 
     check_conditions(where or [])
     if output is not None and is_uri(output):
@@ -87,7 +92,7 @@ def report(
             raise UsageError(f"{shown}: no row meets --dataset and --where")
         raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")
     if markdown:
-        typer.echo(found.markdown())
+        echo(found.markdown())
     else:
         console = Console()
         for piece in to_terminal(found.content):
@@ -102,14 +107,28 @@ def report(
         written = f"written to {folder}"
     except OSError as error:
         written = f"warning: not written ({error})"
-    typer.echo(written, err=True)
+    echo(written, err=True)
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A sweep, or a model of one.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="A sweep, a model, or 'published'.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A sweep, or a model of one.", autocompletion=complete_sides
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="A sweep, a model, or 'published'.", autocompletion=complete_sides
+        ),
+    ],
     sweep: Annotated[
-        str | None, typer.Option(help="Of the models, a name or folder; default: the newest.")
+        str | None,
+        typer.Option(
+            help="Of the models, a name or folder; default: the newest.",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,
     dataset: Datasets = None,
@@ -143,7 +162,7 @@ def compare(
         else compare_sides(first, sides[0], second, sides[1])
     )
     if markdown:
-        typer.echo(comparison_markdown(found))
+        echo(comparison_markdown(found))
         return
     console = Console()
     for piece in comparison_terminal(found):
@@ -153,7 +172,7 @@ def compare(
 def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
     """Rows of a sweep, or of a model of one; with a sweep given, the model comes first."""
     from kod_bench.reports.content import base_model
-    from kod_bench.sweeps.find import find_sweep
+    from kod_bench.sweeps.store.find import NoSuchSweepError, find_sweep
 
     location = parse_location(results_dir)
     if sweep is not None:
@@ -162,7 +181,7 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
             return rows
     try:
         found = find_sweep(name, location)
-    except UsageError:
+    except NoSuchSweepError:
         within = find_sweep(sweep, location)
         if (rows := _of_model(name, within)) is not None:
             return rows
@@ -196,13 +215,13 @@ def make_report(
     """
     from kod_bench.reports import SweepReport, combine, make_content
     from kod_bench.reports.filters import filter_rows
-    from kod_bench.sweeps.mirror import fetch_pictures
+    from kod_bench.sweeps.store.mirror import fetch_pictures
 
     for sweep in sweeps:
         try:
             fetch_pictures(sweep)
         except OSError as error:
-            typer.echo(f"warning: not all pictures could be fetched ({error})", err=True)
+            echo(f"warning: not all pictures could be fetched ({error})", err=True)
     read = [_read(sweep) for sweep in sweeps]
     frame = combine([rows for rows, _ in read])
     content = make_content(
@@ -218,7 +237,7 @@ def make_report(
 def warn_unreadable(paths: Sequence[Path]) -> None:
     """Name row files that cannot be read, on standard error."""
     for path in paths:
-        typer.echo(f"warning: {path} cannot be read; resume computes it again", err=True)
+        echo(f"warning: {path} cannot be read; resume computes it again", err=True)
 
 
 def _title(sweeps: Sequence["Sweep"]) -> str:
@@ -229,22 +248,23 @@ def _title(sweeps: Sequence["Sweep"]) -> str:
 
 def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
+    from kod_bench.inside import MOST_DOCUMENT, is_file, read_bytes
     from kod_bench.reports import SweepOrigin, read_cached
     from kod_bench.results import ROW_FILE
-    from kod_bench.sweeps.failures import ERROR_FILE, read_error
-    from kod_bench.sweeps.mirror import fetch_outcomes
-    from kod_bench.sweeps.plan import SWEEP_FILE
+    from kod_bench.sweeps.plan.failures import ERROR_FILE, read_error
+    from kod_bench.sweeps.plan.sweep import SWEEP_FILE
+    from kod_bench.sweeps.store.mirror import fetch_outcomes
 
     fetch_outcomes(sweep)
     paths, failures = [], []
     for trial in sweep.trials:
         folder = sweep.trial_folder(trial)
-        if (folder / ROW_FILE).is_file():
+        if is_file(folder / ROW_FILE):
             paths.append(folder / ROW_FILE)
-        elif (folder / ERROR_FILE).is_file():
+        elif is_file(folder / ERROR_FILE):
             failures.append((trial.id, read_error(folder) or "not recorded"))
     frame = read_cached(paths, sweep.folder / ROW_CACHE)
-    document = (sweep.folder / SWEEP_FILE).read_bytes()
+    document = read_bytes(sweep.folder / SWEEP_FILE, MOST_DOCUMENT)
     return frame, SweepOrigin(
         name=f"{sweep.space}/{sweep.name}",
         location=sweep.name,

@@ -19,9 +19,11 @@ from typing import IO
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import is_image_name, printable
 from kod_bench.data.folders import read_image
+from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
+from kod_bench.data.resolution import Resolutions, look_at_resolutions
 from kod_bench.data.spec import SourceImage
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -62,7 +64,8 @@ class ArchivedSource:
         self.units = 0  # known after `unpack`
         self.notes: tuple[str, ...] = ()
         self._path = path
-        self._color = options.color
+        self._options = options
+        self._resolution = Resolutions()
         self._unpacked: list[tuple[str, Path | None, str]] = []
         (self._file,) = hash_files(path.parent, [path.name], cache_dir, threads=1)
 
@@ -74,8 +77,9 @@ class ArchivedSource:
         """Copy the images into `folder`.
 
         Raises:
-            DataError: The archive is damaged or cut short, holds no image, or unpacks to far more
-                than an archive of images does.
+            DataError: The archive is damaged or cut short, holds no image, unpacks to far more
+                than an archive of images does, mixes scans of resolutions that it does not say, or
+                has no name that `group` matches.
         """
         try:
             budget = max(ALWAYS_ALLOWED, MAX_GROWTH * self._path.stat().st_size)
@@ -106,13 +110,19 @@ class ArchivedSource:
         self._unpacked.sort(key=lambda each: each[0])
         self.units = len(self._unpacked)
         self.notes = counted_note("skipped", "archive within the archive", nested)
+        names = [name for name, _, _ in self._unpacked]
+        check_expression(self._options, names, self.title)
+        self._resolution = look_at_resolutions(
+            self._options, self.title, names, lambda unit: self._unpacked[unit][1]
+        )
+        self.notes += self._resolution.notes
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one member."""
         name, path, refusal = self._unpacked[unit]
         if path is None:
             return [SourceImage(name, reason=refusal)]
-        return [read_image(path, name, self._color)]
+        return [self._resolution.bring(unit, read_image(path, name, self._options.color))]
 
     def _copy(self, member: _Member, target: Path, budget: int) -> int:
         """Copies one member and says how many bytes it has; never more than are allowed."""

@@ -154,8 +154,7 @@ def load_dataset(
 def default_data_dir() -> Location | None:
     """The folder of images that the user named in $KOD_BENCH_DATA, if any."""
     named = os.environ.get("KOD_BENCH_DATA")
-    found = parse_location(named) if named else None
-    return found.expanduser() if isinstance(found, Path) else found
+    return parse_location(named) if named else None
 
 
 def prepared_count(name: str) -> int:
@@ -180,7 +179,8 @@ def _cache_key(options: DatasetOptions, source: Source) -> str:
     """Hash of all that a prepared array depends on, and of nothing else."""
     relevant = options.model_dump(mode="json", exclude={"synthetic", "sphere", "augment", "name"})
     if options.view == "whole":
-        del relevant["scale"], relevant["max_patches_per_image"]
+        for of_patches in ("scale", "max_patches_per_image", "dpi"):
+            relevant.pop(of_patches, None)
     identity = {
         "version": PREPARATION_VERSION,
         "name": source.name,

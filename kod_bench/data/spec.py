@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kod_bench.data.files import SourcePixels
+from kod_bench.data.name_schemes import Labels
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.views import Subject
 
@@ -54,10 +55,12 @@ class Source(Protocol):
         ...
 
 
-def each_its_own(names: Sequence[str], digests: Sequence[str]) -> list[str]:
-    """Group keys where every file is a group of its own."""
-    del digests
-    return list(names)
+def reading_of(source: Source) -> str:
+    """How a source's images were read, for the line about the data; few have something to say.
+
+    It is the source's attribute `reading`, which it knows after `unpack`.
+    """
+    return str(getattr(source, "reading", ""))
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,9 @@ class DatasetSpec:
     Attributes:
         subject: What its images show.
         group_noun: What a group of images is, in the plural.
-        group_keys: (names, pixel hashes) of the images => a key each, equal within a group.
-        divides: Whether folders `train` and `test` in the data folder are the split. Where they
-            are not, a folder says nothing about the split.
-        needs_division: Whether there is no other split.
+        group_labels: (names, pixel hashes) of the images => the labels of each, shared within a
+            group, none where a name says nothing. None: every image is a group of its own.
+        needs_division: Whether folders `train` and `test` in the data folder are the only split.
         defaults: Of a plug-in's data set: what its options `view`, `scale`, `color` and `augment`
             are where a search space leaves them out, if they are not patches at scale 0.5, gray,
             as they are.
@@ -88,8 +90,7 @@ class DatasetSpec:
     licence: str
     without_folder: Callable[[Path], str]
     open_special: Callable[[DatasetOptions, Path | None, Path], Source | None]
-    group_keys: Callable[[Sequence[str], Sequence[str]], list[str]] = each_its_own
-    divides: bool = True
+    group_labels: Callable[[Sequence[str], Sequence[str]], list[Labels]] | None = None
     needs_division: bool = False
     defaults: Mapping[str, object] = field(default_factory=dict)
 

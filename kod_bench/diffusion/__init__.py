@@ -5,20 +5,19 @@ from typing import Any
 
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.plugged import plugged_process
 from kod_bench.diffusion.process import (
     DiffusionProcess,
-    Grid,
     ImageSource,
-    Predictor,
-    StepObserver,
+    Jump,
+    Kind,
     TrainingBatch,
-    run_forward,
-    sample,
 )
+from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.variance_exploding import VarianceExploding
@@ -32,6 +31,8 @@ __all__ = [
     "Grid",
     "HeatDissipation",
     "ImageSource",
+    "Jump",
+    "Kind",
     "KuramotoDiffusion",
     "KuramotoSchedule",
     "Predictor",

@@ -6,6 +6,7 @@ from kod_bench.evaluation.extractors import (
     find_installed,
     is_reference,
     is_users_code,
+    look_for_modules_in,
     make_extractor,
 )
 from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
@@ -37,6 +38,7 @@ __all__ = [
     "is_reference",
     "is_users_code",
     "kid",
+    "look_for_modules_in",
     "make_extractor",
     "marks",
     "score",

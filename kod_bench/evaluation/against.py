@@ -2,9 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,13 +151,18 @@ class DatasetAgainst(Against):
     They are measured once, with all metrics, and kept in the cache.
     """
 
-    def __init__(self, name: str, side: int, data_dir: Location | None, say: Callable[[str], None]):
+    def __init__(
+        self, said: Mapping[str, Any], data_dir: Location | None, say: Callable[[str], None]
+    ):
+        name = said["name"]
         try:
-            options = DatasetOptions.model_validate({"name": name, "image_size": side})
+            options = DatasetOptions.model_validate(said)
         except ValidationError as error:
             first = error.errors()[0]
             if first["loc"] != ("name",):
-                raise UsageError(f"{name}: {first['loc'][0]}: {first['msg']}") from error
+                where = ".".join(map(str, first["loc"]))
+                message = first["msg"].removeprefix("Value error, ")
+                raise UsageError(f"{name}: {where}: {message}") from error
             raise UsageError(
                 f"--against {name}: is neither a folder nor a data set "
                 f"({', '.join(dataset_names())})"

@@ -1,6 +1,6 @@
 """Scores of a folder of images, made by any tool, against another folder or a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
 from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.memorisation import LEAST_HELD_OUT
 from kod_bench.evaluation.metrics import (
     METRICS,
     Measured,
@@ -22,7 +23,7 @@ from kod_bench.evaluation.metrics import (
     score,
 )
 from kod_bench.evaluation.texture import MIN_SIDE
-from kod_bench.storage import Location
+from kod_bench.storage import Location, local_path
 
 Say = Callable[[str], None]
 
@@ -83,6 +84,7 @@ def score_folder(
     *,
     train: Path | None = None,
     data_dir: Location | None = None,
+    options: Mapping[str, Any] | None = None,
     features: str = "auto",
     columns: Sequence[str] = (),
     seed: int = 0,
@@ -104,6 +106,7 @@ def score_folder(
         train: folder of training images, among which samples are looked for, and which stand in
             for them in the real-versus-real values. A data set has its own.
         data_dir: where a named data set's images are; None for its built-in ones.
+        options: of a named data set, beside its name and `image_size`.
         features: an extractor's name; see `make_extractor`.
         columns: of metrics; none for all.
         seed: of subsets and choices.
@@ -117,7 +120,7 @@ def score_folder(
     """
     metrics = choose_metrics(columns) if columns else METRICS
     samples = ImageFolder(generated)
-    reference = _open(against, train, samples, data_dir, say)
+    reference = _open(against, train, samples, data_dir, options or {}, say)
     if not columns and not reference.on_sphere:  # nobody misses it
         metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
@@ -153,10 +156,17 @@ def score_folder(
 
 
 def _open(
-    against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
+    against: str,
+    train: Path | None,
+    samples: ImageFolder,
+    data_dir: Location | None,
+    options: Mapping[str, Any],
+    say: Say,
 ) -> Against:
-    path = Path(against)
+    path = local_path(against)
     if path.is_dir():
+        if (group := options.get("group")) is not None:
+            raise UsageError(f"--group {group!r}: divides a named data set; {against} is a folder")
         return FolderAgainst(path, train)
     if path.exists() or len(path.parts) > 1:
         raise UsageError(f"{against}: {'is not a folder' if path.exists() else 'does not exist'}")
@@ -170,7 +180,7 @@ def _open(
             f"{samples.path}: must hold {kind} of one size to be scored against the data "
             f"set {against}, and holds {_listed(samples.sizes)}"
         )
-    return DatasetAgainst(against, height, data_dir, say)
+    return DatasetAgainst({"name": against, "image_size": height, **options}, data_dir, say)
 
 
 def _possible(
@@ -210,6 +220,11 @@ def _remarks(
     few = min(samples.count, real.measured.count)
     if "fid" in columns and (mark := marks(few, on_sphere)) is not None:
         remarks.append(mark)
+    if "memorised_share" in columns and samples.nearest and real.measured.count < LEAST_HELD_OUT:
+        remarks.append(
+            f"no memorised_share: at least {LEAST_HELD_OUT} reference images are needed; there are "
+            f"{real.measured.count}"
+        )
     if real.counts is not None:
         one, two = real.counts
         remarks.append(

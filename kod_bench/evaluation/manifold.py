@@ -1,4 +1,4 @@
-"""Density and coverage: does every sample look real, and is every real image represented?"""
+"""Density and coverage: does every sample look real, and is every real image represented."""
 
 import numpy as np
 import numpy.typing as npt

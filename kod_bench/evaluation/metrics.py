@@ -97,7 +97,7 @@ class Metric:
     Attributes:
         columns: their names in rows and in JSON.
         needs: the part of `Measured` that it looks at.
-        better: which way is good.
+        better: which way is good; None where neither is: too near is a copy, too far is noise.
         source: the paper it comes from, or "ours".
         function: (that part of the samples, of the reference, seed) => a value per column.
         floor: what takes the samples' place for the real-versus-real value: training images, or,
@@ -107,7 +107,7 @@ class Metric:
 
     columns: tuple[str, ...]
     needs: Literal["features", "texture", "nearest", "spectrum"]
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher"] | None
     source: str
     function: Callable[[Any, Any, int], tuple[float | None, ...]]
     floor: Literal["training", "held-out"] | None = "training"
@@ -184,7 +184,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         ("nearest_distance",),
         "nearest",
-        "higher",
+        None,
         "ours",
         lambda x, _, __: (float(np.median(x.distance)),),
         floor="held-out",
@@ -192,7 +192,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         ("memorised_share",),
         "nearest",
-        "lower",
+        None,  # that of a perfect generator is 0.01, that of noise 0
         "ours, after Carlini et al. 2023",
         lambda x, y, _: (memorised_share(x, y),),
         floor=None,  # the quantile that defines it

@@ -17,9 +17,10 @@ from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.memorisation import Nearest
 from kod_bench.evaluation.metrics import Measured, Scores, score_real
 from kod_bench.evaluation.texture import TextureStatistics
+from kod_bench.inside import MOST_CACHE, open_file
 
 # Raise with every change that may alter a number in the file.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _choose(images: Tensor, count: int, seed: int) -> Tensor:
 
 def _read(path: Path) -> tuple[Measured, Scores] | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_file(path, MOST_CACHE) as file, np.load(file, allow_pickle=False) as archive:
             texture = {f.name: archive[f"texture.{f.name}"] for f in fields(TextureStatistics)}
             texture["image_size"] = tuple(texture["image_size"].tolist())
             nearest = {f.name: archive[f"nearest.{f.name}"] for f in fields(Nearest)}

@@ -17,7 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kod_bench.results import SCHEMA, Row
+from kod_bench.inside import MOST_ROWS, read_bytes
+from kod_bench.reports.kinds import kinds_of
+from kod_bench.results import SCHEMA, Row, is_sound
 
 #: Columns that rows may have beside those of `Row`, from versions that stop trials early.
 _EXTRA = pa.schema([pa.field("pruned_at", pa.int64())])
@@ -128,14 +130,18 @@ def _size(path: Path) -> int:
 
 def _read(path: Path) -> list[pa.Table] | None:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path, MOST_ROWS))) as file:
             known = [name for name in file.schema_arrow.names if name in _NAMES]
+            if not file.metadata.num_rows:
+                return None  # a trial that is done has rows
             if file.metadata.num_rows <= BATCH:  # row files: half the time that batches take
-                return [_typed(file.read(columns=known, use_threads=False))]
-            batches = file.iter_batches(batch_size=BATCH, columns=known, use_threads=False)
-            return [_typed(pa.Table.from_batches([batch])) for batch in batches]
+                tables = [_typed(file.read(columns=known, use_threads=False))]
+            else:
+                batches = file.iter_batches(batch_size=BATCH, columns=known, use_threads=False)
+                tables = [_typed(pa.Table.from_batches([batch])) for batch in batches]
     except (OSError, pa.ArrowException, ValueError):
         return None
+    return tables if all(is_sound(table, known) for table in tables) else None
 
 
 def _typed(table: pa.Table) -> pa.Table:
@@ -170,8 +176,22 @@ def _part(table: pa.Table) -> _Part:
         if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
             values = values.dictionary_encode()
         columns[column.name] = values
+    columns["kind"] = _kinds(columns, hashes, texts)
     columns["configuration"] = pa.array(hashes, pa.string()).dictionary_encode()
     return _Part(pa.table(columns), configurations)
+
+
+def _kinds(
+    columns: Mapping[str, pa.ChunkedArray | pa.Array], hashes: list[str], texts: list[str | None]
+) -> pa.Array:
+    """The rows' kinds; of rows of older versions, by their configurations."""
+    kinds: list[str | None] = columns["kind"].to_pylist()
+    if None in kinds:
+        # Seeds share a configuration: of equal hashes, one text is read.
+        first = dict(zip(reversed(hashes), reversed(texts), strict=True))
+        read = kinds_of(columns["process"].to_pylist(), [first[digest] for digest in hashes])
+        kinds = [found or kind for found, kind in zip(kinds, read, strict=True)]
+    return pa.array(kinds, pa.string()).dictionary_encode()
 
 
 class Collector:

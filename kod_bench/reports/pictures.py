@@ -1,6 +1,8 @@
 """Pictures of samples, side by side."""
 
+import io
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,15 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from kod_bench.atomic import atomic_write
+from kod_bench.errors import one_line
+from kod_bench.reports.picture_files import read_picture
 
 _SIDE = 400
 _GAP = 12
 _LINE = 26  # of a title, with the space below
 _FONT_SIZE = 16
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,40 +32,50 @@ class Panel:
 
 
 def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
-    """Paste pictures into one PNG, each under its title.
+    """Paste pictures into one PNG, each under its title; those that cannot be read are left out.
 
     Raises:
         ValueError: if there are no panels.
     """
     if not panels:
         raise ValueError("a contact sheet needs at least one picture")
+    loaded = [(panel, picture) for panel in panels if (picture := _thumbnail(panel.path))]
+    if not loaded:
+        return
     font = ImageFont.load_default(size=_FONT_SIZE)
-    rows = 1 + max(panel.row for panel in panels)
+    rows = 1 + max(panel.row for panel, _ in loaded)
     heights = [1] * rows  # those of the highest pictures
     titles = [_LINE] * rows
-    wrapped = [_wrap(panel.title, font) for panel in panels]
-    for panel, lines in zip(panels, wrapped, strict=True):
+    wrapped = [_wrap(panel.title, font) for panel, _ in loaded]
+    for (panel, picture), lines in zip(loaded, wrapped, strict=True):
         titles[panel.row] = max(titles[panel.row], len(lines) * _LINE)
-        with Image.open(panel.path) as picture:
-            width, height = picture.size
-        fits = min(1.0, _SIDE / width, _SIDE / height)
-        heights[panel.row] = max(heights[panel.row], round(height * fits))
+        heights[panel.row] = max(heights[panel.row], picture.height)
     each = (title + height + _GAP for title, height in zip(titles, heights, strict=True))
     tops = list(itertools.accumulate(each, initial=_GAP))
-    columns = 1 + max(panel.column for panel in panels)
+    columns = 1 + max(panel.column for panel, _ in loaded)
     sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), tops[-1]), "white")
     draw = ImageDraw.Draw(sheet)
-    for panel, lines in zip(panels, wrapped, strict=True):
+    for (panel, picture), lines in zip(loaded, wrapped, strict=True):
         left = _GAP + panel.column * (_SIDE + _GAP)
         top = tops[panel.row] + titles[panel.row]
         for number, line in enumerate(lines):  # the last one is next to the picture
             place = (left, top - (len(lines) - number) * _LINE)
             draw.text(place, line, fill="black", font=font)
-        with Image.open(panel.path) as picture:
-            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-            sheet.paste(picture.convert("RGB"), (left, top))
+        sheet.paste(picture, (left, top))
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
+
+
+def _thumbnail(path: Path) -> Image.Image | None:
+    if (content := read_picture(path)) is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
+        _log.warning("%s: is left out (%s)", path, one_line(error))
+        return None
 
 
 def _wrap(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:

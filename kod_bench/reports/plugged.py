@@ -18,7 +18,6 @@ class RowPlugin:
         name: as search spaces have it.
         package: the distribution's name and version.
         source: hash of its source.
-        structured: of a process, whether it is; None if nobody says.
         rows: how many.
     """
 
@@ -26,34 +25,22 @@ class RowPlugin:
     name: str
     package: str
     source: str
-    structured: bool | None
     rows: int
 
 
 def row_plugins(rows: pd.DataFrame) -> tuple[RowPlugin, ...]:
     """Every plug-in behind the rows, in each of its versions."""
-    found: dict[tuple[str, str, str, str, bool | None], int] = {}
+    found: dict[tuple[str, str, str, str], int] = {}
     for text, count in rows["plugins"].astype(object).value_counts().items():
         for each in _read(str(text)):
-            structured = each.get("structured")
             key = (
                 WORDS.get(each.get("kind"), "plug-in"),  # type: ignore[call-overload]
                 str(each.get("name")),
                 f"{each.get('package')} {each.get('version')}",
                 str(each.get("source")),
-                structured if isinstance(structured, bool) else None,
             )
             found[key] = found.get(key, 0) + int(count)
     return tuple(RowPlugin(*key, count) for key, count in sorted(found.items(), key=str))
-
-
-def structured_plugins(rows: pd.DataFrame) -> Mapping[str, bool]:
-    """Whether the processes of plug-ins are structured, by what they said of themselves."""
-    return {
-        each.name: each.structured
-        for each in row_plugins(rows)
-        if each.what == WORDS["process"] and each.structured is not None
-    }
 
 
 def plugin_statements(rows: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import MOST_CACHE, open_file
 from kod_bench.reports.frame import BATCH, COLUMNS, Collector, ReadFrame, in_order, read_frame
 
 #: With fewer row files there is nothing to gain.
@@ -92,7 +93,7 @@ def _key(path: Path) -> str:
 
 def _keys_in(cache: Path) -> set[str]:
     try:
-        with pq.ParquetFile(cache) as file:
+        with open_file(cache, MOST_CACHE) as whole, pq.ParquetFile(whole) as file:
             if not file.schema_arrow.equals(_SCHEMA):
                 return set()
             return set(pc.unique(file.read(columns=[_KEY])[_KEY]).to_pylist())
@@ -103,7 +104,7 @@ def _keys_in(cache: Path) -> set[str]:
 def _kept(cache: Path, keys: set[str]) -> Iterator[pa.Table]:
     wanted = pa.array(sorted(keys), pa.string())
     try:
-        with pq.ParquetFile(cache) as file:
+        with open_file(cache, MOST_CACHE) as whole, pq.ParquetFile(whole) as file:
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
                 yield pa.Table.from_batches([batch.filter(pc.is_in(batch[_KEY], wanted))])
     except (OSError, pa.ArrowException, ValueError) as error:

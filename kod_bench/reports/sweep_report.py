@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import UnreadableError, child, is_file
 from kod_bench.reports.content import ReportContent
 from kod_bench.reports.latex import to_latex
 from kod_bench.reports.markdown import to_markdown
@@ -106,11 +107,14 @@ class SweepReport:
             taken.add((line, column))
             title = _panel_title(row, priors[row["model"]] > 1)
             name = file_of(row["prior"], row["sampler"], int(row["network_evaluations"]))
-            path = self.folders[row["sweep"]] / "trials" / row["trial"] / name
+            try:
+                path = child(self.folders[row["sweep"]] / "trials", row["trial"], name)
+            except UnreadableError:  # a row's texts are no path to follow
+                continue
             panels.append(Panel(title, path, line, column))
             if len(panels) > MOST_PANELS:
                 break
-        return [panel for panel in panels if panel.path.is_file()]
+        return [panel for panel in panels if is_file(panel.path)]
 
 
 def _panel_title(row: Mapping[Any, Any], several_priors: bool) -> str:

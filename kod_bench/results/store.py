@@ -4,6 +4,7 @@ A trial is done if and only if its row file can be read. There is no shared file
 could damage and no writer that another could race.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,10 +12,13 @@ from types import UnionType
 from typing import Any, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import MOST_ROWS, read_bytes
 from kod_bench.results.row import Row
+from kod_bench.visible import ACTING
 
 ROW_FILE = "row.parquet"
 
@@ -63,6 +67,13 @@ def is_picture(name: str) -> bool:
 _PICTURES = ("samples-", "mollweide-", "nearest-", "trajectory-", "forward-end-", "measured-")
 
 
+#: Bytes of a name or remark in a row, and of its configuration or list of packages.
+MOST_NAME = 4096
+MOST_TEXT = 2**20
+#: As `kod_bench.visible` has them, in the notation of Arrow's regular expressions.
+_ACTING = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", ACTING)
+_LONG_TEXTS = ("config", "packages")
+
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -110,36 +121,51 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> Path:
 
 def read_trial(folder: Path) -> list[Row] | None:
     """Read a trial's rows; None if there are none, or none that can be read."""
-    path = folder / ROW_FILE
-    if not path.is_file():
-        return None  # most trials of a large plan: far quicker than being told by Parquet
     try:
-        return parse_rows(path)
+        return parse_rows(read_bytes(folder / ROW_FILE, MOST_ROWS))
     except OSError:
         return None
 
 
-def parse_rows(source: Path | bytes) -> list[Row] | None:
-    """The rows of a row file, or of its content; None if there are none, or it is damaged.
-
-    Raises:
-        OSError: if the file cannot be read.
-    """
-    file = pa.BufferReader(source) if isinstance(source, bytes) else source
+def parse_rows(content: bytes) -> list[Row] | None:
+    """The rows in the content of a row file; None if there are none, or it is damaged."""
+    file = pa.BufferReader(content)
     try:
         with pq.ParquetFile(file) as opened:
             # A third of the time that `pq.read_table` takes, which is for rows of other versions.
             if opened.schema_arrow.equals(SCHEMA):
-                records = opened.read(use_threads=False).to_pylist()
+                table = opened.read(use_threads=False)
             else:
-                records = pq.read_table(file, schema=SCHEMA).to_pylist()
-    except (pa.ArrowException, ValueError):  # the latter: bytes that are no text
+                table = pq.read_table(file, schema=SCHEMA)
+            if not is_sound(table, opened.schema_arrow.names):
+                return None
+        records = table.to_pylist()
+    except (pa.ArrowException, ValueError, OSError):  # ValueError: bytes that are no text
         return None
-    except OSError:  # which Parquet says of much damage, too
-        if isinstance(source, bytes):
-            return None
-        raise
     return [Row(**record) for record in records] or None
+
+
+def is_sound(table: pa.Table, names: Sequence[str]) -> bool:
+    """Whether rows say what no row can lack, each column once, in texts that a page can hold.
+
+    Args:
+        table: the rows.
+        names: of the columns that their file has: one of an earlier version lacks some.
+    """
+    if len(set(names)) < len(names):
+        return False
+    for name in set(names) & set(table.column_names):
+        known = SCHEMA.get_field_index(name)
+        column = table[name]
+        if known >= 0 and not SCHEMA.field(known).nullable and column.null_count:
+            return False
+        if pa.types.is_string(column.type) and len(column):
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
+            if longest > (MOST_TEXT if name in _LONG_TEXTS else MOST_NAME):
+                return False
+            if pc.any(pc.match_substring_regex(column, f"[{_ACTING}]")).as_py():
+                return False
+    return True
 
 
 def read_rows(trials: Path) -> ReadRows:

@@ -1,1 +1,1 @@
-"""Sweeps: search spaces, plans, trials on Ray, progress and resume. Ray is imported only here."""
+"""Sweeps: search spaces, plans, trials on Ray, progress and resume, each in a room of its own."""

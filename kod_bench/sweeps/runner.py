@@ -15,22 +15,24 @@ from typing import Any
 from kod_bench.errors import UsageError
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location
-from kod_bench.sweeps.board import Board
-from kod_bench.sweeps.capacity import alive_nodes, wait_for_capacity, workers_on
-from kod_bench.sweeps.failures import read_error
-from kod_bench.sweeps.growth import grown, refreshed
-from kod_bench.sweeps.guardian import guardian
-from kod_bench.sweeps.lease import lease
-from kod_bench.sweeps.locks import LockedError, exclusive_lock
-from kod_bench.sweeps.mirror import fetch_outcomes, forget_error
-from kod_bench.sweeps.optuna_search import OptunaSearch
-from kod_bench.sweeps.plan import LOCK_FILE, Sweep, Trial, check_writable
-from kod_bench.sweeps.ray_session import check_local_resources, ray_session
-from kod_bench.sweeps.ray_trial import run_on_ray
-from kod_bench.sweeps.ray_watch import RayWatch
-from kod_bench.sweeps.scratch import scratch_folder
-from kod_bench.sweeps.stopping import StopSignals, forget_request, requested_here
-from kod_bench.sweeps.supply import TrialSupply
+from kod_bench.sweeps.cluster.capacity import alive_nodes, wait_for_capacity, workers_on
+from kod_bench.sweeps.cluster.guardian import guardian
+from kod_bench.sweeps.cluster.ray_session import check_local_resources, ray_session
+from kod_bench.sweeps.cluster.ray_trial import run_on_ray
+from kod_bench.sweeps.cluster.ray_watch import RayWatch
+from kod_bench.sweeps.display.board import Board
+from kod_bench.sweeps.plan.failures import read_error
+from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
+from kod_bench.sweeps.plan.trial import Trial
+from kod_bench.sweeps.search.optuna_search import OptunaSearch
+from kod_bench.sweeps.search.supply import TrialSupply
+from kod_bench.sweeps.store.create import check_writable
+from kod_bench.sweeps.store.growth import grown, refreshed
+from kod_bench.sweeps.store.lease import lease
+from kod_bench.sweeps.store.locks import LockedError, exclusive_lock
+from kod_bench.sweeps.store.mirror import fetch_outcomes, forget_error
+from kod_bench.sweeps.store.scratch import scratch_folder
+from kod_bench.sweeps.store.stopping import StopSignals, forget_request, requested_here
 
 #: Longer than `kod-bench status` looks at the lock, shorter than a person waits for an answer.
 DRIVER_PATIENCE_SECONDS = 1.0
@@ -131,7 +133,7 @@ def _run_pending(
     search = None
     if sweep.growth is not None:
         search = OptunaSearch(sweep, rows_of, board.note)
-    supply = TrialSupply(pending, search, board)
+    supply = TrialSupply(pending, search, board.add)
     if not supply.has_more():
         return False
     if address is None:
@@ -172,7 +174,7 @@ def _run_pending(
                 for trial in again:
                     forget_error(sweep, trial)
                     board.wait_again(trial)
-                supply = TrialSupply(again, None, board)
+                supply = TrialSupply(again, None, board.add)
     return signals.requested
 
 
@@ -228,8 +230,8 @@ def _tune(
     """Run what the supply has; the ids of trials whose process died without a word."""
     from ray import tune
 
-    from kod_bench.sweeps.tune_search import TrialQueue
-    from kod_bench.sweeps.watcher import Silence, StopWhenSaved, Watcher
+    from kod_bench.sweeps.cluster.tune_search import TrialQueue
+    from kod_bench.sweeps.cluster.watcher import Silence, StopWhenSaved, Watcher
 
     watcher = Watcher(sweep, board, signals, supply.ended, may_shrink=on_cluster)
 
@@ -244,6 +246,9 @@ def _tune(
         concurrent = _concurrent_groups(sweep)
     queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
+    if sweep.data_dir is not None:  # perhaps another than the plan's, by its user's will
+        config["data_dir"] = str(sweep.data_dir)
+    config["folder"] = str(Path.cwd())  # of the user's own modules
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)

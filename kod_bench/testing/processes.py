@@ -29,6 +29,8 @@ class ProcessConformance(TrainingConformance, SamplingConformance):
         assert (process.shape, process.steps) == (shape, steps)
         assert isinstance(process.periodic, bool)
         assert isinstance(process.structured, bool)
+        assert process.kind in ("structured", "control", "euclidean")
+        assert (process.kind == "euclidean") is not process.structured
         assert process.samplers
         assert process.priors
         assert set(process.second_order) <= set(process.samplers)

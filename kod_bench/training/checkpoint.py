@@ -3,12 +3,15 @@
 import io
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kod_bench.atomic import atomic_write
+from kod_bench.errors import one_line
+from kod_bench.inside import MOST_CHECKPOINT, open_file
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"iteration-(\d+)\.pt")
@@ -50,21 +53,30 @@ class CheckpointStore:
         self.prune(self._keep)
         return path
 
-    def load_latest(self) -> dict[str, Any] | None:
+    def load_latest(
+        self, check: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any] | None:
         """Read the newest readable checkpoint, onto the CPU; None if there is none.
 
         Damaged files are passed over, with a line in the log.
+
+        Args:
+            check: raises for a state that is of another training; it is passed over, too.
         """
         for _, path in self._files():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                with open_file(path, MOST_CHECKPOINT) as file:
+                    state = torch.load(file, map_location="cpu", weights_only=True)
+                if not isinstance(state, dict):
+                    raise TypeError("holds no state")
+                if check is not None:
+                    check(state)
             except MemoryError:
                 raise  # of this process, not of the file
             except Exception as error:  # a torn file fails in many ways: zip, pickle, EOF ...
-                _log.warning("%s cannot be read and is passed over: %s", path, error)
+                _log.warning("%s cannot be used and is passed over: %s", path, one_line(error))
                 continue
-            if isinstance(state, dict):
-                return state
+            return state
         return None
 
     def latest_iteration(self) -> int:

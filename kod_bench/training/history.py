@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.atomic import atomic_write
+from kod_bench.inside import MOST_HISTORY, UnreadableError, open_to_append, parse_json, read_bytes
 from kod_bench.training.curves import CurveWriter
 
 #: What is no curve: the axis, and what grows with it.
@@ -30,25 +31,44 @@ class History:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record; it must have the key `iteration`."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        with open_to_append(self._path) as file:
+            file.write(f"{json.dumps(record)}\n".encode())
         if self._curves is not None:
             points = {f"train/{name}": v for name, v in record.items() if name not in _NO_CURVES}
             self._curves.add(record["iteration"], points)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read the records; a missing file is an empty history, a torn line (a crash) is left out."""
+    """Read the records; a missing file is an empty history, a torn line (a crash) is left out.
+
+    So is a line that is no record: without a number of iterations, or with a value that is none.
+
+    Raises:
+        UnreadableError: if the file is no regular one, or cannot be read.
+    """
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        # Lines end where a line feed is, and not at the characters that end lines elsewhere.
+        lines = read_bytes(path, MOST_HISTORY).split(b"\n")
     except FileNotFoundError:
         return []
     records = []
     for line in lines:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line, str(path))
+        except UnreadableError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+        if isinstance(record, dict) and _is_sound(record):
             records.append(record)
     return records
+
+
+def _is_sound(record: dict[str, Any]) -> bool:
+    numbers = all(
+        value is None or isinstance(value, (float, bool)) or _is_count(value)
+        for value in record.values()
+    )
+    return numbers and _is_count(record.get("iteration"))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53

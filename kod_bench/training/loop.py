@@ -25,6 +25,7 @@ from kod_bench.training.history import History
 from kod_bench.training.images import ShuffledImages
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
 from kod_bench.training.seeds import derive_seed
+from kod_bench.training.state import check_average, check_state
 
 #: Losses are in noise units and start near 1; a hundred times that never comes back.
 EXPLODED = 100.0
@@ -166,7 +167,11 @@ def train(
     )
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
     precisions: tuple[str, ...] = ()
-    state = _shared(checkpoints.load_latest() if rank == 0 else None)
+    state = _shared(
+        checkpoints.load_latest(lambda found: check_state(found, network, average))
+        if rank == 0
+        else None
+    )
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
@@ -260,6 +265,7 @@ def train(
                 on_progress(Progress(iteration, options.iterations, loss, speed))
                 if predict.precision not in precisions:
                     precisions += (predict.precision,)
+                drawn = _sum(source.drawn, device) if checkpoint_due or stop else 0
                 if (checkpoint_due or stop) and rank == 0:
                     checkpoints.save(
                         iteration,
@@ -268,7 +274,7 @@ def train(
                             "seconds": seconds,
                             "loss": loss,
                             "resumed_from": resumed_from,
-                            "images_seen": seen + world * source.drawn,
+                            "images_seen": seen + drawn,
                             "precisions": list(precisions),
                             "micro_batch_size": micro_batch_size,
                             "network": network.state_dict(),
@@ -284,7 +290,7 @@ def train(
                     paused = time.monotonic() - paused
                     began, marked = began + paused, marked + paused
         spent += time.monotonic() - began
-        seen += world * source.drawn
+        seen += _sum(source.drawn, device)
     average.module.eval()
     # A run found complete trained nothing here: what its last part took at once is on record.
     taken: int | None = micro_batch_size
@@ -302,14 +308,14 @@ def load_trained(
         RuntimeError: if the newest readable checkpoint is not the last one. Training the rest
             here would give a model of one worker the name of one of several.
     """
-    state = checkpoints.load_latest()
+    average = AveragedModel(network)
+    state = checkpoints.load_latest(lambda found: check_average(found, average))
     if state is None or state["iteration"] != iterations:
         found = "none" if state is None else f"one of iteration {state['iteration']}"
         raise RuntimeError(
             f"{checkpoints.folder}: the workers' last checkpoint (iteration {iterations}) cannot "
             f"be read here, found {found}; several workers need a disk that all nodes share"
         )
-    average = AveragedModel(network)
     average.load_state_dict(state["average"])
     place(average.module, device).eval()
     return TrainedModel(
@@ -326,6 +332,15 @@ def load_trained(
 def _precisions(state: dict[str, Any]) -> tuple[str, ...]:
     # Checkpoints written before precisions were recorded do not say.
     return tuple(state.get("precisions", ()))
+
+
+def _sum(count: int, device: torch.device) -> int:
+    """A whole number, summed over the ranks. Chains of one may end when those of another do not."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return count
+    total = torch.tensor(count, dtype=torch.int64, device=device)
+    dist.all_reduce(total)
+    return int(total.item())
 
 
 def _shared(state: dict[str, Any] | None) -> dict[str, Any] | None:

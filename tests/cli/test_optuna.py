@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from kod_bench.results import read_rows
-from kod_bench.sweeps.early_stopping import read_rungs
+from kod_bench.sweeps.search.early_stopping import read_rungs
 from tests.cli.processes import only_sweep, row_files, started, wait_for
 from tests.conftest import TINY_SPACE, Command
 

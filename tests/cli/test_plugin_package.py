@@ -120,7 +120,7 @@ def test_the_packages_work_in_a_fresh_environment(
         }
         assert all(each["version"] == "0.1.0" for each in said.values())
         assert all(len(each["source"]) == 12 for each in said.values())
-        assert said["process"]["structured"] is False
+        assert row["kind"] == "euclidean"
     report = kod_bench("report", folder, "--markdown")
     assert report.returncode == 0, report.stderr
     assert "| fading" in report.stdout

@@ -9,9 +9,11 @@ import pytest
 
 from kod_bench.cli import main as cli
 from kod_bench.results import provenance, write_rows
-from kod_bench.sweeps.failures import write_error
-from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials
+from kod_bench.sweeps.plan.failures import write_error
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import load_space
+from kod_bench.sweeps.store.create import create_sweep
 from tests.rows import make_row
 
 Run = Callable[..., tuple[int, str, str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kod_bench.sweeps import dry_run
+from kod_bench.sweeps.cost import dry_run
 from tests.cli.test_wrong_use import Run, assert_one_line, edited, run
 
 __all__ = ["run"]  # the fixture
@@ -101,7 +101,7 @@ def test_validate_takes_all_that_are_known(run: Run, here: Path) -> None:
     (here / "broken.yaml").write_text("name: [broken")
     code, out, err = run("spaces", "validate")
     assert code == 2
-    assert "error: search_spaces/broken.yaml:1:14: is not valid YAML" in err
+    assert "error: search_spaces/broken.yaml:2:1: is not valid YAML" in err
     assert out.count("valid; trials") >= 7
 
 

@@ -17,10 +17,13 @@ import kod_bench as package
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.reference import _read as read_reference
 from kod_bench.results import provenance, read_trial, write_rows
-from kod_bench.sweeps.plan import Sweep, create_sweep, make_trials, open_sweep
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.trial import run_trial
-from kod_bench.sweeps.trust import check_trusted
+from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.store.plugged import check_trusted
+from kod_bench.sweeps.trial.run import run_trial
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history
 from tests.conftest import Command
@@ -113,7 +116,7 @@ def edit_trials(sweep: Sweep, **changes: Any) -> None:
     """As a stranger would: with the hash to match."""
     import hashlib
 
-    from kod_bench.sweeps.trials_file import encode_trials
+    from kod_bench.sweeps.plan.trials_file import encode_trials
 
     trials = [(trial.id, {**trial.values, **changes}) for trial in sweep.trials]
     encoded = encode_trials(trials)
@@ -171,7 +174,7 @@ def test_nothing_in_the_package_unpickles_or_asks_a_shell() -> None:
                 assert keywords.get("weights_only") == "True", path
             if name == "np.load":
                 assert keywords.get("allow_pickle") == "False", path
-            if name == "yaml.load":
-                assert keywords.get("Loader") == "_Loader", path
+            if name.startswith("yaml."):  # events alone, of which values are made here
+                assert name in ("yaml.parse", "yaml.dump"), path
             assert name not in ("eval", "exec", "os.system", "os.popen"), path
             assert keywords.get("shell", "False") == "False", path

@@ -17,14 +17,8 @@ import torch
 
 from benchmarks.chaos import session_processes
 from kod_bench.sweeps.session import prepare_sweep
-from kod_bench.sweeps.trial import run_trial, train_and_score
-from tests.cli.processes import (
-    edit,
-    only_sweep,
-    row_files,
-    started,
-    wait_for,
-)
+from kod_bench.sweeps.trial.run import run_trial, train_and_score
+from tests.cli.processes import edit, only_sweep, row_files, started, wait_for
 from tests.conftest import TINY_SPACE, Command
 
 SMALL_SPACE = re.sub(r"  kuramoto-local:\n(    .*\n)+", "", TINY_SPACE)

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import session_processes
-from tests.cli.processes import (
-    edit,
-    only_sweep,
-    row_files,
-    started,
-    trial_process,
-    wait_for,
-)
+from tests.cli.processes import edit, only_sweep, row_files, started, trial_process, wait_for
 from tests.conftest import Command
 
 #: A user's own extractor. One trial's scoring sleeps for ever: whichever finds the folder there. It

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from kod_bench.cli import main as cli
-from kod_bench.sweeps import remote_driver, runner
+from kod_bench.sweeps import runner
+from kod_bench.sweeps.cluster import remote_driver
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -1,6 +1,6 @@
 """Figures of what trials have left in their folders: histories, order parameters, orientations."""
 
-import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from kod_bench.inside import MOST_NUMBERS, UnreadableError, child, is_file, read_json
 from kod_bench.reports.content import Cell, Group
+from kod_bench.reports.figures.axes import label_slots, log_ticks, slots
 from kod_bench.reports.figures.chart import Chart, Figure, Line
-from kod_bench.reports.figures.from_content import label_slots, log_ticks, slots
 from kod_bench.results import FORWARD_START, measured_file
 from kod_bench.training import read_history
 
 _MOST_TRIALS = 24
 _MOST_POINTS = 200
 _HISTORY = "history.jsonl"
+
+#: No number of ours is larger; beyond it, a figure's axis would show nothing else.
+_LARGEST = 1e12
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,12 @@ class TrialFiles:
 
     def find(self, trial: str, name: str) -> Path | None:
         """A file of a trial; None if it is not there."""
-        if Path(trial).name != trial:  # a row's text is no path to follow
-            return None
         for sweep in self.sweeps:
-            if (path := sweep / "trials" / trial / name).is_file():
+            try:
+                path = child(sweep / "trials", trial, name)  # a row's text is no path to follow
+            except UnreadableError:
+                return None
+            if is_file(path):
                 return path
         return None
 
@@ -46,8 +54,9 @@ class TrialFiles:
         if path is None:
             return {}
         try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
+            found = read_json(path, MOST_NUMBERS)
+        except OSError as error:
+            _log.warning("%s", error)
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -78,7 +87,7 @@ def _loss(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> C
             continue
         records = [
             (float(r["iteration"]), float(r["loss"]))
-            for r in read_history(path)
+            for r in _history(path)
             if isinstance(r.get("loss"), int | float) and math.isfinite(r["loss"])
         ]
         records = records[:: max(1, len(records) // _MOST_POINTS)]
@@ -115,6 +124,14 @@ def _loss(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> C
         y_log=log,
         y_ticks=log_ticks(levels) if log else (),
     )
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_history(path)
+    except OSError as error:
+        _log.warning("%s", error)
+        return []
 
 
 def _orders(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> Chart | None:
@@ -163,8 +180,7 @@ def _points(value: object) -> list[tuple[float, float]]:
         for p in value
         if isinstance(p, list)
         and len(p) == 2
-        and all(isinstance(v, int | float) for v in p)
-        and all(math.isfinite(v) for v in p)
+        and all(isinstance(v, int | float) and abs(v) < _LARGEST for v in p)  # nan is not
     ]
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kod_bench.inside import is_file
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures import TrialFiles
+from kod_bench.reports.picture_files import read_picture
 from kod_bench.results import (
     FORWARD_START,
     REAL_FILE,
@@ -53,12 +55,14 @@ class Budget:
         if path is None:
             return None
         try:
-            if path.stat().st_size * 4 // 3 > self.left:
+            if path.lstat().st_size * 4 // 3 > self.left:
                 self.omitted += 1
                 return None
-            encoded = base64.b64encode(path.read_bytes()).decode()
         except OSError:
             return None
+        if (content := read_picture(path)) is None:
+            return None
+        encoded = base64.b64encode(content).decode()
         self.left -= len(encoded)
         return Picture(title, alt, f"data:{_TYPES[path.suffix]};base64,{encoded}")
 
@@ -111,7 +115,7 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
     def side_by_side(
         real_name: str, file: Callable[[str, str, int], str], what: str
     ) -> list[tuple[str, list[Picture]]]:
-        path = next((p for sweep in files.sweeps if (p := sweep / real_name).is_file()), None)
+        path = next((p for sweep in files.sweeps if is_file(p := sweep / real_name)), None)
         real = budget.embed(path, "real, held out", f"{what}: real held-out images")
         lines: list[tuple[str, list[Picture]]] = []
         by_evaluations: dict[int, list[Cell]] = {}

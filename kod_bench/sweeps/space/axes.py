@@ -80,10 +80,10 @@ class Axis:
         return value in self.values
 
     @property
-    def all_values(self) -> tuple[Any, ...]:
+    def all_values(self) -> Sequence[Any]:
         """Every value that can be drawn; of a range of real numbers, as many as are told apart."""
         if self.kind == "int":
-            return tuple(range(int(self.low), int(self.high) + 1, self.step))
+            return range(int(self.low), int(self.high) + 1, self.step)  # there may be very many
         if self.kind in ("uniform", "loguniform"):
             count = round(1 / _RESOLUTION)
             return tuple(dict.fromkeys(self.at(i / count) for i in range(count)))
@@ -171,7 +171,9 @@ def parse_axis(where: str, node: Mapping[Any, Any]) -> Axis:
 def _values(where: str, kind: str, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list) or not given:
         raise UsageError(f"{where}: {_FORMS}; a {kind} has at least one value")
-    if len({json.dumps(v, default=str, sort_keys=True) for v in given}) < len(given):
+    # Of equal numbers, 1 and 1.0 are trials of their own that do the same.
+    numbers = [v + 0.0 if _is_number(v) and abs(v) < 2**53 else v for v in given]
+    if len({json.dumps(v, default=str, sort_keys=True) for v in numbers}) < len(given):
         raise UsageError(f"{where}.{kind}: a value is given twice")
     return tuple(given)
 

@@ -7,7 +7,7 @@ from typing import Any
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.axes import is_axis
 from kod_bench.sweeps.space.messages import contains, dotted
-from kod_bench.sweeps.yaml_file import parse_yaml
+from kod_bench.sweeps.space.yaml_file import parse_yaml
 
 Node = Mapping[str, Any]
 

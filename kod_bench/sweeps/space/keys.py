@@ -27,7 +27,7 @@ def leaves(section: Mapping[Any, Any], options: type[BaseModel], prefix: Path) -
     found: dict[Path, Any] = {}
     for name, value in section.items():
         path = (*prefix, str(name))
-        below = _section_type(options.model_fields.get(str(name)))
+        below = section_type(options.model_fields.get(str(name)))
         if below is not None and isinstance(value, Mapping) and not is_axis(value):
             found |= leaves(value, below, path)
         else:
@@ -35,7 +35,8 @@ def leaves(section: Mapping[Any, Any], options: type[BaseModel], prefix: Path) -
     return found
 
 
-def _section_type(field: FieldInfo | None) -> type[BaseModel] | None:
+def section_type(field: FieldInfo | None) -> type[BaseModel] | None:
+    """The model of a key that is a section; None of any other key."""
     kind = None if field is None else field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -47,7 +48,7 @@ def fields_of(process: str) -> dict[Path, FieldInfo]:
 
     def add(options: type[BaseModel], prefix: Path) -> None:
         for name, field in options.model_fields.items():
-            below = _section_type(field)
+            below = section_type(field)
             if below is None:
                 found[(*prefix, name)] = field
             else:

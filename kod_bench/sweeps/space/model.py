@@ -15,12 +15,7 @@ from kod_bench.sweeps.space.conditions import check_condition
 from kod_bench.sweeps.space.document import Document
 from kod_bench.sweeps.space.keys import PROCESS, SECTIONS, below, fields_of, leaves
 from kod_bench.sweeps.space.messages import dotted, first_error
-from kod_bench.sweeps.space.options import (
-    UNET_SIZES,
-    NetworkOptions,
-    ResourceOptions,
-    check_shares,
-)
+from kod_bench.sweeps.space.options import UNET_SIZES, NetworkOptions, ResourceOptions, check_shares
 from kod_bench.sweeps.space.variants import (
     ModelVariant,
     check_parameters,
@@ -114,6 +109,14 @@ class Model:
     def grid(self) -> Iterator[Point]:
         """Every point of the grids, without what is drawn."""
         return self._grid({}, [path for path in self._order if path not in self._drawn])
+
+    def grid_size(self, most: int) -> int:
+        """How many points `grid` has, without making them.
+
+        Args:
+            most: beyond it, the counting may end with any number above.
+        """
+        return self._size({}, [path for path in self._order if path not in self._drawn], most)
 
     def complete(self, point: Point, place: Place) -> Point:
         """A grid point with a value for everything that is drawn, and exists there.
@@ -259,6 +262,10 @@ class Model:
     # What varies.
 
     @functools.cached_property
+    def _deciding(self) -> set[Path]:
+        return {condition.path for axis in self.axes.values() for condition in axis.when}
+
+    @functools.cached_property
     def _varied(self) -> tuple[Path, ...]:
         return tuple(path for path, axis in self.axes.items() if axis.kind != "value")
 
@@ -273,6 +280,24 @@ class Model:
             return
         for value in axis.values:
             yield from self._grid(point | {path: value}, rest)
+
+    def _size(self, point: Point, paths: list[Path], most: int) -> int:
+        """Axes multiply; only those that conditions look at are gone through value by value."""
+        factor = 1
+        for place, path in enumerate(paths):
+            axis = self.axes[path]
+            if not self._exists(axis, point):
+                continue
+            if path not in self._deciding:
+                factor *= len(axis.values)
+                continue
+            total = 0
+            for value in axis.values:
+                total += self._size(point | {path: value}, paths[place + 1 :], most)
+                if factor * total > most:
+                    break
+            return factor * total
+        return factor
 
     def _choices(self, point: Point, paths: list[Path]) -> Iterator[Point]:
         if not paths:

@@ -3,28 +3,40 @@
 import inspect
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kod_bench.data import DatasetOptions
 from kod_bench.evaluation import METRICS, check_extractor
 from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
 
+#: Far above what anybody trains, samples or draws today, and below what a machine dies of: a zero
+#: too many is refused with the bound. docs/search-spaces.md states them.
+MAX_ITERATIONS = 100_000_000
+MAX_BATCH = 65_536
+MAX_SAMPLES = 1_000_000
+MAX_WIDTH = 4096
+MAX_WORKERS = 10_000
+MAX_MINUTES = 10 * 366 * 24 * 60
+#: How often early stopping may judge one trial.
+MAX_RUNGS = 1000
+#: Rows keep seeds in 64 bits.
+MAX_SEED = 2**63 - 1
+
 Count = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+Samples = Annotated[int, Field(ge=2, le=MAX_SAMPLES)]
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+Small = Annotated[int, Field(ge=1, le=64)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 
 
 class Section(BaseModel):
-    """A mapping of a search space: unknown keys are refused, values cannot change."""
+    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 #: What `UNet` takes beside what the data and the process decide, with its defaults.
@@ -40,14 +52,26 @@ class NetworkOptions(Section):
 
     Resolved, the sizes are numbers for the architecture `unet` and None for the others; the
     variant, which None leaves to the default, is None for processes that are not on phases.
+
+    Attributes:
+        architecture: "unet", or one of the papers' released networks, whose sizes are fixed.
+        variant: how a network sees phases: "periodic", "periodic-in" or "raw-angle". Only for
+            processes on phases; None for the first.
+        width: channels of the first level.
+        multipliers: of the width, one for each level; each level after the first halves the image.
+        blocks: residual blocks of each level.
+        attention: heights of the feature maps, in pixels, that have self-attention.
+        dropout: share of the activations that training leaves out.
+        padding: what convolutions see beyond the edge: "zeros", or on maps of the sphere what is
+            next to it there.
     """
 
     architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
     variant: Literal[tuple(VARIANTS)] | None = None  # type: ignore[valid-type]
-    width: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    blocks: Count | None = None
-    attention: tuple[Count, ...] | None = None
+    width: Annotated[int, Field(ge=2, le=MAX_WIDTH, multiple_of=2)] | None = None
+    multipliers: Annotated[tuple[Small, ...], Field(min_length=1, max_length=10)] | None = None
+    blocks: Small | None = None
+    attention: Annotated[tuple[Count, ...], Field(max_length=10)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     padding: Literal[get_args(Padding)] | None = None  # type: ignore[valid-type]
 
@@ -74,28 +98,50 @@ class NetworkOptions(Section):
 
 
 class TrainingSection(Section):
-    """The optimiser; see `kod_bench.training.TrainingOptions`."""
+    """The optimiser; see `kod_bench.training.TrainingOptions`.
 
-    iterations: Count
-    batch_size: Count = 128
+    Attributes:
+        iterations: updates of the weights.
+        batch_size: images of an update, all workers together.
+        learning_rate: of AdamW, after the warm-up.
+        weight_decay: of AdamW.
+        warmup: iterations in which the learning rate rises from 0.
+        gradient_clip: largest norm of an update's gradient.
+        ema_decay: of the moving average of the weights, which is what is scored.
+        checkpoint_every: iterations from one checkpoint to the next.
+        log_every: iterations from one line of the history to the next.
+        fast: "auto", true or false: whether the network runs compiled and in lower precision.
+        micro_batch_size: images that one worker has in memory at once; None for its whole share.
+    """
+
+    iterations: Iterations
+    batch_size: BatchSize = 128
     learning_rate: PositiveFloat = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[int, Field(ge=0)] = 100
+    warmup: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 100
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    checkpoint_every: Count = 1000
-    log_every: Count = 50
+    checkpoint_every: Iterations = 1000
+    log_every: Iterations = 50
     fast: UseFast = "auto"
-    micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
+    micro_batch_size: BatchSize | None = None  # of one worker; None: its whole share of the batch
 
 
 class EvaluationOptions(Section):
-    """How a trained model is scored."""
+    """How a trained model is scored.
+
+    Attributes:
+        features: the extractor: "auto", "inception", "efficientnet-lite0", or your own as
+            ``my_module:MyExtractor``.
+        samples: images that are drawn from the model, each way of sampling.
+        references: held-out images that they are compared with, at most.
+        batch_size: images that are drawn, or looked at, at once.
+    """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
-    samples: Annotated[int, Field(ge=2)] = 2048
-    references: Annotated[int, Field(ge=2)] = 2048
-    batch_size: Count = 128
+    samples: Samples = 2048
+    references: Samples = 2048
+    batch_size: BatchSize = 128
 
 
 def _part_or_whole(gpus: float) -> float:
@@ -105,12 +151,23 @@ def _part_or_whole(gpus: float) -> float:
 
 
 class ResourceOptions(Section):
-    """What one trial occupies, and for how long. More than one worker is DDP under Ray Train."""
+    """What one trial occupies, and for how long. More than one worker is DDP under Ray Train.
 
-    workers_per_trial: Count = 1
-    cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_part_or_whole)] = 0
-    time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
+    Attributes:
+        workers_per_trial: processes that train one model together.
+        cpus_per_worker: CPU cores of each.
+        gpus_per_worker: GPUs of each; 0.5 puts two on one GPU.
+        time_limit_minutes: of one attempt of a trial; resume begins another.
+    """
+
+    workers_per_trial: Workers = 1
+    cpus_per_worker: Workers = 1
+    gpus_per_worker: Annotated[
+        float, Field(ge=0, le=MAX_WORKERS), AfterValidator(_part_or_whole)
+    ] = 0
+    time_limit_minutes: Annotated[float, Field(gt=0, le=MAX_MINUTES)] | None = (
+        None  # of one attempt; resume begins another
+    )
 
 
 def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
@@ -131,7 +188,7 @@ class TpeOptions(Section):
     """Of `optuna.samplers.TPESampler`, where they are described."""
 
     n_startup_trials: Count = 10  # drawn independently before it learns
-    n_ei_candidates: Count = 24
+    n_ei_candidates: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 24
     group: bool = False
     constant_liar: bool = True  # trials that run are no good: those beside them look elsewhere
 
@@ -141,7 +198,7 @@ class CmaEsOptions(Section):
 
     n_startup_trials: Count = 1
     sigma0: PositiveFloat | None = None
-    popsize: Annotated[int, Field(ge=2)] | None = None
+    popsize: Annotated[int, Field(ge=2, le=MAX_BATCH)] | None = None
 
 
 class GaussianProcessOptions(Section):
@@ -166,13 +223,16 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
         column: "min" if metric.better == "lower" else "max"
         for metric in METRICS
         for column in metric.columns
+        if metric.better is not None
     },
     "seconds_per_sample": "min",
 }
 
+_WITHOUT_DIRECTION = {c for metric in METRICS if metric.better is None for c in metric.columns}
+
 
 class AshaOptions(Section):
-    """Asynchronous successive halving; see `kod_bench.sweeps.early_stopping`.
+    """Asynchronous successive halving; see `kod_bench.sweeps.search.early_stopping`.
 
     Attributes:
         min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
@@ -181,9 +241,9 @@ class AshaOptions(Section):
         samples: behind the KID of a rung, at most as many as a full evaluation's.
     """
 
-    min_iterations: Count | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 4
-    samples: Annotated[int, Field(ge=2)] = 256
+    min_iterations: Iterations | None = None
+    reduction_factor: Annotated[int, Field(ge=2, le=MAX_RUNGS)] = 4
+    samples: Samples = 256
 
     def rungs(self, end: int) -> tuple[int, ...]:
         """The iterations at which a training of `end` is judged."""
@@ -196,7 +256,7 @@ class AshaOptions(Section):
 
 
 class MedianOptions(Section):
-    """The median rule; see `kod_bench.sweeps.early_stopping`.
+    """The median rule; see `kod_bench.sweeps.search.early_stopping`.
 
     Attributes:
         min_iterations: the first rung; None for a tenth of all.
@@ -205,15 +265,25 @@ class MedianOptions(Section):
         samples: behind the KID of a rung, at most as many as a full evaluation's.
     """
 
-    min_iterations: Count | None = None
-    interval: Count | None = None
+    min_iterations: Iterations | None = None
+    interval: Iterations | None = None
     startup_trials: Count = 4
-    samples: Annotated[int, Field(ge=2)] = 256
+    samples: Samples = 256
 
     def rungs(self, end: int) -> tuple[int, ...]:
-        """The iterations at which a training of `end` is judged."""
+        """The iterations at which a training of `end` is judged.
+
+        Raises:
+            ValueError: if there are more than `MAX_RUNGS`.
+        """
         first = self.min_iterations or max(1, end // 10)
-        return tuple(range(first, end, self.interval or first))
+        found = range(first, end, self.interval or first)
+        if len(found) > MAX_RUNGS:
+            raise ValueError(
+                f"median judges a trial of {end} iterations {len(found):,} times; at most "
+                f"{MAX_RUNGS:,}: say a longer interval"
+            )
+        return tuple(found)
 
 
 Pruner = AshaOptions | MedianOptions
@@ -242,7 +312,7 @@ class SearchOptions(Section):
 
     strategy: Literal["grid", "random", "optuna"] = "grid"
     trials: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "kid"
     mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
     sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
@@ -265,7 +335,7 @@ class SearchOptions(Section):
     @property
     def sampler_settings(self) -> Section:
         """The sampler's options, defaults included."""
-        return SAMPLERS[self.sampler].model_validate(self.sampler_options)
+        return SAMPLERS[self.sampler].model_validate(self.sampler_options, strict=True)
 
     @model_validator(mode="after")
     def _trials_are_for_drawing(self) -> Self:
@@ -310,6 +380,11 @@ class SearchOptions(Section):
     @model_validator(mode="after")
     def _goes_by_something(self) -> Self:
         for name in self.metrics:
+            if name in _WITHOUT_DIRECTION:
+                raise ValueError(
+                    f"metric {name!r} cannot be searched by: neither low nor high is good; "
+                    f"possible: {', '.join(OBJECTIVES)}"
+                )
             if name not in OBJECTIVES:
                 raise ValueError(f"metric {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
         if len(set(self.metrics)) < len(self.metrics):
@@ -338,6 +413,12 @@ class SearchOptions(Section):
         return self
 
 
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
+
+
 class StudyOptions(Section):
     """Everything but the models: one profile of a search space, resolved.
 
@@ -353,7 +434,7 @@ class StudyOptions(Section):
     search: SearchOptions = SearchOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     resources: ResourceOptions = ResourceOptions()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> Self:

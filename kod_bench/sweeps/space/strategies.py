@@ -2,7 +2,7 @@
 
 A strategy is one function ``(model, options) -> points``. What one that learns from results will
 choose is not known before: for the estimate of a dry run, and for the checks before a sweep, draws
-stand in for it. `kod_bench.sweeps.optuna_search` then chooses.
+stand in for it. `kod_bench.sweeps.search.optuna_search` then chooses.
 """
 
 import hashlib

@@ -17,6 +17,9 @@ from kod_bench.sweeps.space.options import Count, NetworkOptions, Section, Train
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
+#: The largest whole number that a parameter of a process may be: T, images, chains, pixels.
+MAX_WHOLE = 100_000
+
 #: What a model may say beside its process's parameters.
 SCORING = ("priors", "samplers", "network_evaluations")
 
@@ -80,7 +83,10 @@ def parameters_model(process: str) -> type[BaseModel]:
     for name, parameter in signature.parameters.items():
         if name != "shape":
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (parameter.annotation, default)
+            kind = parameter.annotation
+            if kind in (int, int | None):  # most are sizes, and the process is built to be checked
+                kind = Annotated[kind, Field(le=MAX_WHOLE)]
+            fields[name] = (kind, default)
     try:
         return create_model(f"{process}Parameters", __base__=Section, **fields)
     except PydanticUserError as error:  # of a plug-in: a type that no search space can say

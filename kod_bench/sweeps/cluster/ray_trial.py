@@ -1,0 +1,183 @@
+"""What Ray runs of a trial, in processes of its own: the trial itself, and its group of workers."""
+
+import contextlib
+import faulthandler
+import functools
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from kod_bench.evaluation import look_for_modules_in
+from kod_bench.results import Row
+from kod_bench.storage import parse_location
+from kod_bench.sweeps.plan.failures import root_message
+from kod_bench.sweeps.plan.files import TRAINING_LOCK
+from kod_bench.sweeps.plan.progress import Report, Status
+from kod_bench.sweeps.plan.sweep import Sweep
+from kod_bench.sweeps.plan.trial import Trial
+from kod_bench.sweeps.store.locks import exclusive_lock
+from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.trial.run import (
+    open_log,
+    run_trial,
+    score_trained,
+    train_and_score,
+    train_worker,
+)
+from kod_bench.training import StoppedError
+
+#: A killed driver's workers live on for some seconds.
+WRITER_PATIENCE_SECONDS = 60.0
+
+
+def run_on_ray(config: dict[str, str]) -> None:
+    """The Tune trainable: finds its trial in the plan and runs it."""
+    from ray import tune
+
+    sweep, trial = _planned(config)
+
+    def report(status: Status) -> None:
+        tune.report({"status": status.to_json()})
+
+    in_workers = functools.partial(
+        _run_workers,
+        folder=config["folder"],
+        scratch=config["scratch"],
+        restarts=int(config["restarts"]),
+    )
+    execute = train_and_score if trial.workers == 1 else in_workers
+    with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
+        run_trial(sweep, trial, report, execute)
+
+
+def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
+    """The trial of a process that Ray has started, wherever that is."""
+    location = parse_location(config["sweep"])
+    if isinstance(location, Path) and not location.is_dir():
+        raise FileNotFoundError(
+            f"{location} is not on {socket.gethostname()}: on a cluster, --results-dir must be on "
+            "a disk that all nodes share, or at s3:// or gs://"
+        )
+    look_for_modules_in(Path(config["folder"]))
+    sweep, trial = open_planned(location, config["id"])
+    if (data_dir := config.get("data_dir")) is not None:
+        sweep = replace(sweep, data_dir=parse_location(data_dir))
+    torch.set_num_threads(sweep.resources.cpus_per_worker)
+    return sweep, trial
+
+
+@contextlib.contextmanager
+def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
+    """Just before the driver ends the trial for its time, write what its threads do to its log."""
+    limit = sweep.resources.time_limit_minutes
+    if limit is None:
+        yield
+        return
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_log(folder) as log:
+        faulthandler.dump_traceback_later(0.9 * 60 * limit, file=log)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _run_workers(
+    sweep: Sweep, trial: Trial, report: Report, *, folder: str, scratch: str, restarts: int
+) -> list[Row]:
+    """Train a trial with several workers; then score it where there is what one worker asks for.
+
+    The trial's own process has neither CPU nor GPU of Ray's to work with.
+    """
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    config = _config(sweep, trial, folder)
+    _train_workers(sweep, trial, report, config, scratch, restarts)
+    report(Status("scoring"))
+    r = sweep.resources
+    score = ray.remote(
+        num_cpus=r.cpus_per_worker,
+        num_gpus=r.gpus_per_worker,
+        # Outside the trial's own placement group, which holds nothing to compute with.
+        scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
+    )(_score_on_ray)
+    rows: list[Row] = ray.get(score.remote(config))
+    return rows
+
+
+def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
+    """What `_planned` needs in another process."""
+    place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
+    return {"id": trial.id, "sweep": str(sweep.location), "folder": folder, **place}
+
+
+def _score_on_ray(config: dict[str, str]) -> list[Row]:
+    sweep, trial = _planned(config)
+    return score_trained(sweep, trial, lambda _: None)
+
+
+def _train_workers(
+    sweep: Sweep,
+    trial: Trial,
+    report: Report,
+    config: dict[str, str],
+    scratch: str,
+    restarts: int,
+) -> None:
+    """Train a trial with several workers, to its last checkpoint."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    report(Status("starting"))
+    r = sweep.resources
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=config,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=r.workers_per_trial,
+            use_gpu=r.gpus_per_worker > 0,
+            resources_per_worker={
+                "CPU": r.cpus_per_worker,
+                **({"GPU": r.gpus_per_worker} if r.gpus_per_worker else {}),
+            },
+        ),
+        run_config=ray.train.RunConfig(
+            name=trial.id,
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(max_failures=restarts),
+            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        # The first worker's own words, not Ray's account of the group.
+        first = error.worker_failures[min(error.worker_failures)]
+        raise RuntimeError(root_message(first)) from error
+
+
+def _worker(config: dict[str, str]) -> None:
+    """What each Train worker runs."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    sweep, trial = _planned(config)
+
+    def report(status: Status) -> None:
+        ray.train.report({"status": status.to_json()})
+
+    # Rank 0 writes. One that was orphaned by a killed driver may still be at it; the other ranks
+    # wait where the checkpoint is shared.
+    first = ray.train.get_context().get_world_rank() == 0
+    folder = sweep.trial_folder(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / TRAINING_LOCK
+    alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
+    with alone, _says_where_it_hangs(sweep, trial):
+        train_worker(sweep, trial, report, get_device())

@@ -1,9 +1,0 @@
-"""Names in a trial's folder, beside those of `kod_bench.results`."""
-
-CHECKPOINTS = "checkpoints"
-CURVES = "tensorboard"
-HISTORY_FILE = "history.jsonl"
-LOG_FILE = "log.txt"
-MEMORY_FILE = "memory.json"
-RUNGS_FILE = "rungs.json"
-TRAINING_LOCK = "training.lock"  # of the worker that writes, if there are several

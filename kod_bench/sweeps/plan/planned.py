@@ -1,0 +1,86 @@
+"""What a search space would run: everything is validated that can be before Ray starts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
+from kod_bench.evaluation import choose_extractor, marks
+from kod_bench.storage import Location
+from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.networks import check_networks
+from kod_bench.sweeps.plan.trial import Trial
+from kod_bench.sweeps.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A sweep that could start, and of which nothing is on disk.
+
+    Attributes:
+        space: resolved, the feature extractor chosen.
+        datasets: opened, for each of the options in its variants.
+        trials: what would run.
+    """
+
+    space: SearchSpace
+    datasets: dict[DatasetOptions, ImageDataset]
+    trials: tuple[Trial, ...]
+
+
+def plan_sweep(
+    space: SearchSpace, *, data_dir: Location | None, say: Callable[[str], None]
+) -> Planned:
+    """Validate everything that can be known before Ray starts.
+
+    Args:
+        space: resolved.
+        data_dir: folder of images; None for the built-in generator.
+        say: receives lines about what is being done.
+
+    Raises:
+        UsageError: with one line, if any of it cannot work.
+        kod_bench.data.DataError: likewise, for the images.
+    """
+    features, remark = choose_extractor(space.options.evaluation.features)
+    if remark:
+        say(remark)
+    # Frozen in the plan: all trials, and those of a resume, use the same one.
+    space = _with_features(space, features)
+    options = space.options
+    datasets = {}
+    for wanted in dict.fromkeys(variant.dataset for variant in space.variants):
+        dataset = datasets[wanted] = load_dataset(wanted, data_dir, progress=_sparing(say))
+        for warning in dataset.warnings:
+            say(f"warning: {warning}")
+        say(f"data: {dataset.name}: {dataset.description}")
+        for what, count, have in (
+            ("samples", options.evaluation.samples, len(dataset.train)),
+            ("references", options.evaluation.references, len(dataset.test)),
+        ):
+            if have < count:
+                say(f"warning: evaluation.{what} is {count}, but there are only {have} real images")
+    if (mark := marks(options.evaluation.samples)) is not None:
+        say(f"warning: {mark}; every row says so")
+    check_networks(space, {each: data.train.shape[1] for each, data in datasets.items()})
+    hashes = {each: dataset.content_hash for each, dataset in datasets.items()}
+    return Planned(space, datasets, make_trials(space, hashes))
+
+
+def _with_features(space: SearchSpace, features: str) -> SearchSpace:
+    evaluation = space.options.evaluation.model_copy(update={"features": features})
+    options = space.options.model_copy(update={"evaluation": evaluation})
+    return space.model_copy(update={"options": options})
+
+
+def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:
+    """Pass on a line only if the last one is some seconds old: quick work goes unmentioned."""
+    last = time.monotonic()
+
+    def progress(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= interval:
+            last = time.monotonic()
+            say(line)
+
+    return progress

@@ -1,0 +1,1 @@
+"""What runs next, and what is stopped early: decided by the results so far."""

@@ -1,0 +1,102 @@
+"""Sweeps by what a user calls them: one, several, or all in a folder."""
+
+from collections.abc import Sequence
+
+from kod_bench.errors import UsageError, one_line
+from kod_bench.storage import Location, ObjectFolder, is_uri, local_path
+from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
+from kod_bench.sweeps.store.open import open_sweep
+
+
+class NoSuchSweepError(UsageError):
+    """There is no sweep of that name."""
+
+
+def find_sweep(name: str | None, results_dir: Location) -> Sweep:
+    """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
+
+    Raises:
+        NoSuchSweepError: if there is none.
+        UsageError: if it cannot be read.
+    """
+    if name is not None and is_uri(name):
+        return open_sweep(ObjectFolder(name))
+    if name is not None and (local_path(name) / SWEEP_FILE).is_file():
+        return open_sweep(local_path(name))
+    if isinstance(results_dir, ObjectFolder):
+        return _find_remote(name, results_dir)
+    found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
+    if name is not None:
+        found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
+    if not found:
+        raise _no_sweep(name, results_dir)
+    return open_sweep(found[-1].parent)
+
+
+def find_sweeps(names: Sequence[str], results_dir: Location) -> list[Sweep]:
+    """Find sweeps, each once.
+
+    Args:
+        names: of sweeps, as `find_sweep` takes them, or folders and addresses that hold sweeps or
+            search spaces with sweeps; none for the newest sweep.
+        results_dir: where names are looked up.
+
+    Raises:
+        UsageError: if there is no such sweep.
+    """
+    if not names:
+        return [find_sweep(None, results_dir)]
+    found: dict[Location, Sweep] = {}
+    for name in names:
+        for sweep in _of(name, results_dir):
+            found.setdefault(sweep.location, sweep)
+    return list(found.values())
+
+
+def _of(name: str, results_dir: Location) -> list[Sweep]:
+    if is_uri(name):
+        return _below(ObjectFolder(name))
+    folder = local_path(name)
+    if folder.is_dir() and not (folder / SWEEP_FILE).is_file():
+        files = sorted((*folder.glob(f"*/{SWEEP_FILE}"), *folder.glob(f"*/*/{SWEEP_FILE}")))
+        if files:
+            return [open_sweep(file.parent) for file in files]
+    return [find_sweep(name, results_dir)]
+
+
+def _below(there: ObjectFolder) -> list[Sweep]:
+    """The sweep at an address, or those one or two folders below."""
+    try:
+        places: list[ObjectFolder] = []
+        for depth in range(3):
+            level = [there / name for name in there.folders(depth)] if depth else [there]
+            places = [place for place in level if place.find(SWEEP_FILE) is not None]
+            if places:
+                break
+    except OSError as error:
+        raise UsageError(f"{there}: cannot be read ({one_line(error)})") from error
+    if not places:
+        raise UsageError(f"no sweep in {there}; start one with kod-bench sweep")
+    return [open_sweep(place) for place in places]
+
+
+def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
+    """`find_sweep` on an object store: by its folders, not by the trials in them."""
+    try:
+        both = (each.split("/") for each in results_dir.folders(depth=2))
+        found = sorted(
+            (sweep, space)
+            for space, sweep in both
+            if name in (None, sweep, f"{space}/{sweep}", space)
+        )
+        for sweep, space in reversed(found):
+            if (there := results_dir / space / sweep).find(SWEEP_FILE) is not None:
+                return open_sweep(there)
+    except OSError as error:
+        raise UsageError(f"{results_dir}: cannot be listed ({one_line(error)})") from error
+    raise _no_sweep(name, results_dir)
+
+
+def _no_sweep(name: str | None, results_dir: Location) -> NoSuchSweepError:
+    what = "no sweep" if name is None else f"no sweep {name!r}"
+    return NoSuchSweepError(f"{what} in {results_dir}; start one with kod-bench sweep")

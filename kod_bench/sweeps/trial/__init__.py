@@ -1,0 +1,1 @@
+"""One trial, from its data to its rows; nothing of Ray."""

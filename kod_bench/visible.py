@@ -1,0 +1,36 @@
+"""Text from files, for terminals and logs: nothing in it acts, and nothing in it hides."""
+
+import logging
+import re
+
+#: Control characters, lone surrogates, and what turns the direction of the text around it.
+ACTING = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_ACTING = re.compile(f"[{ACTING}\ud800-\udfff]")
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    r"""The text with its control characters spelled out, as in ``\x1b[2J``.
+
+    Args:
+        text: from anywhere.
+        keep: characters that may act; of what has to be one line, none.
+    """
+    return _ACTING.sub(lambda match: match[0] if match[0] in keep else _spelled(match[0]), text)
+
+
+def is_visible(text: str) -> bool:
+    """Whether nothing in a text, which is to be a name, acts on a terminal."""
+    return _ACTING.search(text) is None
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+class VisibleFormatter(logging.Formatter):
+    """A formatter of log messages, some of which quote files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As usual, with control characters spelled out."""
+        return visible(super().format(record))

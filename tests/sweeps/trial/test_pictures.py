@@ -1,0 +1,89 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from kod_bench.diffusion import make_process, sample
+from kod_bench.sweeps.trial.pictures import (
+    Trajectory,
+    forward_order,
+    write_forward_end,
+    write_trajectory,
+)
+
+
+def follow(name: str, channels: int = 1) -> Trajectory:
+    process = make_process(name, shape=(channels, 8, 8), steps=12)
+    generator = torch.Generator().manual_seed(0)
+    process.fit(lambda n: torch.rand(n, channels, 8, 8, generator=generator) - 0.5, generator)
+    start = process.prior(20, generator, process.priors[-1])
+    trajectory = Trajectory.along(process, 12, None, start)
+    sample(
+        process,
+        lambda state, step: torch.zeros_like(state),
+        20,
+        generator,
+        start=start,
+        on_step=trajectory.see,
+    )
+    return trajectory
+
+
+@pytest.mark.parametrize(("name", "channels"), [("kuramoto", 1), ("kuramoto", 3), ("ddpm", 3)])
+def test_a_strip_and_a_film_show_the_way_from_the_prior_to_the_image(
+    tmp_path: Path, name: str, channels: int
+) -> None:
+    trajectory = follow(name, channels)
+    steps = [step for step, _ in trajectory.states]
+    assert steps[0] == 12
+    assert steps[-1] == 0
+    assert len(steps) == 8
+    assert steps == sorted(steps, reverse=True)
+    write_trajectory(tmp_path / "strip.png", tmp_path / "film.gif", trajectory)
+    with Image.open(tmp_path / "strip.png") as strip:
+        width, height = strip.size
+    with Image.open(tmp_path / "film.gif") as film:
+        frames = film.n_frames  # type: ignore[attr-defined]
+    phases = name == "kuramoto"
+    assert frames <= 8 + phases  # equal neighbours are one frame
+    assert frames > 4
+    assert width == (8 + phases) * (64 + 4) + 4
+    assert height == 20 + 6 * (64 + 4) + 4
+    assert (tmp_path / "film.gif").stat().st_size < 200_000
+
+
+def test_phases_at_minus_pi_and_pi_have_one_colour_and_their_middle_another(
+    tmp_path: Path,
+) -> None:
+    process = make_process("kuramoto", shape=(1, 8, 8), steps=4)
+
+    def corner(phase: float) -> tuple[int, ...]:
+        states = torch.full((1, 1, 8, 8), phase)
+        write_forward_end(tmp_path / "ends.png", process, states, states)
+        with Image.open(tmp_path / "ends.png") as picture:
+            found = picture.convert("RGB").getpixel((20, 40))
+        assert isinstance(found, tuple)
+        return found
+
+    assert corner(math.pi - 1e-4) == corner(-math.pi + 1e-4)
+    assert sum(corner(math.pi - 1e-4)) > 3 * sum(corner(0.0))
+    left, right = corner(-math.pi / 2), corner(math.pi / 2)
+    assert left[2] > left[0]
+    assert right[0] > right[2]
+
+
+def test_the_order_parameter_is_followed_both_ways_and_only_for_phases() -> None:
+    orders = follow("kuramoto").order_parameters()
+    assert orders is not None
+    assert all(0 <= value <= 1 for value in orders)
+    assert follow("ddpm").order_parameters() is None
+    process = make_process("kuramoto", shape=(1, 8, 8), steps=12)
+    generator = torch.Generator().manual_seed(0)
+    gray = torch.zeros(4, 1, 8, 8)
+    ends, forward = forward_order(process, gray, generator)
+    assert ends.shape == gray.shape
+    assert forward[0] == (0, pytest.approx(1.0))  # one gray is one phase
+    assert forward[-1][0] == 12
+    assert forward[-1][1] < 1
