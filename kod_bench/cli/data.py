@@ -28,7 +28,8 @@ data_app = typer.Typer(
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]", help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH."
+        metavar="[NAME]",
+        help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH, or a plug-in's.",
     ),
 ]
 DataDir = Annotated[
@@ -92,20 +93,29 @@ def list_datasets(data_dir: DataDir = None) -> None:
     """List the known data sets, and where each would come from now."""
     from kod_bench.data import DATASETS, default_data_dir, prepared_count
     from kod_bench.data.cache import default_cache_dir
+    from kod_bench.plugins import announced
 
     folder = parse_location(data_dir) if data_dir else default_data_dir()
     cache_dir = default_cache_dir()
     for name, spec in DATASETS.items():
         origin = spec.without_folder(cache_dir) if folder is None else f"data folder {folder}"
         _list_entry(name, origin, prepared_count(name), spec.layout, spec.licence)
+    for plugin in announced("dataset").values():
+        # Its layout and licence are in its code, which runs when it is named, and not before.
+        packages = " and ".join(f"package {each.package} {each.version}" for each in plugin)
+        _list_entry(plugin[0].name, packages, prepared_count(plugin[0].name), None, None)
     _list_entry("folder:PATH", "PATH", prepared_count("folder"), "any", "yours to know")
     echo(f"prepared images are kept in {cache_dir}")
 
 
-def _list_entry(name: str, origin: str, prepared: int, layout: str, licence: str) -> None:
+def _list_entry(
+    name: str, origin: str, prepared: int, layout: str | None, licence: str | None
+) -> None:
     times = {0: "not prepared", 1: "prepared once"}.get(prepared, f"prepared {prepared} times")
     echo(f"{name}\n  from     {origin}; {times}")
-    echo(f"  folders  {layout}\n  licence  {licence}")
+    for what, said in (("folders", layout), ("licence", licence)):
+        if said is not None:
+            echo(f"  {what}  {said}")
 
 
 @data_app.command()

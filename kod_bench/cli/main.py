@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -182,6 +183,13 @@ def resume(
             metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
         ),
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let the sweep import this plug-in, or those of this package; may be repeated.",
+        ),
+    ] = None,
     data_dir: Annotated[
         list[str] | None,
         typer.Option(
@@ -197,6 +205,7 @@ def resume(
     if address is not None and _is_client(address):
         options = ["--wait-for-nodes", str(wait_for_nodes)]
         options += ["--extractor", extractor] if extractor else []
+        options += [word for name in plugin or [] for word in ("--plugin", name)]
         options += [word for each in data_dir or [] for word in ("--data-dir", each)]
         chosen = ["resume", *([sweep] if sweep else [])]
         _run_there(address, chosen, None, options, results_dir, None, output)
@@ -204,16 +213,24 @@ def resume(
     from kod_bench.sweeps.plan.make import current_code
     from kod_bench.sweeps.store.find import find_sweep
     from kod_bench.sweeps.store.ownership import is_own
-    from kod_bench.sweeps.store.trust import check_trusted, with_confirmed_data
+    from kod_bench.sweeps.store.plugged import changed_plugins, check_trusted, permissions
+    from kod_bench.sweeps.store.trust import with_confirmed_data
 
     found = find_sweep(sweep, parse_location(results_dir))
-    check_trusted(found, extractor)
+    check_trusted(found, extractor, plugin or [])
     found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
+    found = replace(found, permissions=permissions(found))
     _say(output)(f"resuming {found.shown}")
     if found.code != current_code():
         echo(
             f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
             "its rows say which one made them",
+            err=True,
+        )
+    for before, now in changed_plugins(found):
+        echo(
+            f"warning: the sweep was planned with {before}, this is {now}; its rows say which one "
+            "made them",
             err=True,
         )
     # Of a stranger's plan, not even whether the file that it names is there.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, get_args
 from kod_bench.data import cache, splits
 from kod_bench.data.cache import Details, PreparedImages
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DatasetOptions, SphereField
+from kod_bench.data.options import DATASET_NAMES, DatasetOptions, SphereField
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
-from kod_bench.data.registry import find_spec, open_source
+from kod_bench.data.registry import find_spec, open_source, plugin_source
 from kod_bench.data.remote import fetch_archive
 from kod_bench.data.settling import settle
 from kod_bench.data.spec import Source
@@ -184,6 +184,8 @@ def prepared_count(name: str) -> int:
     endings = ("builtin", "synthetic", "folder", *get_args(SphereField))
     known = (name, *(f"{name}-{ending}" for ending in endings))
     pattern = r"folder-.*" if name == "folder" else "|".join(map(re.escape, known))
+    if name != "folder" and name not in DATASET_NAMES:  # a plug-in has endings of its own
+        pattern = rf"{re.escape(name)}(?:-.*)?"
     # The folder's name alone decides; what it holds is verified when it is opened.
     return sum(
         re.fullmatch(rf"(?:{pattern})-[0-9a-f]{{24}}", entry.parent.name) is not None
@@ -223,5 +225,7 @@ def _cache_key(options: DatasetOptions, source: Source) -> str:
         "options": relevant,
         **source.identity(),
     }
+    if (plugin := plugin_source(options.name)) is not None:
+        identity["plugin"] = plugin  # its code has no version to raise
     digest = splits.hash_text(json.dumps(identity, sort_keys=True))
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', source.name)[:60]}-{digest[:24]}"

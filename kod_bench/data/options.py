@@ -18,7 +18,9 @@ from pydantic import (
     model_serializer,
 )
 
+from kod_bench.data.plugged import OWN_DEFAULTS, plugged_defaults
 from kod_bench.errors import UsageError
+from kod_bench.plugins import find_plugin, plugin_names
 from kod_bench.storage import local_path
 
 FOLDER_PREFIX = "folder:"
@@ -46,8 +48,13 @@ MIN_DPI, MAX_DPI = 50, 10_000
 MAX_SPHERE_SIZE = 64
 
 
+def dataset_names() -> tuple[str, ...]:
+    """What a search space can name: the data sets of this package, then the installed plug-ins."""
+    return (*DATASET_NAMES, *plugin_names("dataset", DATASET_NAMES))
+
+
 def _check_name(name: str) -> str:
-    if name in DATASET_NAMES:
+    if find_plugin("dataset", name, DATASET_NAMES) is not None or name in DATASET_NAMES:
         return name
     if name.startswith(FOLDER_PREFIX) and name != FOLDER_PREFIX:
         # Absolute, because the workers of a sweep run elsewhere.
@@ -56,7 +63,7 @@ def _check_name(name: str) -> str:
         except UsageError as error:
             raise ValueError(str(error)) from None
         return f"{FOLDER_PREFIX}{folder}"
-    raise ValueError(f"known: {', '.join(DATASET_NAMES)}, or {FOLDER_PREFIX}PATH")
+    raise ValueError(f"known: {', '.join(dataset_names())}, or {FOLDER_PREFIX}PATH")
 
 
 def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -99,13 +106,15 @@ def _check_range(value: Any, check: Callable[[Any], Any]) -> Any:
     raise ValueError("must be auto, or two numbers [LOW, HIGH], LOW below HIGH")
 
 
-def _default(option: str, otherwise: Any) -> Any:
+def _default(option: str) -> Any:
     """A field whose default depends on the data set's name, which is validated before it."""
 
     def choose(validated: dict[str, Any]) -> Any:
         name = validated.get("name", "")
+        if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
+            return plugged_defaults(plugin).get(option, OWN_DEFAULTS[option])
         known = _FOLDER_DEFAULTS if name.startswith(FOLDER_PREFIX) else _DEFAULTS.get(name, {})
-        return known.get(option, otherwise)
+        return known.get(option, OWN_DEFAULTS[option])
 
     return Field(default_factory=choose)
 
@@ -212,14 +221,14 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
 
     name: DatasetName
     image_size: int = Field(ge=8, le=512)
-    view: Literal["patches", "whole"] = _default("view", "patches")
-    scale: Annotated[_Scale | _Scales, WrapValidator(_check_scale)] = _default("scale", 0.5)
-    color: Literal["auto", "gray", "rgb"] = _default("color", "gray")
+    view: Literal["patches", "whole"] = _default("view")
+    scale: Annotated[_Scale | _Scales, WrapValidator(_check_scale)] = _default("scale")
+    color: Literal["auto", "gray", "rgb"] = _default("color")
     value_range: Annotated[
         tuple[_Finite, _Finite] | Literal["auto"] | None, WrapValidator(_check_range)
     ] = None
     augment: Annotated[tuple[Augmentation, ...], AfterValidator(_check_distinct)] = _default(
-        "augment", ()
+        "augment"
     )
     test_share: float = Field(default=0.2, gt=0, le=0.5)
     group: Annotated[str, Field(min_length=1), AfterValidator(_check_group)] | None = None

@@ -1,7 +1,7 @@
 """What distinguishes one data set from another, and where its images come from."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -86,6 +86,9 @@ class DatasetSpec:
         group_labels: (names, pixel hashes) of the images => the labels of each, shared within a
             group, none where a name says nothing. None: every image is a group of its own.
         needs_division: Whether folders `train` and `test` in the data folder are the only split.
+        defaults: Of a plug-in's data set: what its options `view`, `scale`, `color` and `augment`
+            are where a search space leaves them out, if they are not patches at scale 0.5, gray,
+            as they are.
         layout: What the data folder must look like, for messages.
         licence: What to know before using or passing on the images.
         without_folder: What there is without a folder of images, in a few words; may look into
@@ -102,6 +105,7 @@ class DatasetSpec:
     open_special: Callable[[DatasetOptions, Path | None, Path], Source | None]
     group_labels: Callable[[Sequence[str], Sequence[str]], list[Labels]] | None = None
     needs_division: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 def unless_folder(

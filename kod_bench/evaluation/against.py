@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kod_bench.data import DATASETS, DatasetOptions, ImageDataset, load_dataset
+from kod_bench.data import DatasetOptions, ImageDataset, dataset_names, load_dataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.features import FeatureExtractor
@@ -176,7 +176,8 @@ class DatasetAgainst(Against):
                 message = first["msg"].removeprefix("Value error, ")
                 raise UsageError(f"{name}: {where}: {message}") from error
             raise UsageError(
-                f"--against {name}: is neither a folder nor a data set ({', '.join(DATASETS)})"
+                f"--against {name}: is neither a folder nor a data set "
+                f"({', '.join(dataset_names())})"
             ) from error
         self._dataset: ImageDataset = load_dataset(options, data_dir)
         for warning in self._dataset.warnings:

@@ -113,6 +113,8 @@ class Row:
     git_commit: str | None  # None outside a git checkout
     git_dirty: bool | None
     packages: str  # name to version, JSON
+    # JSON list of what another package had added: kind, name, package, version, source hash
+    plugins: str | None
     finished_at: str  # UTC, ISO 8601
 
 

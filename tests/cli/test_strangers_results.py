@@ -22,7 +22,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_sweep
-from kod_bench.sweeps.store.trust import check_trusted
+from kod_bench.sweeps.store.plugged import check_trusted
 from kod_bench.sweeps.trial.run import run_trial
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history

@@ -24,6 +24,7 @@ from kod_bench.evaluation import (
     look_for_modules_in,
     make_extractor,
 )
+from tests.plugins import Announce
 
 
 def noise(count: int, channels: int = 3, side: int = 20) -> Tensor:
@@ -290,14 +291,25 @@ def test_names_that_lead_nowhere(name: str, part: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_installed_packages_announce_extractors(
-    own_module, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
-    from importlib.metadata import EntryPoint
-
-    entry = EntryPoint("means", own_module(), extractors.ENTRY_POINTS)
-    monkeypatch.setattr(extractors, "entry_points", lambda group: [entry])
+@pytest.mark.parametrize("group", ["kod_bench.extractors", "kod_bench.feature_extractors"])
+def test_installed_packages_announce_extractors(announce: Announce, group: str) -> None:
+    source = OWN.format(returned="images.float().mean((2, 3))", name="name = 'rgb-v1'")
+    announce("my-means", {group: {"means": "my_means:Means"}}, {"my_means.py": source})
     assert check_extractor("means") == "means"
+    assert "my_means" not in sys.modules  # before anybody wants it
     assert make_extractor("means").name.startswith("means-rgb-v1-")
     with pytest.raises(ExtractorError, match="did you mean 'means'"):
         check_extractor("mean")
+
+
+def test_installed_extractors_that_cannot_be_had(announce: Announce) -> None:
+    announce("broken-one", {"kod_bench.extractors": {"broken": "no_such_module:Extractor"}})
+    with pytest.raises(ExtractorError) as raised:
+        make_extractor("broken")
+    assert str(raised.value) == (
+        "feature extractor 'broken' of package broken-one 1.0 cannot be imported from "
+        "no_such_module:Extractor: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    announce("taker", {"kod_bench.extractors": {"inception": "json:loads"}})
+    with pytest.raises(ExtractorError, match=r"'inception' is built in, and the .* taker 1\.0"):
+        choose_extractor("inception")

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kod_bench.data import DatasetOptions
@@ -41,6 +41,8 @@ class Trial:
     workers: int
     seed: int
     code: str  # version and hash of the code that planned it
+    # `Plugin.identity` of each plug-in among process, data set and extractor, as it was then.
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A plan may come from anywhere, and these become the name of a folder.
@@ -52,6 +54,8 @@ class Trial:
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, str) and not is_visible(value)):
                 raise ValueError(f"{name}: not a {kind.__name__} that can be shown")
+        if not all(isinstance(each, dict) for each in self.plugins):
+            raise ValueError("plugins: not mappings")
 
     @functools.cached_property
     def config(self) -> str:
@@ -60,8 +64,12 @@ class Trial:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The fields by name. Shared with other trials: not to be modified."""
-        return {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        """The fields by name. Shared with other trials: not to be modified.
+
+        Without `plugins` if there is none: trials are what they were before there were any.
+        """
+        every = {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        return every if self.plugins else {k: v for k, v in every.items() if k != "plugins"}
 
     @functools.cached_property
     def config_hash(self) -> str:
@@ -116,5 +124,6 @@ _KINDS: dict[str, type] = {
     "evaluation": dict,
     "sampling": list,
     "code": str,
+    "plugins": list,
 }
-_TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
+_TRIAL_FIELDS = tuple(each.name for each in fields(Trial))

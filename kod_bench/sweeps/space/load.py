@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.frechet import INFINITY_SMALLEST
+from kod_bench.plugins import PluginError
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.keys import SECTIONS, leaves
@@ -219,6 +220,8 @@ def _options(document: Document) -> StudyOptions:
         where, message = first_error(error, StudyOptions, _LAYERS)
         place = document.where(where) if where else document.name
         raise UsageError(f"{place}: {message}") from error
+    except PluginError as error:  # only a data set's options ask a plug-in for anything
+        raise UsageError(f"{document.where(('dataset', 'name'))}: {error}") from error
 
 
 def _at_first_values(document: Document, common: Mapping[str, Any]) -> dict[str, Any]:

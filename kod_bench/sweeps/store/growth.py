@@ -123,5 +123,6 @@ def grown(sweep: Sweep) -> Sweep:
     """The sweep with what was added since it was opened."""
     if sweep.growth is None:
         return sweep
-    # Its images are where its user has said, which the plan need not know.
-    return replace(open_sweep(sweep.remote or sweep.folder), data_dir=sweep.data_dir)
+    # Its images are where its user has said, and it imports what they let it: no plan says either.
+    again = open_sweep(sweep.remote or sweep.folder)
+    return replace(again, data_dir=sweep.data_dir, permissions=sweep.permissions)

@@ -32,6 +32,8 @@ from kod_bench.results import (
     nearest_file,
     provenance,
 )
+from kod_bench.sweeps.plan.needed_plugins import needed_plugins
+from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.trial.drawing import Samples
 from kod_bench.sweeps.trial.reference import REFERENCE_SEED
 from kod_bench.sweeps.trial.subject import Subject
@@ -127,8 +129,16 @@ def make_row(
         git_commit=code.git_commit,
         git_dirty=code.git_dirty,
         packages=code.packages,
+        plugins=_plugins(trial),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _plugins(trial: Trial) -> str | None:
+    """The plug-ins behind a row as they are installed here, which the plan's need not be."""
+    names = (trial.process, trial.dataset["name"], trial.evaluation["features"])
+    said = [each.identity() for each in needed_plugins(*names)]
+    return json.dumps(said) if said else None
 
 
 def order_parameters(

@@ -157,7 +157,7 @@ def test_the_plan_is_plain_yaml_that_people_can_read(space: SearchSpace, tmp_pat
     assert document["trials"]["count"] == len(sweep.trials) == 3
     first, *lines = (sweep.folder / "trials.jsonl").read_text().splitlines()
     trials = [json.loads(first)["common"] | json.loads(line)["own"] for line in lines]
-    assert trials == json.loads(json.dumps([asdict(t) for t in sweep.trials]))
+    assert trials == json.loads(json.dumps([t.values for t in sweep.trials]))
     assert document["provenance"]["version"]
 
 

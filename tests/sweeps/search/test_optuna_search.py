@@ -20,7 +20,7 @@ from kod_bench.sweeps.space import SearchSpace, load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.growth import grown
 from kod_bench.sweeps.store.open import open_planned, open_sweep
-from kod_bench.sweeps.store.trust import check_trusted
+from kod_bench.sweeps.store.plugged import check_trusted
 from tests.rows import make_row
 
 STUDY = """
