@@ -89,6 +89,7 @@ def make_row(**changes: Any) -> Row:
         "git_commit": None,
         "git_dirty": None,
         "packages": "{}",
+        "plugins": None,
         "finished_at": "2026-01-01T00:00:00+00:00",
     }
     return Row(**(values | changes))

@@ -16,9 +16,11 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from kod_bench.data.decoder import Survey
 from kod_bench.data.errors import DataError
-from kod_bench.data.files import is_image_name, printable
-from kod_bench.data.folders import read_image
+from kod_bench.data.files import image_kind, nothing_to_read, printable
+from kod_bench.data.folders import read_image, survey_image, unread_note
+from kod_bench.data.formats import HEAD_BYTES
 from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
@@ -46,6 +48,13 @@ class _Member:
     name: str
     refusal: str
     open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    def head(self) -> bytes:
+        """How it begins; b"" if it is not even opened."""
+        if self.refusal:
+            return b""
+        with self.open() as file:
+            return file.read(HEAD_BYTES)
 
 
 class ArchivedSource:
@@ -83,13 +92,18 @@ class ArchivedSource:
         """
         try:
             budget = max(ALWAYS_ALLOWED, MAX_GROWTH * self._path.stat().st_size)
-            nested = []
+            nested, unread = [], []
             for member in _members(self._path):
                 path = PurePosixPath(member.name)
                 if path.name.lower().endswith(ARCHIVE_SUFFIXES):
                     nested.append(printable(member.name))
-                elif is_image_name(PurePosixPath(*(p for p in path.parts if p != ".."))):
+                    continue
+                inside = PurePosixPath(*(p for p in path.parts if p != ".."))
+                kind = image_kind(inside, member.head)
+                if kind == "image":
                     budget -= self._copy(member, folder / str(len(self._unpacked)), budget)
+                elif kind == "unread":
+                    unread.append(member.name)
         except (
             *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError),
             *(NotImplementedError, UnicodeError, ValueError),  # of zipfile, at odd headers
@@ -106,23 +120,31 @@ class ArchivedSource:
                 f"{self.title} cannot be read into the cache: {error.strerror}"
             ) from None
         if not self._unpacked:
-            raise DataError(f"{self.title} holds no image")
+            raise DataError(f"{self.title} holds no image; {nothing_to_read(unread)}")
         self._unpacked.sort(key=lambda each: each[0])
         self.units = len(self._unpacked)
-        self.notes = counted_note("skipped", "archive within the archive", nested)
         names = [name for name, _, _ in self._unpacked]
         check_expression(self._options, names, self.title)
         self._resolution = look_at_resolutions(
             self._options, self.title, names, lambda unit: self._unpacked[unit][1]
         )
-        self.notes += self._resolution.notes
+        self.notes = (
+            *counted_note("skipped", "archive within the archive", nested),
+            *unread_note(sorted(unread)),
+            *self._resolution.notes,
+        )
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one member."""
         name, path, refusal = self._unpacked[unit]
         if path is None:
             return [SourceImage(name, reason=refusal)]
-        return [self._resolution.bring(unit, read_image(path, name, self._options.color))]
+        return [self._resolution.bring(unit, read_image(path, name, self._options))]
+
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """Of one member."""
+        path = self._unpacked[unit][1]
+        return None if path is None else survey_image(path, colors=colors, spans=spans)
 
     def _copy(self, member: _Member, target: Path, budget: int) -> int:
         """Copies one member and says how many bytes it has; never more than are allowed."""

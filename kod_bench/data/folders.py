@@ -1,12 +1,13 @@
 """The image files below a folder, one unit each."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kod_bench.data import files
-from kod_bench.data.files import SkippedImageError
+from kod_bench.data import decoder, files, formats
+from kod_bench.data.decoder import Survey
+from kod_bench.data.files import MIN_SIDE, SkippedImageError
 from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
@@ -33,11 +34,14 @@ class FolderSource:
         self._options = options
         self._folder = folder
         self._resolution = Resolutions()
-        names, unreadable = files.find_images(folder, self.title)
-        self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
-        self.units = len(names)
-        self.notes = self._found = counted_note(
-            "skipped", "unreadable folder", [files.printable(n) for n in unreadable]
+        found = files.find_images(folder, self.title)
+        self._files = hash_files(folder, found.names, cache_dir, _READ_AT_ONCE)
+        self.units = len(found.names)
+        self.notes = self._found = (
+            *counted_note(
+                "skipped", "unreadable folder", [files.printable(n) for n in found.unreadable]
+            ),
+            *unread_note(found.unread),
         )
 
     def identity(self) -> dict[str, object]:
@@ -60,15 +64,44 @@ class FolderSource:
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one file."""
         name = self._files[unit].name
-        image = read_image(self._folder / name, name, self._options.color)
+        image = read_image(self._folder / name, name, self._options)
         return [self._resolution.bring(unit, image)]
 
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """Of one file."""
+        return survey_image(self._folder / self._files[unit].name, colors=colors, spans=spans)
 
-def read_image(path: str | os.PathLike[str], name: str, color: files.Color) -> SourceImage:
-    """Decodes a file, or says why it cannot be used."""
+
+def unread_note(names: Sequence[str]) -> tuple[str, ...]:
+    """Says which files look like images and are not read."""
+    shown = [f"{files.printable(name)}{formats.how_to_read(name)}" for name in names]
+    return counted_note("skipped", "file", shown, "of image formats that cannot be read")
+
+
+def read_image(path: str | os.PathLike[str], name: str, options: DatasetOptions) -> SourceImage:
+    """Decodes a file, or says why it cannot be used.
+
+    Args:
+        path: Of the file.
+        name: What to call it.
+        options: In which no `auto` is left.
+
+    Raises:
+        ValueError: One is.
+    """
+    if options.color == "auto" or options.value_range == "auto":
+        raise ValueError("what auto stands for has to be found out first")
     image = SourceImage(name)
     try:
-        decoded = files.decode(Path(path), color)
+        decoded = decoder.decode(Path(path), options.color, options.value_range, MIN_SIDE)
     except SkippedImageError as error:
         return replace(image, reason=str(error))
-    return replace(image, pixels=decoded.pixels, remark=decoded.remark)
+    return replace(image, pixels=decoded.pixels, remarks=decoded.remarks, span=decoded.span)
+
+
+def survey_image(path: Path, *, colors: bool, spans: bool) -> Survey | None:
+    """Looks at a file; None if it cannot be read, which is said when it should be."""
+    try:
+        return decoder.survey(path, colors=colors, spans=spans)
+    except SkippedImageError:
+        return None

@@ -12,13 +12,14 @@ import numpy as np
 
 from kod_bench.data import files, splits, views, workers
 from kod_bench.data.cache import Details, PreparedImages
+from kod_bench.data.depths import Span, depth_notes
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import SkippedImageError
 from kod_bench.data.grouping import group_images
-from kod_bench.data.notes import counted_note
+from kod_bench.data.notes import counted_note, remark_notes
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.registry import find_spec
-from kod_bench.data.spec import Source
+from kod_bench.data.spec import Source, reading_of
 from kod_bench.data.views import PixelArray, Views
 
 Progress = Callable[[str], None]
@@ -38,14 +39,16 @@ class _View:
         digest: Hash of its pixels; empty if it could not be decoded.
         images: Its view; None if it was skipped.
         reason: Why it was skipped.
-        remark: What a user should know about how it was read.
+        remarks: What a user should know about how it was read.
+        span: Of its values, where they were not 8-bit.
     """
 
     name: str
     digest: str = ""
     images: Views | None = None
     reason: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,11 @@ class _Reader:
             try:
                 images = views.make_view(pixels, self.options, subject)
             except SkippedImageError as error:
-                found.append(_View(image.name, digest, reason=str(error)))
+                found.append(_View(image.name, digest, reason=str(error), span=image.span))
             else:
-                found.append(_View(image.name, digest, images, remark=image.remark))
+                found.append(
+                    _View(image.name, digest, images, remarks=image.remarks, span=image.span)
+                )
         return found
 
 
@@ -127,7 +132,7 @@ def prepare(
     kept = {digest: usable[i] for digest, i in first.items()}
     copies = [files.printable(every[i].name) for i in usable if first[every[i].digest] != i]
     skipped = [view for view in every if view.reason]
-    remarks = Counter(view.remark for view in every if view.remark)
+    remarks = Counter(remark for view in every for remark in view.remarks)
     notes = (
         *source.notes,
         *(splits.stray_sides(names) if sides is None else ()),
@@ -138,7 +143,8 @@ def prepare(
             [f"{files.printable(view.name)} ({view.reason})" for view in skipped],
         ),
         *counted_note("dropped", "exact duplicate", copies),
-        *(f"used the {remark} of {n} image{'s' if n > 1 else ''}" for remark, n in remarks.items()),
+        *remark_notes(remarks),
+        *depth_notes([view.span for view in every if view.span], options.known_range),
     )
     if not kept:
         raise DataError(f"{source.title} holds no usable image: {'; '.join(notes)}")
@@ -169,6 +175,8 @@ def prepare(
     groups = (*division.groups, division.noun)
     description = _describe(options, len(train), len(test), len(kept), division)
     description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
+    if reading := reading_of(source):
+        description += f"; {reading}"
     report(f"{source.title}: {description}")
     details = Details(
         split=division.rule,
@@ -258,8 +266,14 @@ def _describe(
     plural = "s" if len(options.scales) > 1 else ""
     what = "whole images" if options.view == "whole" else f"patches at scale{plural} {scales}"
     height, width = options.image_shape
+    reading = (
+        ""
+        if options.known_range is None
+        else " of values from {:g} to {:g}".format(*options.known_range)
+    )
     return (
-        f"{train} training and {test} test {width}x{height} {what}, from {images} images;"
+        f"{train} training and {test} test {width}x{height} {options.color} {what}{reading}, "
+        f"from {images} images;"
         f" {division.groups[0]} and {division.groups[1]} {division.noun};"
     )
 

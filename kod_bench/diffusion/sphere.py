@@ -11,7 +11,8 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant
 from kod_bench.diffusion.euclidean import EuclideanDiffusion, linear_betas
-from kod_bench.diffusion.process import Grid, Kind, standard_normal
+from kod_bench.diffusion.grid import Grid
+from kod_bench.diffusion.process import Kind, standard_normal
 from kod_bench.diffusion.spherical_harmonics import SphereGrid, cholesky_by_order, sphere_grid
 from kod_bench.diffusion.variance_exploding import geometric_sigmas
 

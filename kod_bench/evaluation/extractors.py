@@ -6,7 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from kod_bench.evaluation.features import (
 )
 from kod_bench.evaluation.identity import identity_hash
 from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
+from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 
 EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
     "inception": Inception,
@@ -31,9 +34,9 @@ EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
 
 #: Takes inception where its weights are there or can be fetched, else efficientnet-lite0.
 AUTO = "auto"
+_BUILT_IN = (*EXTRACTORS, AUTO)
 
-#: Packages announce extractors in this group of entry points.
-ENTRY_POINTS = "kod_bench.feature_extractors"
+_users_folder: list[Path] = []  # see `look_for_modules_in`
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -47,9 +50,9 @@ def check_extractor(name: str) -> str:
     Raises:
         ExtractorError: if it is unknown; the message names what is close to it, and what is known.
     """
-    if name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name) or name in _installed():
+    if find_installed(name) or name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name):
         return name
-    known = [AUTO, *EXTRACTORS, *_installed()]
+    known = [AUTO, *EXTRACTORS, *plugin_names("extractor", _BUILT_IN)]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ExtractorError(
@@ -59,8 +62,21 @@ def check_extractor(name: str) -> str:
 
 
 def is_users_code(name: str) -> bool:
-    """Whether a name makes the user's own code be imported: not built in, and not installed."""
-    return name not in EXTRACTORS and name != AUTO and name not in _installed()
+    """Whether a name makes code be imported that is not this package's."""
+    return name not in _BUILT_IN
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is a ``module:Class`` and not one of an installed plug-in."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def look_for_modules_in(folder: Path) -> None:
+    """A user's own extractor is a module of this folder, and not of the working folder.
+
+    For processes that work elsewhere than where the user has typed its name.
+    """
+    _users_folder[:] = [folder]
 
 
 def choose_extractor(name: str) -> tuple[str, str]:
@@ -161,21 +177,39 @@ class UserExtractor(FeatureExtractor):
         return features
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+def find_installed(name: str) -> Plugin | None:
+    """The plug-in of this name, if an installed package announces one; it is not imported.
+
+    Raises:
+        ExtractorError: if it is not known which one is meant.
+    """
+    try:
+        return find_plugin("extractor", name, _BUILT_IN)
+    except PluginError as error:
+        raise ExtractorError(str(error)) from error
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """The class that an entry point or ``module:Class`` names; the working folder is searched."""
-    installed = _installed().get(name)
-    reference = installed.value if installed else name
-    module, _, attribute = reference.partition(":")
-    if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
-        sys.path.insert(0, here)
+    """The class that an entry point or ``module:Class`` names; the latter in the user's folder."""
+    if (plugin := find_installed(name)) is not None:
+        try:
+            return _callable(name, plugin.load(), plugin.reference)
+        except PluginError as error:
+            raise ExtractorError(str(error)) from error
+    module, _, attribute = name.partition(":")
+    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
+    if folder not in sys.path:
+        # Last: a statistics.py there is not what a library means by that name.
+        sys.path.append(folder)
     try:
+        _prefer(module.partition(".")[0], folder)
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
+    return _callable(name, found, attribute)
+
+
+def _callable(name: str, found: Any, attribute: str) -> Callable[..., Any]:
     if not callable(found):
         raise ExtractorError(f"feature extractor {name}: {attribute} is not a class or function")
     loaded: Callable[..., Any] = found
@@ -184,8 +218,22 @@ def _load(name: str) -> Callable[..., Any]:
 
 def _module_of(name: str) -> str:
     """The module that an entry point or ``module:Class`` names."""
-    installed = _installed().get(name)
-    return (installed.value if installed else name).partition(":")[0]
+    plugin = find_installed(name)
+    return (name if plugin is None else plugin.reference).partition(":")[0]
+
+
+def _prefer(name: str, folder: str) -> None:
+    """Import a module from the user's folder, if it is there, and not an installed namesake."""
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return
+    spec = PathFinder.find_spec(name, [folder])
+    if spec is not None and spec.loader is not None:
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
 
 
 def _line(error: Exception) -> str:

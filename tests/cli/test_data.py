@@ -61,7 +61,7 @@ def test_prepare_counts_and_the_second_time_says_so(run: Run, pictures: Path) ->
     arguments = ("prepare", "cifar10", "--data-dir", pictures, "--image-size", 16)
     code, out, err = run(*arguments)
     assert code == 0
-    assert "cifar10-folder: 12 training and 6 test 16x16 whole images, from 18 images" in out
+    assert "cifar10-folder: 12 training and 6 test 16x16 rgb whole images, from 18 images" in out
     assert "skipped 1: not an image" in out
     assert "as given by the folders train and test" in out
     assert re.search(r"^prepared in \d", out, re.MULTILINE)
@@ -111,6 +111,32 @@ def test_show_tells_and_draws(run: Run, pictures: Path, tmp_path: Path) -> None:
         assert len(sheet.convert("RGB").getcolors(2**24) or []) > 1000
 
 
+def test_how_files_of_maps_lie_is_said_and_shown(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    values = np.random.default_rng(0).standard_normal((6, 16, 32))
+    values[:, 3, 4:9] = -9999
+    for number, each in enumerate(values):
+        np.save(folder / f"{number}.npy", each)
+    asked = ("prepare", "sphere", "--data-dir", folder, "--image-size", 8)
+    code, _, err = run(*asked)
+    assert code == 2
+    assert "0.npy is -9999 in 1.0% of its values, which seems to mean missing" in err
+    code, _, err = run(*asked, "--fill", "-9999")
+    assert code == 2
+    assert "16x32 may be on the grid gauss-legendre or cells" in err
+    code, out, _ = run(*asked, "--fill", "-9999", "--grid", "cells", "--flip", "latitude")
+    assert code == 0
+    said = "maps 16x32 on grid cells (as said), turned to have north first, 1.0% missing (-9999)"
+    assert said in out
+    code, _, err = run(*asked, "--fill", "inf")
+    assert code == 2
+    assert "--fill inf is not allowed: must be a finite number, nan or none" in err
+    code, _, err = run("prepare", "textures", "--grid", "cells")
+    assert code == 2
+    assert "--grid is an option of data set sphere, not of textures" in err
+
+
 def test_show_draws_the_sphere_on_the_ellipse(run: Run, tmp_path: Path) -> None:
     arguments = ("--image-size", 8, "--field", "log-normal", "--steps", 2, "--chains", 4)
     code, out, _ = run("show", "sphere", *arguments)
@@ -145,7 +171,7 @@ def test_a_search_space_says_what_to_prepare(run: Run, tiny_space: Path) -> None
     code, out, _ = run("prepare", "--space", tiny_space, "--profile", "laptop")
     assert code == 0
     assert "terrain-builtin: " in out
-    assert "16x16 patches at scales 0.5, 0.25" in out
+    assert "16x16 gray patches at scales 0.5, 0.25" in out
     same = ("--image-size", 16, "--scale", 0.5, "--scale", 0.25)
     assert "prepared before" in run("prepare", "terrain", *same)[1]
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kod_bench.errors import one_line
+from kod_bench.evaluation import look_for_modules_in
 from kod_bench.results import Row
 from kod_bench.storage import parse_location
 from kod_bench.sweeps.plan.failures import root_message
@@ -51,7 +52,10 @@ def run_on_ray(config: dict[str, str]) -> None:
         tune.report({"status": status.to_json()})
 
     in_workers = functools.partial(
-        _run_workers, scratch=config["scratch"], restarts=int(config["restarts"])
+        _run_workers,
+        folder=config["folder"],
+        scratch=config["scratch"],
+        restarts=int(config["restarts"]),
     )
     execute = train_and_score if trial.workers == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
@@ -66,6 +70,7 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
             f"{location} is not on {socket.gethostname()}: on a cluster, --results-dir must be on "
             "a disk that all nodes share, or at s3:// or gs://"
         )
+    look_for_modules_in(Path(config["folder"]))
     sweep, trial = open_planned(location, config["id"])
     if (data_dir := config.get("data_dir")) is not None:
         sweep = replace(sweep, data_dir=parse_location(data_dir))
@@ -91,7 +96,7 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
 
 
 def _run_workers(
-    sweep: Sweep, trial: Trial, report: Report, *, scratch: str, restarts: int
+    sweep: Sweep, trial: Trial, report: Report, *, folder: str, scratch: str, restarts: int
 ) -> list[Row]:
     """Train a trial with several workers, draw with all of them, score where one has room.
 
@@ -99,10 +104,11 @@ def _run_workers(
     """
     import ray
 
-    _train_workers(sweep, trial, report, scratch, restarts)
-    _draw_in_workers(sweep, trial, report)
+    config = _config(sweep, trial, folder)
+    _train_workers(sweep, trial, report, config, scratch, restarts)
+    _draw_in_workers(sweep, trial, report, config)
     report(Status("scoring"))
-    rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(_config(sweep, trial)))
+    rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(config))
     return rows
 
 
@@ -120,7 +126,7 @@ def _as_worker(sweep: Sweep, function: Callable[..., Any]) -> Any:
     )(function)
 
 
-def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
+def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report, config: dict[str, str]) -> None:
     """Draw the trial's samples with as many processes as have trained it.
 
     One that dies ends nothing: the others draw its share, Ray starts it again (by default three
@@ -134,7 +140,6 @@ def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report) -> None:
         ray.exceptions.OutOfMemoryError,
     )
     draw, workers = _as_worker(sweep, _draw_on_ray), trial.workers
-    config = _config(sweep, trial)
     waiting = [draw.remote(config, worker, workers) for worker in range(workers)]
     progress = DrawingProgress(sweep, trial)
     while waiting:
@@ -153,10 +158,10 @@ def _draw_on_ray(config: dict[str, str], worker: int, workers: int) -> None:
     draw_trained(sweep, trial, worker, workers)
 
 
-def _config(sweep: Sweep, trial: Trial) -> dict[str, str]:
+def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
     """What `_planned` needs in another process."""
     place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
-    return {"id": trial.id, "sweep": str(sweep.location), **place}
+    return {"id": trial.id, "sweep": str(sweep.location), "folder": folder, **place}
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
@@ -164,7 +169,14 @@ def _score_on_ray(config: dict[str, str]) -> list[Row]:
     return score_trained(sweep, trial, lambda _: None)
 
 
-def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, restarts: int) -> None:
+def _train_workers(
+    sweep: Sweep,
+    trial: Trial,
+    report: Report,
+    config: dict[str, str],
+    scratch: str,
+    restarts: int,
+) -> None:
     """Train a trial with several workers, to its last checkpoint."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -174,7 +186,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, res
     r = sweep.resources
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=_config(sweep, trial),
+        train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
             num_workers=r.workers_per_trial,
             use_gpu=r.gpus_per_worker > 0,

@@ -50,9 +50,11 @@ def plan_sweep(
     # Frozen in the plan: all trials, and those of a resume, use the same one.
     space = _with_features(space, features)
     options = space.options
-    datasets = {}
+    datasets, settled = {}, {}
     for wanted in dict.fromkeys(variant.dataset for variant in space.variants):
-        dataset = datasets[wanted] = load_dataset(wanted, data_dir, progress=_sparing(say))
+        dataset = load_dataset(wanted, data_dir, progress=_sparing(say))
+        settled[wanted] = dataset.options
+        datasets[dataset.options] = dataset
         for warning in dataset.warnings:
             say(f"warning: {warning}")
         say(f"data: {dataset.name}: {dataset.description}")
@@ -64,6 +66,8 @@ def plan_sweep(
                 say(f"warning: evaluation.{what} is {count}, but there are only {have} real images")
     if (mark := marks(options.evaluation.samples)) is not None:
         say(f"warning: {mark}; every row says so")
+    # Frozen in the plan, too: rows say what `auto` stood for, and no trial finds it out anew.
+    space = _with_datasets(space, settled)
     check_networks(space, {each: data.train.shape[1] for each, data in datasets.items()})
     say(_kept_samples(space, datasets))
     hashes = {each: dataset.content_hash for each, dataset in datasets.items()}
@@ -100,6 +104,16 @@ def _size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count / 2**10:.3g} KiB"
+
+
+def _with_datasets(
+    space: SearchSpace, settled: Mapping[DatasetOptions, DatasetOptions]
+) -> SearchSpace:
+    variants = tuple(
+        variant.model_copy(update={"dataset": settled[variant.dataset]})
+        for variant in space.variants
+    )
+    return space.model_copy(update={"variants": variants})
 
 
 def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:

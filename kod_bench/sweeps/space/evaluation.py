@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     WrapValidator,
@@ -13,7 +12,7 @@ from pydantic import (
 )
 
 from kod_bench.evaluation import check_extractor
-from kod_bench.sweeps.space.section import Count, Section
+from kod_bench.sweeps.space.limits import BatchSize, Count, Samples, Section
 
 #: With ``keep_samples: auto``, the samples of a trial are kept if all its ways take no more bytes.
 AUTO_BYTES = 256 * 2**20
@@ -44,9 +43,9 @@ class EvaluationOptions(Section):
     """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
-    samples: Annotated[int, Field(ge=2)] = 2048
-    references: Annotated[int, Field(ge=2)] = 2048
-    batch_size: Count = 128
+    samples: Samples = 2048
+    references: Samples = 2048
+    batch_size: BatchSize = 128
     keep_samples: Annotated[Literal["auto", "all", "none"] | Count, WrapValidator(_check_keep)] = (
         "auto"
     )

@@ -28,6 +28,7 @@ from kod_bench.sampling import (
 )
 from kod_bench.sweeps.plan.files import SAMPLES
 from kod_bench.sweeps.plan.make import current_code
+from kod_bench.sweeps.plan.needed_plugins import needed_plugins
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.store.samples import fetch_shards, put_files
@@ -296,6 +297,7 @@ def _source(subject: Subject, predict: NetworkRunner, device: torch.device) -> S
 
 
 def _subject_hash(trial: Trial) -> str:
-    """Of the process, and of the data that it was fitted to."""
+    """Of the process, of the data that it was fitted to, and of plug-ins that they come from."""
     said = [trial.process, trial.steps, trial.parameters, trial.dataset, trial.data_hash]
+    said += [each.identity() for each in needed_plugins(trial.process, trial.dataset["name"])]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -16,9 +16,10 @@ from kod_bench.data import DatasetOptions
 from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.sweeps.space.axes import AXIS_KINDS
 from kod_bench.sweeps.space.evaluation import EvaluationOptions
-from kod_bench.sweeps.space.options import OBJECTIVES, SearchOptions, StudyOptions
+from kod_bench.sweeps.space.options import StudyOptions
 from kod_bench.sweeps.space.schema.described import descriptions
 from kod_bench.sweeps.space.schema.known import known_datasets, known_extractors
+from kod_bench.sweeps.space.search_options import OBJECTIVES, SearchOptions
 
 Schema = dict[str, Any]
 
