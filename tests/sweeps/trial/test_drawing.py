@@ -17,13 +17,17 @@ from kod_bench.evaluation import FeatureExtractor
 from kod_bench.evaluation.features import Features
 from kod_bench.results import Row, provenance
 from kod_bench.sampling import ShardFolder
+from kod_bench.storage import ObjectFolder
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
+from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial import scoring as scoring_module
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
+from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 
 SPACE = """
 name: shards
@@ -277,3 +281,50 @@ def test_auto_keeps_what_is_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("kod_bench.sweeps.space.evaluation.AUTO_BYTES", 2 * 20 * 16 * 16 - 1)
     run(sweep)
     assert not shards(sweep)
+
+
+def test_another_node_goes_on_with_what_is_on_the_store(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache_dir: Path,
+) -> None:
+    space = tmp_path / "shards.yaml"
+    space.write_text(SPACE.replace("KEEP", "9"))
+    with serve_bucket() as url, bucket_in_environment(url):
+        here = prepare_sweep(
+            str(space),
+            profile="laptop",
+            data_dir=None,
+            results_dir=ObjectFolder(f"s3://{BUCKET}/results"),
+            seeds=None,
+            address=None,
+            say=lambda _: None,
+        )
+        (trial,) = here.trials
+        assert here.remote is not None
+        store = here.remote / "trials" / trial.id
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after(patch, 4, before=True)
+            with pytest.raises(KilledError):
+                run(here)
+        listed = [name for name in store.list() if name.startswith("samples/")]
+        assert sorted(listed) == [
+            f"samples/matched-ancestral-4/shard-00000{n}.npz" for n in range(3)
+        ]
+        assert {"trajectory-matched-ancestral-4.png"} <= store.list().keys()
+
+        monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "elsewhere"))
+        there, trial = open_planned(here.location, trial.id)
+        assert there.folder != here.folder
+        drawn = kill_after(monkeypatch, 1000)
+        assert run(there) == undisturbed[1]
+        assert drawn == [0, 1, 2]  # of the second way
+        left = sorted(name for name in store.list() if name.startswith("samples/"))
+        kept = ("manifest.json", "shard-000000.npz", "shard-000001.npz")  # nine images
+        assert left == [
+            f"samples/{prior}-ancestral-4/{name}"
+            for prior in ("forward", "matched")
+            for name in kept
+        ]
+        assert not shards(there)  # the store has them
