@@ -17,11 +17,13 @@ import torch
 
 from kod_bench.errors import UsageError, one_line
 from kod_bench.results import FORWARD_START, judged_by
+from kod_bench.sampling import shards_of
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.capacity import workers_on
 from kod_bench.sweeps.cost.timing import ModelTiming, ScoringTiming, time_model, time_scoring
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.space import Pruner, ResourceOptions, parameters_model
+from kod_bench.sweeps.trial.drawing import shard_size
 
 #: `ray.init`, and the first actor in place, on two cores.
 RAY_SECONDS = 8.0
@@ -187,24 +189,34 @@ def trial_seconds(
     total += scoring.start
     if trial.workers > 1:
         total += WORKERS_SECONDS
-    total += sum(_scoring_seconds(trial, way, samples, model, scoring) for way in trial.scorings)
+    total += sum(
+        _scoring_seconds(trial, way, samples, model, scoring, trial.workers)
+        for way in trial.scorings
+    )
     if pruner is not None:
         few, way = min(samples, pruner.samples), judged_by(trial.scorings)
-        rung = scoring.start + _scoring_seconds(trial, way, few, model, scoring)
+        rung = scoring.start + _scoring_seconds(trial, way, few, model, scoring, drawers=1)
         total += len(pruner.rungs(training.iterations)) * rung
     return total
 
 
 def _scoring_seconds(
-    trial: Trial, way: Scoring, samples: int, model: ModelTiming, scoring: ScoringTiming
+    trial: Trial,
+    way: Scoring,
+    samples: int,
+    model: ModelTiming,
+    scoring: ScoringTiming,
+    drawers: int,
 ) -> float:
-    """How long it takes to sample a model in one way, and to score that."""
+    """How long it takes to sample a model in one way, and for one of the workers to score that."""
     # A shape stands for others that may be sampled in other ways.
-    drawing = model.drawing.get(way.sampler, max(model.drawing.values()))
-    each = drawing * way.network_evaluations + scoring.image
+    drawing = model.drawing.get(way.sampler, max(model.drawing.values())) * way.network_evaluations
     if way.prior == FORWARD_START:
-        each += model.forward_step * trial.steps
-    return samples * each + scoring.row
+        drawing += model.forward_step * trial.steps
+    # Shards are drawn whole, the last one, too; the slowest drawer has the most of them.
+    size = shard_size(trial, samples)
+    most = math.ceil(len(shards_of(samples, size)) / drawers) * size
+    return most * drawing + samples * scoring.image + scoring.row
 
 
 def schedule(seconds: Sequence[float], at_once: int) -> float:

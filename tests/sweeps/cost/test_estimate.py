@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kod_bench.sweeps.cost.estimate import (
+    WORKERS_SECONDS,
     representatives,
     schedule,
     shape_of,
@@ -74,6 +75,11 @@ def test_a_trial_is_the_sum_of_its_parts(trial: Trial) -> None:
     rung = 1000 + 6 * (0.5 * 4 + 4) + 7
     judged = trial_seconds(trial, model, scoring, MedianOptions(min_iterations=10, samples=6))
     assert judged == pytest.approx(expected + 3 * rung)
+    # Of two workers, with shards of 5: four of them, the last one whole, are two for each.
+    shards = {**trial.evaluation, "batch_size": 5}
+    shared = trial_seconds(replace(trial, workers=2, evaluation=shards), model, scoring)
+    saved = (16 - 2 * 5) * (2 * (4 + 2) * (0.5 + 0.25) + 4 * (0.125 * 4))
+    assert shared == pytest.approx(expected - saved + WORKERS_SECONDS)
 
 
 @pytest.mark.parametrize(
