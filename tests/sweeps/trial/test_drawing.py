@@ -26,6 +26,7 @@ from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial import scoring as scoring_module
+from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 
@@ -258,6 +259,37 @@ def test_progress_counts_the_images_of_a_way(
     assert all(
         status.speed and status.seconds_left is not None for status in sampling if status.done
     )
+
+
+def test_who_draws_nothing_sees_how_far_all_are_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    clock = [100.0]
+    monkeypatch.setattr("kod_bench.sweeps.trial.progress.time.monotonic", lambda: clock[0])
+    first, second = (
+        sweep.trial_folder(trial) / "samples" / f"{prior}-ancestral-4"
+        for prior in ("matched", "forward")
+    )
+
+    def draw(way: Path, *numbers: int) -> None:
+        way.mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            (way / f"shard-{number:06d}.npz").touch()
+
+    draw(first, 1)  # of an earlier attempt
+    progress = DrawingProgress(sweep, trial)
+    clock[0] += 2
+    assert progress.status() == Status("sampling", 8, 20, None, None, None)
+    draw(first, 0)
+    assert progress.status() == Status("sampling", 16, 20, None, 4.0, 1.0)
+    draw(first, 2)
+    draw(second, 0)
+    clock[0] += 1
+    assert progress.status() == Status("sampling", 8, 20, None, 8.0, 1.5)  # 24 images in 3 s
+    draw(second, 1, 2)
+    assert progress.status() is None
 
 
 @pytest.mark.parametrize(("keep", "left"), [("none", 0), ("9", 4), ("8", 2), ("all", 6)])
