@@ -31,6 +31,7 @@ MOST_PICTURE = 64 * 2**20
 MOST_PLAN = 2 * 2**30  # trials.jsonl: ten thousand trials are some megabytes
 MOST_DOCUMENT = 64 * 2**20  # sweep.yaml, space.yaml
 MOST_CHECKPOINT = 64 * 2**30
+MOST_SHARD = 8 * 2**30  # a batch of samples
 MOST_CACHE = 8 * 2**30  # reference features
 
 

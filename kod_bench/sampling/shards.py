@@ -27,13 +27,11 @@ from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
-from kod_bench.inside import open_file, parse_json
+from kod_bench.inside import MOST_SHARD, open_file, parse_json
 
 MANIFEST_FILE = "manifest.json"
 
-#: Largest size of a shard's file in bytes: many times a batch of large images.
-MOST_SHARD = 8 * 2**30
-_MOST_ABOUT = 2**20
+_MOST_ABOUT = 2**20  # bytes
 
 _NAME = re.compile(r"shard-(\d{6,9})\.npz")
 _TYPES: dict[str, torch.dtype] = {"uint8": torch.uint8, "float32": torch.float32}
