@@ -78,7 +78,7 @@ def report(
 
     check_conditions(where or [])
     if output is not None and is_uri(output):
-        raise UsageError(f"--output {output}: must be a folder of this machine")
+        raise UsageError("--output: must be a folder of this machine, not an address")
     chosen = find_sweeps(sweeps or [], parse_location(results_dir))
     found = make_report(chosen, dataset or [], where or [])
     warn_unreadable(found.unreadable)

@@ -14,6 +14,8 @@ from pydantic import (
     field_validator,
 )
 
+from kod_bench.storage import is_uri
+
 FOLDER_PREFIX = "folder:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
 SphereField = Literal["gaussian", "log-normal", "land-sea"]
@@ -38,6 +40,11 @@ def _check_name(name: str) -> str:
     if name in DATASET_NAMES:
         return name
     if name.startswith(FOLDER_PREFIX) and name != FOLDER_PREFIX:
+        if is_uri(name.removeprefix(FOLDER_PREFIX)):
+            raise ValueError(
+                "must be a folder of this machine; images on an object store are named where the "
+                "sweep is started, by --data-dir"
+            )
         # Absolute, because the workers of a sweep run elsewhere.
         folder = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().absolute()
         return f"{FOLDER_PREFIX}{folder}"
