@@ -80,7 +80,8 @@ def _no_formulas(table: pa.Table) -> pa.Table:
     for place, column in enumerate(table.schema):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             texts = table[column.name]
-            marked = pc.binary_join_element_wise(pa.scalar("'", column.type), texts, "")
+            mark, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
+            marked = pc.binary_join_element_wise(mark, texts, nothing)
             acts = pc.match_substring_regex(texts, _FORMULA)
             table = table.set_column(place, column.name, pc.if_else(acts, marked, texts))
     return table
