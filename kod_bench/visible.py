@@ -7,8 +7,9 @@ import re
 ACTING = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _ACTING = re.compile(f"[{ACTING}\ud800-\udfff]")
 
-#: Credentials in an address, also one that a path has made of it: ``s3:/KEY:SEC/RET@bucket``.
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^\s@'\"]+@")
+_WORD = re.compile(r"[^\s'\"]+")
+#: Of an address, also one that a path has made of it: ``s3:/KEY:SEC/RET@bucket``.
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]:/{1,3}")
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
@@ -21,13 +22,19 @@ def visible(text: str, keep: str = "\n\t") -> str:
         text: from anywhere.
         keep: characters that may act; of what has to be one line, none.
     """
-    text = _CREDENTIALS.sub(r"\1...@", text)
+    if "@" in text:
+        text = _WORD.sub(lambda match: _without_credentials(match[0]), text)
     return _ACTING.sub(lambda match: match[0] if match[0] in keep else _spelled(match[0]), text)
 
 
 def is_visible(text: str) -> bool:
     """Whether nothing in a text, which is to be a name, acts on a terminal."""
     return _ACTING.search(text) is None
+
+
+def _without_credentials(word: str) -> str:
+    begin, end = _SCHEME.search(word), word.rfind("@")
+    return word if begin is None or end < begin.end() else f"{word[: begin.end()]}...{word[end:]}"
 
 
 def _spelled(character: str) -> str:

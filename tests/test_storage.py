@@ -129,6 +129,18 @@ def test_a_google_that_is_away_is_not_waited_for(
     ("uri", "part"),
     [
         ("s3://AKIA:hunter2@bucket/x", "no credentials"),
+        ("s3://AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3://AKIA:hun/ter2@bucket/x", "no credentials"),
+        ("s3://AKIA:hun/ter2/bucket/x", "no credentials"),  # the @ forgotten
+        ("s3://AKIA:hun/ter2%40bucket", "no credentials"),
+        ("s3://AKIA/hun/ter2@bucket", "no credentials"),
+        ("S3://AKIA:hun/ter2@bucket", "no credentials"),
+        (" s3://AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3:/AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3:AKIA:hun/ter2@bucket", "no credentials"),
+        ("gs://AKIA:hun/ter2@bucket", "no credentials"),
+        ("https://AKIA:hun/ter2@host/x", "no credentials"),
+        ("https://host/hun/ter2", "s3://bucket/prefix"),  # an address may be a secret as a whole
         ("s3://bucket/x?access_key=AKIA&secret_key=hunter2", "no credentials"),
         ("ftp://host/x", "s3://bucket/prefix"),
         ("s3:///x", "s3://bucket/prefix"),
@@ -139,7 +151,13 @@ def test_a_wrong_address_is_refused_without_repeating_secrets(uri: str, part: st
     with pytest.raises(UsageError) as caught:
         parse_location(uri)
     assert part in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    for secret in ("AKIA", "hun", "ter2"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a:b/100%", "gs://bu.ck-et_1", "s3://b/ü ü/(x)=+,'$"])
+def test_names_that_stores_allow_are_no_credentials(uri: str) -> None:
+    assert str(parse_location(uri)) == uri
 
 
 def test_a_plan_goes_round_by_way_of_the_store(sweep: Sweep, folder: ObjectFolder) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
+from kod_bench.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +46,7 @@ def evaluate(
     if json_file is not None:
         check_writable(json_file)
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from kod_bench.data import default_data_dir
@@ -58,7 +60,7 @@ def evaluate(
     def tick(what: str, done: int, total: int) -> None:
         progress.start()  # not before there is something to show
         if what not in tasks:
-            tasks[what] = progress.add_task(what, total=total)
+            tasks[what] = progress.add_task(escape(visible(what, keep="")), total=total)
         progress.update(tasks[what], completed=done)
 
     try:
@@ -84,17 +86,22 @@ def evaluate(
 
 def _table(found: "FolderScores") -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     counts = f"{found.sample_count} images of {found.generated} against {found.reference_count} of"
     table = Table(
-        title=f"{counts} {found.against}",
+        title=Text(visible(f"{counts} {found.against}", keep="")),  # names of folders
         title_justify="left",
-        caption="\n".join(
-            [
-                f"Features {found.features}." if found.features else "No features.",
-                *(f"Training images: {n}." for n in [found.train_count] if n is not None),
-                *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
-            ]
+        caption=Text(
+            visible(
+                "\n".join(
+                    [
+                        f"Features {found.features}." if found.features else "No features.",
+                        *(f"Training images: {n}." for n in [found.train_count] if n is not None),
+                        *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
+                    ]
+                )
+            )
         ),
         caption_justify="left",
         box=None,

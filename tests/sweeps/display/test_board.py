@@ -103,3 +103,17 @@ def test_time_left_counts_what_waits_and_what_runs_at_once(trials: tuple[Trial, 
     assert 99 <= left <= 101
     says = TrialView(two, "running", Status("training", seconds_left=20.0), began=100.0)
     assert standing([says, waiting], 140.0).seconds_left == 20 + 60
+
+
+def test_texts_in_events_act_on_no_terminal_of_who_reads_them(trials: tuple[Trial, ...]) -> None:
+    board = JsonBoard(trials, Console(file=io.StringIO()))
+    hostile = "\x1b[2J\x7f\x9b\u202e s3://AKIA:hun/ter2@bucket"
+    board.note(hostile)
+    board.mark_failed(trials[0].id, hostile)
+    board.finished({trials[0].id: hostile}, stopped=True, report=hostile)
+    for line in shown(board).splitlines():
+        assert line.isprintable()
+        for text in json.loads(line).values():
+            spelled = json.dumps(text, ensure_ascii=False)
+            assert spelled.isprintable(), spelled
+            assert "ter2" not in spelled
