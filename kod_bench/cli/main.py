@@ -21,7 +21,7 @@ from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.options import DEFAULT_RESULTS, Changes, ResultsDir, SpaceName, SweepName
 from kod_bench.cli.report import compare, make_report, report, warn_unreadable
-from kod_bench.cli.say import Warnings, echo
+from kod_bench.cli.say import Commands, Warnings, echo
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import UnreadableError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="kod-bench",
+    cls=Commands,
     help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
