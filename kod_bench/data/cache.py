@@ -35,6 +35,7 @@ from kod_bench.data.cache_folder import (
 from kod_bench.data.errors import DataError
 from kod_bench.data.views import PixelArray
 from kod_bench.inside import MOST_DOCUMENT, is_file, read_json
+from kod_bench.storage import local_path
 
 _STAGING_PREFIX = ".preparing-"
 _STALE_SECONDS = 24 * 3600  # where there are no locks: no preparation takes a day
@@ -106,7 +107,7 @@ def content_hash(train: PixelArray, test: PixelArray) -> str:
 def default_cache_dir() -> Path:
     """$KOD_BENCH_CACHE, else kod-bench in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("KOD_BENCH_CACHE"):
-        return Path(chosen).expanduser()
+        return local_path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if base.is_absolute():  # the XDG specification has relative paths ignored
         return base / "kod-bench"
