@@ -26,6 +26,7 @@ import numpy as np
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.cache_folder import (
     HASHES,
+    SURVEYS,
     check_own,
     close_folder,
     create_file,
@@ -286,12 +287,12 @@ def _remove_abandoned(cache_dir: Path) -> None:
     for folder in cache_dir.glob(f"{_STAGING_PREFIX}*"):
         with contextlib.suppress(OSError):
             _remove_if_abandoned(folder)
-    # Of what remembers hashes (`hash_index`); no other folder is looked into, by a link even less.
-    check_own(cache_dir / HASHES)
-    for file in (cache_dir / HASHES).glob(LEFTOVERS):
-        with contextlib.suppress(OSError):
-            if time.time() - file.stat().st_mtime > _STALE_SECONDS:
-                file.unlink()
+    for name in (HASHES, SURVEYS):  # no other folder is looked into, by a link even less
+        check_own(cache_dir / name)
+        for file in (cache_dir / name).glob(LEFTOVERS):
+            with contextlib.suppress(OSError):
+                if time.time() - file.lstat().st_mtime > _STALE_SECONDS:
+                    file.unlink()
 
 
 def _remove_if_abandoned(folder: Path) -> None:

@@ -29,13 +29,14 @@ from kod_bench.data.errors import DataError
 TRUST_VARIABLE = "KOD_BENCH_CACHE_TRUST"
 EVERYBODY = "all"
 
-#: Folders of the cache: for hashes of files, and for archives.
+#: Folders of the cache: for hashes of files, for what `auto` stands for, and for archives.
 HASHES = ".hashes"
+SURVEYS = ".surveys"
 DOWNLOADS = "downloads"
 
 #: What this project names in a cache: by nothing else is a folder known to be one.
 _OF_THE_CACHE = re.compile(
-    r"\.hashes|downloads|references|sweeps|inception-.*|\.preparing-.*|.*-[0-9a-f]{24}|\..*\.tmp"
+    r"\.hashes|\.surveys|downloads|references|sweeps|inception-.*|\.preparing-.*|.*-[0-9a-f]{24}|\..*\.tmp"
 )
 _OTHERS = 0o077
 

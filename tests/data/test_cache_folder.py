@@ -64,7 +64,7 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> GiveAway:
 @pytest.fixture
 def prepared(prints: Callable[..., Path], options: DatasetOptions, tmp_path: Path) -> Path:
     """A cache that one data set was prepared in."""
-    load_dataset(options, prints(), tmp_path / "cache")
+    load_dataset(options.model_copy(update={"color": "auto"}), prints(), tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -79,7 +79,13 @@ def entry_of(cache_dir: Path) -> Path:
 
 def test_private_images_are_cached_for_their_user_alone(prepared: Path) -> None:
     found = [prepared, *prepared.rglob("*")]
-    assert {path.name for path in found} >= {".hashes", "train.npy", "test.npy", "meta.json"}
+    assert {path.name for path in found} >= {
+        ".hashes",
+        ".surveys",
+        "train.npy",
+        "test.npy",
+        "meta.json",
+    }
     assert {mode(path) for path in found if path.is_dir()} == {0o700}
     assert {mode(path) for path in found if path.is_file()} == {0o600}
 
@@ -138,6 +144,7 @@ WHOSE = {
     "what is known of it": lambda cache_dir: entry_of(cache_dir) / "meta.json",
     "remembered hashes": lambda cache_dir: cache_dir / ".hashes",
     "some of them": lambda cache_dir: next((cache_dir / ".hashes").iterdir()),
+    "what auto stands for": lambda cache_dir: next((cache_dir / ".surveys").iterdir()),
 }
 
 
@@ -152,6 +159,7 @@ def test_what_others_own_is_refused_unless_they_are_trusted(
 ) -> None:
     folder = prints()
     cache_dir = tmp_path / "cache"
+    options = options.model_copy(update={"color": "auto"})
     load_dataset(options, folder, cache_dir)
     path = place(cache_dir)
     give_away(path)
@@ -221,7 +229,8 @@ def test_a_trusted_user_that_is_none_is_named(
 
 
 @pytest.mark.parametrize(
-    "name", ["entry", "entry/train.npy", "entry/meta.json", ".hashes", ".preparing-entry"]
+    "name",
+    ["entry", "entry/train.npy", "entry/meta.json", ".hashes", ".surveys", ".preparing-entry"],
 )
 def test_no_link_in_the_cache_is_followed(
     name: str, prepared: Path, tmp_path: Path, prints: Callable[..., Path], options: DatasetOptions
@@ -241,6 +250,7 @@ def test_no_link_in_the_cache_is_followed(
         os.utime(outside / ".old.1.tmp", (0, 0))
     before = sorted(outside.rglob("*"))
     path.symlink_to(outside)
+    options = options.model_copy(update={"color": "auto"})
     with pytest.raises(DataError, match=f"{path}: is a link"):
         load_dataset(options, prints(), prepared)
     assert sorted(outside.rglob("*")) == before
