@@ -93,9 +93,9 @@ def own_folder(cache_dir: Path, *names: str) -> Path:
         DataError: if the cache or one of the folders belongs to others, or one is a link.
         OSError: if one cannot be made.
     """
-    check_cache(cache_dir)
     cache_dir.parent.mkdir(parents=True, exist_ok=True)
     cache_dir.mkdir(folder_mode(), exist_ok=True)
+    check_cache(cache_dir)  # after it is there: somebody may have been faster
     folder, closed = cache_dir, _is_closed(cache_dir)
     for name in names:
         folder = folder / name

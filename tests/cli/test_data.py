@@ -265,7 +265,9 @@ def test_a_folder_of_odd_maps_costs_those_maps(run: Run, tmp_path: Path) -> None
     (maps / "endless.npy").symlink_to("/dev/zero")
     (maps / "around").symlink_to(".")
     (maps / "\x1b[2Jx.npy").write_bytes(b"no array")
-    code, out, err = run("prepare", "sphere", "--data-dir", maps, "--image-size", 8)
+    code, out, err = run(
+        "prepare", "sphere", "--data-dir", maps, "--image-size", 8, "--grid", "cells"
+    )
     assert code == 0, err
     assert "8 training and 2 test" in out
     assert "\x1b" not in out + err
