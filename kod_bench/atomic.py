@@ -13,11 +13,15 @@ LEFTOVERS = ".*.tmp"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a file that takes its name only once it is complete and on the disk.
 
     It is written beside `path` under a name of this process, synced, and renamed. If the body or
     the disk fails, `path` stays as it was and nothing else remains.
+
+    Args:
+        path: of the file.
+        mode: of the file; the umask takes from it.
 
     Raises:
         OSError: if it cannot be written.
@@ -28,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         # Never through a link, or into a pipe, that somebody has put under this name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

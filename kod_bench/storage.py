@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import MOST_CHECKPOINT, child, is_name, read_bytes
+from kod_bench.visible import is_visible, visible
 
 if TYPE_CHECKING:  # pyarrow takes a while to import, and help must not wait for it
     import pyarrow
@@ -32,7 +33,12 @@ _THREADS = 16  # requests in flight: each waits for the network, not for this ma
 _PIECE = 64 * 2**20  # bytes of a download in memory at once: an archive of images may be large
 _GOOGLE_RETRIES = 30  # seconds; its client's own 15 min would look like a hang
 _GOOGLE_STATUS = re.compile(r"Status\((\w+): .*message (?:of|was:) (.*?) error_info=", re.DOTALL)
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: A scheme; of those that are known, even with slashes forgotten.
+_URI = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:s3[an]?|gs|gcs|https?):)", re.IGNORECASE)
+#: What a URI with credentials or options has: a colon before the first slash, or one of these.
+_CREDENTIALS = re.compile(r"/*[^/]*:|.*(?:[@?#]|%40)", re.DOTALL)
+#: What a bucket may be called, with the slashes before and the slash or the end behind.
+_BUCKET = re.compile(r"//[A-Za-z0-9][A-Za-z0-9._-]*(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -172,13 +178,16 @@ class ObjectFolder:
         found = self._listing(recursive=False)
         return sorted(info.base_name for info in found if info.type == FileType.Directory)
 
-    def download(self, names: Iterable[str], folder: Path, missing_ok: bool = False) -> None:
+    def download(
+        self, names: Iterable[str], folder: Path, missing_ok: bool = False, mode: int = 0o666
+    ) -> None:
         """Copy objects to files of the same names below a folder, each file whole or not at all.
 
         Args:
             names: of the objects.
             folder: made if need be.
             missing_ok: an object that is not there is left out.
+            mode: of the files; the umask takes from it.
 
         Raises:
             FileNotFoundError: if one of the objects is not there.
@@ -195,7 +204,7 @@ class ObjectFolder:
                     return
                 raise
             path.parent.mkdir(parents=True, exist_ok=True)
-            with stream, _os_errors(), atomic_write(path) as file:
+            with stream, _os_errors(), atomic_write(path, mode) as file:
                 shutil.copyfileobj(stream, file, _PIECE)
 
         _in_threads(copy, names)
@@ -269,25 +278,34 @@ def local_path(named: str | Path) -> Path:
 
 
 def is_uri(text: str) -> bool:
-    """Whether a text names something by a scheme, as in ``s3://``."""
+    """Whether a text names something by a scheme, as in ``s3://``; well formed or not."""
     return _URI.match(text) is not None
 
 
 def _checked(uri: str) -> str:
-    """A URI without what could be secret; the message repeats none of it either."""
-    parts = urlsplit(uri)
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    """A URI without what could be secret.
+
+    Where a secret has a slash in it, as every other one of Amazon's has, a URI cannot be taken
+    apart: the secret is in its path then. So credentials are found by their marks in all of the
+    text, and no message repeats any text that has not passed.
+    """
+    scheme, _, rest = uri.partition(":")
+    scheme = scheme.lower()
+    allowed = " or ".join(f"{each}://bucket/prefix" for each in SCHEMES)
+    if _CREDENTIALS.match(rest):
         raise UsageError(
-            f"a {parts.scheme}:// address takes no credentials and no options; set them in the "
-            "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION, "
-            "GOOGLE_APPLICATION_CREDENTIALS) or use the machine's role"
+            f"a {scheme}:// address takes no credentials and no options (no @, ? or # in it, no : "
+            f"in the bucket): {allowed}; set credentials in the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION, GOOGLE_APPLICATION_CREDENTIALS) "
+            "or use the machine's role"
         )
-    if parts.scheme not in SCHEMES or not parts.netloc:
-        allowed = " or ".join(f"{scheme}://bucket/prefix" for scheme in SCHEMES)
-        raise UsageError(f"{uri}: must be a path of this machine, or {allowed}")
-    below = parts.path.strip("/")
+    if scheme not in SCHEMES or _BUCKET.match(rest) is None:
+        raise UsageError(f"not an address that is known here: must be a path, or {allowed}")
+    below = rest.removeprefix("//").partition("/")[2].strip("/")
     if below and any(part in ("", ".", "..") for part in below.split("/")):
         raise UsageError(f"{uri}: must not have empty parts, . or ..")
+    if not is_visible(uri):
+        raise UsageError(f"{visible(uri, keep='')}: must not have control characters")
     return uri.rstrip("/")
 
 

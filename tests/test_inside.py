@@ -158,6 +158,7 @@ ELSEWHERE = {
     "sweeps/cluster/watcher.py": "Tune's scratch",
     "sweeps/plan/frozen.py": "the user's space",
     "sweeps/space/files.py": "the user's space",
+    "sweeps/space/new.py": "the user's space",
     "sweeps/space/yaml_file.py": "the user's space",
     "sweeps/store/ownership.py": "the user's key",
     "sweeps/store/find.py": "whether a folder is a sweep",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kod_bench import storage
-from kod_bench.data import DataError, DatasetOptions, load_dataset
+from kod_bench.data import DataError, DatasetOptions, cache_folder, load_dataset
 from kod_bench.errors import UsageError
 from kod_bench.results import provenance, write_rows
 from kod_bench.storage import SCHEMES, ObjectFolder, parse_location
@@ -36,7 +37,7 @@ from kod_bench.sweeps.store.mirror import (
     put_report,
     put_working_files,
 )
-from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.store.open import open_planned, open_sweep
 from kod_bench.sweeps.store.stopping import stop_check, stop_requested
 from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.training import CheckpointStore, CurveWriter
@@ -129,6 +130,18 @@ def test_a_google_that_is_away_is_not_waited_for(
     ("uri", "part"),
     [
         ("s3://AKIA:hunter2@bucket/x", "no credentials"),
+        ("s3://AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3://AKIA:hun/ter2@bucket/x", "no credentials"),
+        ("s3://AKIA:hun/ter2/bucket/x", "no credentials"),  # the @ forgotten
+        ("s3://AKIA:hun/ter2%40bucket", "no credentials"),
+        ("s3://AKIA/hun/ter2@bucket", "no credentials"),
+        ("S3://AKIA:hun/ter2@bucket", "no credentials"),
+        (" s3://AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3:/AKIA:hun/ter2@bucket", "no credentials"),
+        ("s3:AKIA:hun/ter2@bucket", "no credentials"),
+        ("gs://AKIA:hun/ter2@bucket", "no credentials"),
+        ("https://AKIA:hun/ter2@host/x", "no credentials"),
+        ("https://host/hun/ter2", "s3://bucket/prefix"),  # an address may be a secret as a whole
         ("s3://bucket/x?access_key=AKIA&secret_key=hunter2", "no credentials"),
         ("ftp://host/x", "s3://bucket/prefix"),
         ("s3:///x", "s3://bucket/prefix"),
@@ -139,7 +152,13 @@ def test_a_wrong_address_is_refused_without_repeating_secrets(uri: str, part: st
     with pytest.raises(UsageError) as caught:
         parse_location(uri)
     assert part in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    for secret in ("AKIA", "hun", "ter2"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a:b/100%", "gs://bu.ck-et_1", "s3://b/ü ü/(x)=+,'$"])
+def test_names_that_stores_allow_are_no_credentials(uri: str) -> None:
+    assert str(parse_location(uri)) == uri
 
 
 def test_a_plan_goes_round_by_way_of_the_store(sweep: Sweep, folder: ObjectFolder) -> None:
@@ -402,10 +421,38 @@ def test_images_are_fetched_once_from_an_archive(
     stamp = downloaded.stat().st_mtime_ns
     load_dataset(options, folder / "prints.zip", tmp_path / "cache-there")
     assert downloaded.stat().st_mtime_ns == stamp
+    assert mode(downloaded) == 0o600
+    assert {mode(path) for path in (downloaded.parent, *downloaded.parents[1:3])} == {0o700}
     with pytest.raises(DataError, match="no such object"):
         load_dataset(options, folder / "nothing.zip", tmp_path / "cache-there")
     with pytest.raises(DataError, match="in one archive"):
         load_dataset(options, folder, tmp_path / "cache-there")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_working_copy_is_its_users_own(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep.remote is not None
+    monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "cache"))
+    copy = open_sweep(sweep.remote).folder
+    assert {mode(path) for path in copy.parents[:3]} == {0o700}
+    outside = copy.rename(tmp_path / "outside")
+    (outside / "sweep.yaml").write_text("a file of the user's")
+    copy.symlink_to(outside)
+    with pytest.raises(UsageError, match=f"{copy}: is a link"):
+        open_sweep(sweep.remote)
+    assert (outside / "sweep.yaml").read_text() == "a file of the user's"
+    copy.unlink()
+    stranger = os.geteuid() + 54_321
+    monkeypatch.setattr(cache_folder, "_owner", lambda _: stranger)
+    with pytest.raises(UsageError, match=f"{tmp_path / 'cache'}: belongs to {stranger}"):
+        open_sweep(sweep.remote)
+    monkeypatch.setenv("KOD_BENCH_CACHE_TRUST", "all")
+    assert open_sweep(sweep.remote).folder == copy
 
 
 def test_looking_at_a_trial_that_runs_here_puts_nothing_over_its_files(sweep: Sweep) -> None:

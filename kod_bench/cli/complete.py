@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from kod_bench.storage import is_uri
+from kod_bench.visible import is_visible, visible
 
 #: A word, and what there is to say of it.
 Word = tuple[str, str]
@@ -27,7 +28,9 @@ def _robust(words: Callable[[typer.Context], Iterable[Word]]) -> Complete:
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Word]:
         try:
-            return [word for word in words(ctx) if word[0].startswith(incomplete)]
+            found = (word for word in words(ctx) if word[0].startswith(incomplete))
+            # Shells print what they offer: a name that acts on the terminal is not offered.
+            return [(name, visible(said, keep="")) for name, said in found if is_visible(name)]
         except Exception:
             # No traceback may reach the line that is being typed.
             return []
@@ -170,6 +173,8 @@ def _given(ctx: typer.Context, parameter: str) -> list[str]:
 
 def _description(space: Path) -> str:
     try:
+        if not space.is_file():  # opening a named pipe would wait for ever
+            return ""
         found = _DESCRIPTION.search(space.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return ""

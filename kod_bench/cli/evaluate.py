@@ -9,6 +9,7 @@ from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
+from kod_bench.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,6 +79,7 @@ def evaluate(
     if json_file is not None:
         check_writable(json_file)
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from kod_bench.data import default_data_dir
@@ -91,7 +93,7 @@ def evaluate(
     def tick(what: str, done: int, total: int) -> None:
         progress.start()  # not before there is something to show
         if what not in tasks:
-            tasks[what] = progress.add_task(what, total=total)
+            tasks[what] = progress.add_task(escape(visible(what, keep="")), total=total)
         progress.update(tasks[what], completed=done)
 
     try:
@@ -122,18 +124,23 @@ def evaluate(
 
 def _table(found: "FolderScores") -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     samples = f"{found.sample_count} samples of {found.generated}"
     references = f"{found.reference_count} references of {found.against}"
     table = Table(
-        title=f"{samples} against {references}",
+        title=Text(visible(f"{samples} against {references}", keep="")),  # names of folders
         title_justify="left",
-        caption="\n".join(
-            [
-                f"Features {found.features}." if found.features else "No features.",
-                *(f"Training images: {n}." for n in [found.train_count] if n is not None),
-                *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
-            ]
+        caption=Text(
+            visible(
+                "\n".join(
+                    [
+                        f"Features {found.features}." if found.features else "No features.",
+                        *(f"Training images: {n}." for n in [found.train_count] if n is not None),
+                        *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
+                    ]
+                )
+            )
         ),
         caption_justify="left",
         box=None,

@@ -16,7 +16,7 @@ import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.report import compare, report
-from kod_bench.cli.say import Warnings, echo
+from kod_bench.cli.say import Commands, Warnings, echo
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.cli.status import status
 from kod_bench.cli.sweep import resume, sweep
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="kod-bench",
+    cls=Commands,
     help="Sweeps, trains, scores and compares structured diffusion models on Ray.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,6 +1,7 @@
 """``kod-bench report`` and ``kod-bench compare``: what rows say, on the terminal and in files."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from kod_bench.reports import ReadFrame, SweepOrigin, SweepReport
     from kod_bench.sweeps.plan.sweep import Sweep
+
+_log = logging.getLogger(__name__)
 
 #: Of several sweeps, or of some of the rows of one: the sweep's own report has all of its rows.
 OTHER_REPORT = Path("report")
@@ -79,7 +82,7 @@ def report(
 
     check_conditions(where or [])
     if output is not None and is_uri(output):
-        raise UsageError(f"--output {output}: must be a folder of this machine")
+        raise UsageError("--output: must be a folder of this machine, not an address")
     chosen = find_sweeps(sweeps or [], parse_location(results_dir))
     found = make_report(chosen, dataset or [], where or [])
     warn_unreadable(found.unreadable)
@@ -90,6 +93,8 @@ def report(
             raise UsageError(f"{shown}: no row can be compared ({why})")
         if dataset or where:
             raise UsageError(f"{shown}: no row meets --dataset and --where")
+        if found.unreadable:
+            raise UsageError(f"{shown}: no row can be read; kod-bench resume computes them again")
         raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")
     if markdown:
         echo(found.markdown())
@@ -185,19 +190,26 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
         within = find_sweep(sweep, location)
         if (rows := _of_model(name, within)) is not None:
             return rows
-        known = sorted({base_model(each) for each in _read(within)[0].rows["model"].dropna()})
+        known = sorted({base_model(each) for each in _rows(within)["model"].dropna()})
         raise UsageError(
             f"{name!r} is no sweep in {results_dir}, and no model of {within.shown} (models "
             f"with rows: {', '.join(known) or 'none'})"
         ) from None
-    return _read(found)[0].rows
+    return _rows(found)
+
+
+def _rows(sweep: "Sweep") -> "pd.DataFrame":
+    """A sweep's rows; those that cannot be read are named."""
+    frame = _read(sweep)[0]
+    warn_unreadable(frame.unreadable)
+    return frame.rows
 
 
 def _of_model(name: str, sweep: "Sweep") -> "pd.DataFrame | None":
     """Rows of a model of a sweep; None if it has none of that name."""
     from kod_bench.reports.content import base_model
 
-    rows = _read(sweep)[0].rows
+    rows = _rows(sweep)
     models = rows["model"].astype(object)
     chosen = (models == name).to_numpy(dtype=bool)
     if not chosen.any():  # all points of a grid or search
@@ -237,7 +249,7 @@ def make_report(
 def warn_unreadable(paths: Sequence[Path]) -> None:
     """Name row files that cannot be read, on standard error."""
     for path in paths:
-        echo(f"warning: {path} cannot be read; resume computes it again", err=True)
+        _log.warning("%s cannot be read; resume computes it again", path)  # each is said once
 
 
 def _title(sweeps: Sequence["Sweep"]) -> str:

@@ -1,9 +1,12 @@
 """What commands print: lines with nothing in them that acts on a terminal."""
 
+import contextlib
 import logging
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from kod_bench.visible import visible
 
@@ -11,6 +14,20 @@ from kod_bench.visible import visible
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print a text that may quote files."""
     typer.echo(visible(text), err=err, nl=nl)
+
+
+class Commands(TyperGroup):
+    """A group whose errors of wrong use quote no credentials of an address in the wrong place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As usual."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                with contextlib.suppress(AttributeError):
+                    error.message = visible(message)  # type: ignore[attr-defined]
+            raise
 
 
 class Warnings(logging.Handler):

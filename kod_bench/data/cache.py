@@ -10,6 +10,7 @@ the system frees.
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -23,8 +24,18 @@ from typing import Any
 import numpy as np
 
 from kod_bench.atomic import LEFTOVERS
+from kod_bench.data.cache_folder import (
+    HASHES,
+    SURVEYS,
+    check_own,
+    close_folder,
+    create_file,
+    folder_mode,
+    own_folder,
+)
 from kod_bench.data.errors import DataError
 from kod_bench.data.views import PixelArray
+from kod_bench.inside import MOST_DOCUMENT, is_file, read_json
 from kod_bench.storage import local_path
 
 _STAGING_PREFIX = ".preparing-"
@@ -113,9 +124,19 @@ def read_entry(entry: Path) -> tuple[PreparedImages, str] | None:
     Returns:
         None where there is no entry, or one whose files are damaged or do not match their hash.
         The hash is computed again up to `VERIFIED_BYTES`.
+
+    Raises:
+        DataError: It belongs to others, or is a link.
     """
+    names = ("meta.json", "train.npy", "test.npy")
+    for path in (entry, *(entry / name for name in names)):
+        check_own(path)
+    if not all(is_file(entry / name) for name in names):
+        return None
+    if entry.parent.stat().st_mode & 0o077:
+        close_folder(entry)
     try:
-        meta = _Meta(**json.loads((entry / "meta.json").read_text("utf-8")))
+        meta = _Meta(**read_json(entry / "meta.json", MOST_DOCUMENT))
         # Mapped copy-on-write: who writes into the array changes their own copy, not the file.
         train = np.load(entry / "train.npy", mmap_mode="c", allow_pickle=False)
         test = np.load(entry / "test.npy", mmap_mode="c", allow_pickle=False)
@@ -144,7 +165,7 @@ def staging_folder(entry: Path) -> Iterator[Path]:
         DataError: The cache cannot be written.
     """
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(entry.parent)
         _remove_abandoned(entry.parent)
         staging, descriptor = _open_staging(entry)
     except OSError as error:
@@ -162,9 +183,10 @@ def _open_staging(entry: Path) -> tuple[Path, int]:
     staging = entry.with_name(f"{_STAGING_PREFIX}{entry.name}")
     while True:
         # Not tempfile.mkdtemp: its folder is closed to others, and a cache may be shared.
-        staging.mkdir(exist_ok=True)
+        staging.mkdir(folder_mode(), exist_ok=True)
+        check_own(staging)
         try:
-            descriptor = os.open(staging, os.O_RDONLY)
+            descriptor = _open_folder(staging)
         except FileNotFoundError:  # published or removed just now
             continue
         try:
@@ -176,12 +198,16 @@ def _open_staging(entry: Path) -> tuple[Path, int]:
             with contextlib.suppress(OSError):
                 staging.rmdir()
             staging = entry.with_name(f"{_STAGING_PREFIX}{secrets.token_hex(8)}")
-            staging.mkdir()
-            return staging, os.open(staging, os.O_RDONLY)
+            staging.mkdir(folder_mode())
+            return staging, _open_folder(staging)
         if _is_open_at(descriptor, staging):
             _clear(staging)  # a killed process may have left something
             return staging, descriptor
         os.close(descriptor)  # it was published or removed while we waited
+
+
+def _open_folder(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _is_open_at(descriptor: int, folder: Path) -> bool:
@@ -220,10 +246,10 @@ def publish(staging: Path, entry: Path, images: PreparedImages) -> None:
     try:
         _clear(staging)
         for file_name, array in (("train.npy", images.train), ("test.npy", images.test)):
-            with (staging / file_name).open("wb") as file:
+            with create_file(staging / file_name) as file:
                 np.save(file, array, allow_pickle=False)
                 os.fsync(file.fileno())
-        with (staging / "meta.json").open("w", encoding="utf-8") as text:
+        with io.TextIOWrapper(create_file(staging / "meta.json"), "utf-8") as text:
             json.dump(asdict(meta), text, indent=1)
             text.flush()
             os.fsync(text.fileno())
@@ -261,14 +287,16 @@ def _remove_abandoned(cache_dir: Path) -> None:
     for folder in cache_dir.glob(f"{_STAGING_PREFIX}*"):
         with contextlib.suppress(OSError):
             _remove_if_abandoned(folder)
-    for file in cache_dir.glob(f".*/{LEFTOVERS}"):
-        with contextlib.suppress(OSError):
-            if time.time() - file.stat().st_mtime > _STALE_SECONDS:
-                file.unlink()
+    for name in (HASHES, SURVEYS):  # no other folder is looked into, by a link even less
+        check_own(cache_dir / name)
+        for file in (cache_dir / name).glob(LEFTOVERS):
+            with contextlib.suppress(OSError):
+                if time.time() - file.lstat().st_mtime > _STALE_SECONDS:
+                    file.unlink()
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = _open_folder(folder)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kod_bench.data.cache_folder import DOWNLOADS, check_own, file_mode, is_shared, own_folder
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import SourcePixels
 from kod_bench.data.options import DatasetOptions
@@ -94,12 +95,15 @@ def _holds_archive(folder: Path) -> bool:
 
 
 def _download_folder(cache_dir: Path) -> Path:
-    return cache_dir / "downloads"
+    return cache_dir / DOWNLOADS
 
 
 def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source | None:
     if folder is None:
-        return ArchiveSource(options, _download_folder(cache_dir), may_download=True)
+        downloads = _download_folder(cache_dir)
+        for path in (downloads, downloads / ARCHIVE, downloads / UNPACKED):
+            check_own(path)
+        return ArchiveSource(options, downloads, may_download=True)
     if folder.name in (ARCHIVE, UNPACKED):
         folder = folder.parent
     return ArchiveSource(options, folder, may_download=False) if _holds_archive(folder) else None
@@ -115,7 +119,9 @@ def _download(work: Path, downloads: Path) -> None:
         with urllib.request.urlopen(CIFAR10.url, timeout=_PATIENCE_SECONDS):
             pass
         download_url(CIFAR10.url, str(work), ARCHIVE, CIFAR10.tgz_md5)
-        downloads.mkdir(parents=True, exist_ok=True)
+        own_folder(downloads.parent, downloads.name)
+        if not is_shared():
+            (work / ARCHIVE).chmod(file_mode())
         (work / ARCHIVE).replace(downloads / ARCHIVE)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from kod_bench.data import cache, splits
 from kod_bench.data.cache import Details, PreparedImages
+from kod_bench.data.cache_folder import check_cache
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DATASET_NAMES, DatasetOptions, SphereField
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
@@ -104,10 +105,12 @@ def open_dataset(
         The data set; the same pixels in the same order for the same images and options.
 
     Raises:
-        DataError: No usable images, too few of them, or a cache that cannot be written.
+        DataError: No usable images, too few of them, or a cache that cannot be written or is not
+            the user's own.
     """
     report = progress or _ignore
     cache_dir = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
+    check_cache(cache_dir)
     if isinstance(data_dir, ObjectFolder):
         data_dir = fetch_archive(data_dir, cache_dir)
     folder = None if data_dir is None else Path(data_dir)

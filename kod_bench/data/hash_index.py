@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kod_bench.atomic import atomic_write
+from kod_bench.data.cache_folder import HASHES, check_own, file_mode, own_folder
+from kod_bench.inside import MOST_HISTORY, read_json
 
-_FOLDER = ".hashes"
 _SETTLED_NS = 2_000_000_000  # coarser than the clock of any file system in use (FAT: 2 s)
 
 _Known = dict[str, tuple[list[int], str]]
@@ -49,8 +50,11 @@ def hash_files(root: Path, names: Sequence[str], cache_dir: Path, threads: int) 
         names: Paths below it.
         cache_dir: Where hashes are remembered; nothing is where it cannot be written.
         threads: How many files are read at once.
+
+    Raises:
+        DataError: What is remembered belongs to others, or is a link.
     """
-    path = cache_dir / _FOLDER / f"{hashlib.sha256(os.fsencode(root.absolute())).hexdigest()}.json"
+    path = cache_dir / HASHES / f"{hashlib.sha256(os.fsencode(root.absolute())).hexdigest()}.json"
     known = _load(path)
     seen: _Known = {}
 
@@ -77,20 +81,21 @@ def hash_files(root: Path, names: Sequence[str], cache_dir: Path, threads: int) 
         files = list(pool.map(look, names))
     if seen != known:
         with contextlib.suppress(OSError):  # it would only have saved time
-            _save(path, seen)
+            _save(cache_dir, path.name, seen)
     return files
 
 
 def _load(path: Path) -> _Known:
+    check_own(path.parent)
+    check_own(path)
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json(path, MOST_HISTORY)
         return {name: ([int(mark) for mark in marks], str(d)) for name, (marks, d) in document}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, OverflowError):
         return {}
 
 
-def _save(path: Path, known: _Known) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
+def _save(cache_dir: Path, name: str, known: _Known) -> None:
+    with atomic_write(own_folder(cache_dir, HASHES) / name, file_mode()) as file:
         # ASCII, with lone surrogates escaped: names may be any bytes.
         file.write(json.dumps(list(known.items())).encode("ascii"))

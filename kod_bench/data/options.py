@@ -1,8 +1,9 @@
 """What a search space may say about its data set."""
 
+import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,9 @@ from pydantic import (
     model_serializer,
 )
 
-from kod_bench.data.plugged import OWN_DEFAULTS, plugged_defaults
 from kod_bench.errors import UsageError
-from kod_bench.plugins import find_plugin, plugin_names
-from kod_bench.storage import local_path
+from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
+from kod_bench.storage import is_uri, local_path
 
 FOLDER_PREFIX = "folder:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
@@ -42,6 +42,8 @@ _FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "auto"}
 #: Options that there were not always, and what they mean where they are left out.
 _LATER: dict[str, Any] = {"group": None, "dpi": "auto", "value_range": None}
 DATASET_NAMES = tuple(_DEFAULTS)
+#: Options whose defaults a data set has of its own, and what they are otherwise.
+_OWN_DEFAULTS: dict[str, Any] = {"view": "patches", "scale": 0.5, "color": "gray", "augment": ()}
 #: Pixels per inch that a scan can have.
 MIN_DPI, MAX_DPI = 50, 10_000
 #: Of the sphere, whose harmonics are dense matrices: half a gigabyte at this size.
@@ -57,6 +59,11 @@ def _check_name(name: str) -> str:
     if find_plugin("dataset", name, DATASET_NAMES) is not None or name in DATASET_NAMES:
         return name
     if name.startswith(FOLDER_PREFIX) and name != FOLDER_PREFIX:
+        if is_uri(name.removeprefix(FOLDER_PREFIX)):
+            raise ValueError(
+                "must be a folder of this machine; images on an object store are named where the "
+                "sweep is started, by --data-dir"
+            )
         # Absolute, because the workers of a sweep run elsewhere.
         try:
             folder = local_path(name.removeprefix(FOLDER_PREFIX)).absolute()
@@ -112,11 +119,39 @@ def _default(option: str) -> Any:
     def choose(validated: dict[str, Any]) -> Any:
         name = validated.get("name", "")
         if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
-            return plugged_defaults(plugin).get(option, OWN_DEFAULTS[option])
+            return _plugged_defaults(plugin).get(option, _OWN_DEFAULTS[option])
         known = _FOLDER_DEFAULTS if name.startswith(FOLDER_PREFIX) else _DEFAULTS.get(name, {})
-        return known.get(option, OWN_DEFAULTS[option])
+        return known.get(option, _OWN_DEFAULTS[option])
 
     return Field(default_factory=choose)
+
+
+@functools.cache
+def _plugged_defaults(plugin: Plugin) -> Mapping[str, Any]:
+    """What a plug-in's data set has its options be where a search space leaves them out.
+
+    Raises:
+        PluginError: if it cannot be imported, or one of them is no option, or not allowed.
+    """
+    found = plugin.load()
+    said = getattr(found, "defaults", None)
+    if not isinstance(said, Mapping):
+        raise PluginError(f"{plugin.shown}: {plugin.reference} is no DatasetSpec, but {found!r}")
+    if unknown := sorted(set(said) - set(_OWN_DEFAULTS)):
+        raise PluginError(
+            f"{plugin.shown}: has a default for {', '.join(unknown)}; allowed: "
+            f"{', '.join(_OWN_DEFAULTS)}"
+        )
+    # All of them given, so that none is asked for here again.
+    try:
+        options = DatasetOptions.model_validate(
+            {"name": plugin.name, "image_size": 32, **_OWN_DEFAULTS, **said}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise PluginError(f"{plugin.shown}: its default {first['loc'][0]}: {message}") from error
+    return {name: getattr(options, name) for name in said}
 
 
 DatasetName = Annotated[str, AfterValidator(_check_name)]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.archives import ARCHIVE_SUFFIXES
+from kod_bench.data.cache_folder import DOWNLOADS, check_own, file_mode, own_folder
 from kod_bench.data.errors import DataError
 from kod_bench.errors import one_line
+from kod_bench.inside import is_file, open_to_append
 from kod_bench.storage import ObjectFolder
 
 
@@ -22,7 +24,8 @@ def fetch_archive(where: ObjectFolder, cache_dir: Path) -> Path:
         cache_dir: where prepared images are.
 
     Raises:
-        DataError: if it is no archive, is not there, or cannot be fetched.
+        DataError: if it is no archive, is not there, or cannot be fetched; or the cache is not the
+            user's own.
     """
     if not where.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError(
@@ -35,15 +38,19 @@ def fetch_archive(where: ObjectFolder, cache_dir: Path) -> Path:
         if stored is None:
             raise DataError(f"{where}: there is no such object")
         key = f"{where.uri} {stored.size} {stored.modified}"
-        folder = cache_dir / "downloads" / hashlib.sha256(key.encode()).hexdigest()[:24]
-        folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+        folder = own_folder(cache_dir, DOWNLOADS, digest)
         path = folder / where.name
-        with (folder / "lock").open("a") as lock:
+        check_own(path)
+        if is_file(path):  # whole, or it would not have its name
+            return path
+        check_own(folder / "lock")
+        with open_to_append(folder / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # trials of one machine start together
             for torn in folder.glob(LEFTOVERS):  # of a download that was killed
                 torn.unlink(missing_ok=True)
-            if not path.is_file():
-                bucket.download([where.name], folder)
+            if not is_file(path):
+                bucket.download([where.name], folder, mode=file_mode())
     except OSError as error:
         raise DataError(f"{where}: cannot be fetched into the cache ({one_line(error)})") from error
     return path

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import cache, workers
+from kod_bench.data.cache_folder import SURVEYS, check_own, file_mode, own_folder
 from kod_bench.data.decoder import Survey
 from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import FileSource, Source
+from kod_bench.inside import MOST_RECORD, read_bytes
 
-_FOLDER = ".surveys"
 #: The options that may be "auto".
 AUTOMATIC = ("color", "value_range")
 # Of sources that are no files: CIFAR-10 is in colour, all that is built in is gray.
@@ -60,14 +61,15 @@ def settle(
         report: Receives a line of text.
 
     Raises:
-        DataError: The images cannot be unpacked, or the cache cannot be written.
+        DataError: The images cannot be unpacked, or the cache cannot be written or is not the
+            user's own.
     """
     if options.is_settled:
         return options
     if not isinstance(source, FileSource):
         color = "rgb" if source.name in _COLORED else "gray"
         return _with(options, _Found(gray=color == "gray", span=None))
-    path = cache_dir / _FOLDER / f"{key}.json"
+    path = cache_dir / SURVEYS / f"{key}.json"
     if (found := _recall(path)) is None:
         with cache.staging_folder(cache_dir / key) as work:
             found = _recall(path)  # another process may have found it out while we waited
@@ -76,8 +78,8 @@ def settle(
                 report(f"{source.title}: looking at {source.units} images")
                 found = _look(options, source)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as file:
+            own_folder(cache_dir, SURVEYS)
+            with atomic_write(path, file_mode()) as file:
                 file.write(found.model_dump_json().encode())
         except OSError as error:
             raise DataError(f"cannot write the cache in {cache_dir}: {error.strerror}") from None
@@ -150,7 +152,9 @@ def _with(options: DatasetOptions, found: _Found) -> DatasetOptions:
 
 
 def _recall(path: Path) -> _Found | None:
+    check_own(path.parent)
+    check_own(path)
     try:
-        return _Found.model_validate_json(path.read_bytes())
+        return _Found.model_validate_json(read_bytes(path, MOST_RECORD))
     except (OSError, ValueError):
         return None

@@ -220,12 +220,12 @@ def _evaluate(coefficients: FloatArray, degrees: int, rows: int, columns: int) -
 
 def _at_longitude_zero(degrees: int, colatitudes: FloatArray) -> FloatArray:
     """(rows, L^2) what Y_l|m| is on the zeroth meridian: of m < 0 what sin(|m| phi) multiplies."""
-    from kod_bench.diffusion.spherical_harmonics import real_harmonics
+    import torch
 
-    values = real_harmonics(degrees, colatitudes, np.zeros_like(colatitudes))
-    order = _orders(degrees)
-    mirrored = np.arange(degrees**2) - 2 * np.minimum(order, 0)  # l^2 + l + |m|
-    return np.asarray(values[:, mirrored], np.float64)
+    from kod_bench.diffusion.spherical_harmonics import legendre_functions
+
+    values = legendre_functions(degrees, torch.from_numpy(colatitudes))
+    return np.asarray(values.numpy(), np.float64)
 
 
 def _waves(degrees: int, longitudes: FloatArray) -> FloatArray:

@@ -139,9 +139,12 @@ def _without_south_pole(operators: list[FloatArray]) -> list[FloatArray]:
 
 def _harmonics(degrees: int, angles: FloatArray) -> list[FloatArray]:
     """For each m >= 0, (points, L - m): the real harmonics of order m at longitude 0."""
-    from kod_bench.diffusion.spherical_harmonics import real_harmonics
+    import torch
 
-    values = real_harmonics(degrees, angles, np.zeros_like(angles))
+    from kod_bench.diffusion.spherical_harmonics import legendre_functions
+
+    # What has a negative stride is no tensor.
+    values = legendre_functions(degrees, torch.from_numpy(np.ascontiguousarray(angles))).numpy()
     degree = np.arange(degrees)
     return [values[:, (degree * (degree + 1) + m)[m:]] for m in range(degrees)]
 

@@ -14,15 +14,19 @@ grid's symmetries R is zero unless two coefficients have the same order m and de
 parity.
 
 The matrices are dense and exact. They take 16 n L^3 bytes in float64 for Y and F together, and
-8 L^4 for R: with n = 2 L it is 34 + 8 MB for L = 32, 537 + 134 MB for L = 64. scipy, which knows
-the harmonics to high degree without overflow, is asked once, when a grid is made.
+8 L^4 for R: with n = 2 L it is 34 + 8 MB for L = 32, 537 + 134 MB for L = 64.
+
+Y_lm is a function of the colatitude times a wave around the axis: of the normalised associated
+Legendre functions, with the Condon-Shortley phase,
+
+    P_lm(cos theta) = (-1)^m sqrt((2 l + 1) / (4 pi) (l - m)! / (l + m)!)
+                      sin^m theta d^m P_l(x) / dx^m at x = cos theta
 """
 
 import math
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,8 +67,7 @@ class SphereGrid:
     @property
     def order(self) -> Tensor:
         """(L^2,) int64: m of each coefficient."""
-        degree = self.degree
-        return torch.arange(self.degrees**2) - degree * (degree + 1)
+        return _orders(self.degrees)
 
 
 @cache
@@ -81,25 +84,57 @@ def sphere_grid(degrees: int, longitudes: int | None = None) -> SphereGrid:
     check_count("degrees", degrees)
     count = 2 * degrees if longitudes is None else longitudes
     check_count("longitudes", count, 2 * degrees - 1)
-    cosines, node_weights = np.polynomial.legendre.leggauss(degrees)
-    # leggauss goes from -1, the south pole; pictures have north on top.
-    colatitudes = np.arccos(cosines[::-1])
-    angles = 2 * math.pi * np.arange(count) / count
-    weights = np.repeat(node_weights[::-1], count) * (2 * math.pi / count)
-    synthesis = real_harmonics(degrees, np.repeat(colatitudes, count), np.tile(angles, degrees))
+    cosines, node_weights = gauss_legendre(degrees)
+    colatitudes = cosines.acos()
+    angles = 2 * math.pi * torch.arange(count).double() / count
+    # Whole turns are taken off m phi while it is an integer, which is exact.
+    phases = angles[torch.arange(count)[:, None] * torch.arange(degrees) % count]
+    # (L, 1, L^2) times (n, L^2)
+    synthesis = (legendre_functions(degrees, colatitudes)[:, None] * _waves(phases)).flatten(0, 1)
+    weights = node_weights.repeat_interleave(count) * (2 * math.pi / count)
     return SphereGrid(
         degrees=degrees,
-        colatitudes=torch.from_numpy(colatitudes.copy()),
-        longitudes=torch.from_numpy(angles),
-        weights=torch.from_numpy(weights),
-        synthesis=torch.from_numpy(synthesis),
-        analysis=torch.from_numpy(synthesis.T * weights),
+        colatitudes=colatitudes,
+        longitudes=angles,
+        weights=weights,
+        synthesis=synthesis,
+        analysis=synthesis.mT * weights,
     )
 
 
-def real_harmonics(
-    degrees: int, colatitudes: "np.ndarray", longitudes: "np.ndarray"
-) -> "np.ndarray":
+def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
+    """The nodes and weights of Gauss-Legendre quadrature on [-1, 1], exact to degree 2 count - 1.
+
+    The nodes are the eigenvalues of the Jacobi matrix of the Legendre polynomials (Golub and
+    Welsch, Math. Comp. 23, 1969), which Newton's steps polish as the zeros x of P_count; the
+    weights are 2 / ((1 - x^2) P_count'(x)^2).
+
+    Returns:
+        (count,) nodes that fall, as cosines do from north to south, and (count,) weights, which
+        sum to 2; float64.
+    """
+    check_count("count", count)
+    number = torch.arange(1, count).double()
+    beside = number / (4 * number.square() - 1).sqrt()
+    nodes = torch.linalg.eigvalsh(torch.diag(beside, 1) + torch.diag(beside, -1)).flip(0)
+    for _ in range(2):
+        values, slopes = _legendre_polynomial(count, nodes)
+        nodes = nodes - values / slopes
+    nodes = (nodes - nodes.flip(0)) / 2  # rounding made them asymmetric
+    _, slopes = _legendre_polynomial(count, nodes)
+    weights = 2 / ((1 - nodes.square()) * slopes.square())
+    return nodes, weights
+
+
+def _legendre_polynomial(degree: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """P_l and its derivative inside (-1, 1), for l > 0."""
+    before, value = torch.ones_like(x), x
+    for each in range(2, degree + 1):
+        before, value = value, ((2 * each - 1) * x * value - (each - 1) * before) / each
+    return value, degree * (before - x * value) / (1 - x.square())
+
+
+def real_harmonics(degrees: int, colatitudes: Tensor, longitudes: Tensor) -> Tensor:
     """Real orthonormal spherical harmonics at points, (points, L^2) float64.
 
     sqrt(2) Re Y_lm for m > 0, Y_l0, and sqrt(2) Im Y_l|m| for m < 0, with the Condon-Shortley
@@ -110,18 +145,62 @@ def real_harmonics(
         colatitudes: (points,) in [0, pi].
         longitudes: (points,).
     """
-    from scipy.special import sph_harm_y
+    phases = longitudes.double()[:, None] * torch.arange(degrees)
+    return legendre_functions(degrees, colatitudes) * _waves(phases)
 
-    columns = np.empty((len(colatitudes), degrees**2))
+
+def legendre_functions(degrees: int, colatitudes: Tensor) -> Tensor:
+    """What real harmonics are without their waves, (points, L^2) float64.
+
+    sqrt(2) P_l|m|(cos theta), which cos(m phi) and sin(|m| phi) multiply, and P_l0, ordered
+    l^2 + l + m. For each order, degrees rise by the standard forward column method of Holmes and
+    Featherstone (J. Geodesy 76, 2002), whose functions are these times sqrt(4 pi), without the
+    phase:
+
+        P_lm = a_lm (cos theta P_l-1,m - P_l-2,m / a_l-1,m),  a_lm^2 = (4 l^2 - 1) / (l^2 - m^2)
+        P_mm = -sqrt((2 m + 1) / (2 m)) sin theta P_m-1,m-1,  P_00 = 1 / sqrt(4 pi)
+
+    Near the poles P_mm of a high order underflows. From there to degree l a column grows by
+    sqrt((2 l + 1) / (2 m + 1) (l + m)! / ((l - m)! (2 m)!)) < 10^(L / 4) at most, so what is lost
+    is below 10^(L / 4 - 307): nothing, for every L whose matrices have room.
+
+    Args:
+        degrees: L.
+        colatitudes: (points,) theta in [0, pi].
+    """
+    check_count("degrees", degrees)
+    theta = colatitudes.double()[:, None]
+    cosine, sine = theta.cos(), theta.sin()
+    columns = torch.empty(len(theta), degrees**2, dtype=torch.float64)
+    # (points, l + 1): all orders of one degree
+    before, values = theta[:, :0], torch.full_like(theta, 1 / math.sqrt(4 * math.pi))
     for degree in range(degrees):
+        if degree:
+            square = torch.arange(degree).double().square()
+            rise = ((4 * degree**2 - 1) / (degree**2 - square)).sqrt()
+            # 1 / a_l-1,m, which is 0 for m = l - 1
+            fall = (((degree - 1) ** 2 - square) / (4 * (degree - 1) ** 2 - 1)).sqrt()
+            inner = rise * (cosine * values - fall * torch.nn.functional.pad(before, (0, 1)))
+            last = -math.sqrt((2 * degree + 1) / (2 * degree)) * sine * values[:, -1:]
+            before, values = values, torch.cat([inner, last], dim=1)
         centre = degree * (degree + 1)
-        orders = np.arange(degree + 1)
-        # (points, l + 1) complex
-        values = sph_harm_y(degree, orders[None], colatitudes[:, None], longitudes[:, None])
-        columns[:, centre] = values[:, 0].real
-        columns[:, centre + orders[1:]] = math.sqrt(2) * values[:, 1:].real
-        columns[:, centre - orders[1:]] = math.sqrt(2) * values[:, 1:].imag
+        columns[:, centre] = values[:, 0]
+        doubled = math.sqrt(2) * values[:, 1:]
+        columns[:, centre + 1 : centre + degree + 1] = doubled
+        columns[:, centre - degree : centre] = doubled.flip(1)
     return columns
+
+
+def _waves(phases: Tensor) -> Tensor:
+    """(points, L) m phi, m = 0..L-1 => (points, L^2): cos(m phi), of m < 0 sin(|m| phi)."""
+    waves = torch.cat([phases[:, 1:].flip(1).sin(), phases.cos()], dim=1)
+    degrees = phases.shape[1]
+    return waves[:, _orders(degrees) + degrees - 1]
+
+
+def _orders(degrees: int) -> Tensor:
+    """(L^2,) int64: m of each coefficient."""
+    return torch.cat([torch.arange(-degree, degree + 1) for degree in range(degrees)])
 
 
 def cholesky_by_order(covariance: Tensor, order: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kod_bench.data import DatasetOptions, ImageDataset, dataset_names, load_dataset
 from kod_bench.data.cache import default_cache_dir
-from kod_bench.errors import UsageError
+from kod_bench.data.cache_folder import check_own, own_folder
+from kod_bench.errors import UsageError, one_line
 from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.folders import ImageFolder, check_apart
 from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
@@ -204,9 +205,28 @@ class DatasetAgainst(Against):
             reference_count=len(dataset.test),
             seed=job.seed,
             extractor=job.extractor,
-            folder=default_cache_dir() / "references",
+            folder=_references(),
             device=job.device,
             on_sphere=self.on_sphere,
         )
         counts = reference.real_count, reference.measured.count
         return Real(reference.measured, reference.content_hash, reference.real, counts)
+
+
+def _references() -> Path:
+    """Where references are kept; a file of others in it would be measured against.
+
+    Raises:
+        UsageError: if it cannot be made, or belongs to others.
+    """
+    try:
+        folder = own_folder(default_cache_dir(), "references")
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(
+            f"cannot keep references in the cache: {one_line(error)}; set KOD_BENCH_CACHE to a "
+            "folder that can be written"
+        ) from error
+    for path in found:
+        check_own(path)
+    return folder

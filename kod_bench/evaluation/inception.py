@@ -114,8 +114,11 @@ def find_weights() -> Path:
             raise ExtractorError(f"{WEIGHTS_VARIABLE}={named}: there is no such file")
         return _verified(path)
     from kod_bench.data.cache import default_cache_dir
+    from kod_bench.data.cache_folder import check_cache, check_own
 
     path = default_cache_dir() / WEIGHTS_NAME
+    check_cache(path.parent)
+    check_own(path)
     if not path.is_file():
         _download(path)
     return _verified(path)
@@ -133,11 +136,13 @@ def _verified(path: Path) -> Path:
 
 
 def _download(path: Path) -> None:
+    from kod_bench.data.cache_folder import file_mode, own_folder
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(path.parent)
         with urllib.request.urlopen(WEIGHTS_URL, timeout=_TIMEOUT_SECONDS) as response:
             digest = hashlib.sha256()
-            with atomic_write(path) as file:
+            with atomic_write(path, file_mode()) as file:
                 while block := response.read(1 << 20):
                     digest.update(block)
                     file.write(block)

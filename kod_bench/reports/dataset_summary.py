@@ -6,11 +6,13 @@ from typing import Literal
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from kod_bench.data import ImageDataset
 from kod_bench.data.statistics import pixel_statistics
 from kod_bench.diffusion import KuramotoDiffusion, TerminalMismatch
 from kod_bench.training import ShuffledImages, derive_seed
+from kod_bench.visible import visible
 
 Coupling = Literal["global", "local"]
 COUPLINGS: tuple[Coupling, ...] = ("global", "local")
@@ -62,7 +64,8 @@ def summary_table(dataset: ImageDataset) -> Table:
     table.add_row("images", f"{len(dataset.train)}", f"{len(dataset.test)}")
     table.add_row(noun, f"{train_groups}", f"{test_groups}")
     for name, (train, test) in details.classes.items():
-        table.add_row(f"  class {name}", f"{train}", f"{test}")
+        # Names of folders, which may hold anything: neither escapes nor rich's markup act.
+        table.add_row(Text(f"  class {visible(name, keep='')}"), f"{train}", f"{test}")
     train_pixels, test_pixels = (
         pixel_statistics(side.numpy()) for side in (dataset.train, dataset.test)
     )
@@ -121,7 +124,7 @@ forgotten their image. The matched prior, the default, imitates the chains' own 
 
 
 def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(visible(title, keep="")), title_justify="left")
     table.add_column(first)
     for name in others:
         table.add_column(name, justify="right")

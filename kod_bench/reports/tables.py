@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from kod_bench.atomic import atomic_write
 from kod_bench.reports.content import ReportContent
+
+#: How a cell begins that spreadsheets compute (OWASP, CSV injection), or strip until it does.
+_FORMULA = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
 
 
 def write_tables(content: ReportContent, folder: Path) -> None:
@@ -23,7 +27,7 @@ def write_tables(content: ReportContent, folder: Path) -> None:
         with atomic_write(folder / f"{name}.parquet") as file:
             pq.write_table(table, file)
         with atomic_write(folder / f"{name}.csv") as file:
-            pyarrow.csv.write_csv(_flat(table), file)
+            pyarrow.csv.write_csv(_no_formulas(_flat(table)), file)
 
 
 def tables(content: ReportContent) -> dict[str, pd.DataFrame]:
@@ -64,4 +68,20 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(column.type):
             plain = table[column.name].cast(column.type.value_type)
             table = table.set_column(place, column.name, plain)
+    return table
+
+
+def _no_formulas(table: pa.Table) -> pa.Table:
+    """Texts that a spreadsheet would compute, which may fetch or send something, as texts.
+
+    An apostrophe before them says so to a spreadsheet, which does not show it. Numbers are no texts
+    and stay as they are, negative ones too.
+    """
+    for place, column in enumerate(table.schema):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            texts = table[column.name]
+            mark, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
+            marked = pc.binary_join_element_wise(mark, texts, nothing)
+            acts = pc.match_substring_regex(texts, _FORMULA)
+            table = table.set_column(place, column.name, pc.if_else(acts, marked, texts))
     return table

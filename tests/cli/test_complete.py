@@ -102,6 +102,18 @@ def test_sweeps_models_and_trials(complete: Complete) -> None:
     assert complete("kod-bench report --where ") == ["model=local", "model=ddpm", "trial=ddpm-T4"]
 
 
+@pytest.mark.timeout(60)
+def test_names_that_act_on_a_terminal_are_not_offered(complete: Complete, here: Path) -> None:
+    (here / "results/tiny/20260103-\x1b[2J").mkdir()
+    (here / "results/tiny/20260103-\x1b[2J/sweep.yaml").write_text(PLAN)
+    (here / "results/tiny/20260102-000000/trials/ddpm-\x1b[2J").mkdir()
+    os.mkfifo(here / "search_spaces/pipe.yaml")
+    assert complete("kod-bench status 2026010") == ["20260102-000000", "20260101-000000"]
+    assert "trial=ddpm-T4" in complete("kod-bench report 20260102-000000 --where trial=")
+    assert not any("\x1b" in word for word in complete("kod-bench report --where "))
+    assert complete("kod-bench sweep ti") == ["tiny"]
+
+
 def test_what_is_broken_or_absent_is_silent(complete: Complete, here: Path) -> None:
     assert complete("kod-bench sweep broken --profile ") == []
     assert complete("kod-bench sweep nothing --profile ") == []

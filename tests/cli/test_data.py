@@ -1,5 +1,6 @@
 """`kod-bench data list | prepare | show`, in this process."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -221,3 +222,62 @@ def test_wrong_use_is_one_line(run: Run, arguments: tuple[object, ...], part: st
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1
     assert part in err
+
+
+@pytest.mark.timeout(120)
+def test_a_folder_of_odd_files_costs_those_files(run: Run, pictures: Path) -> None:
+    train = pictures / "train" / "cat"
+    os.mkfifo(train / "pipe.png")
+    (train / "loop.png").symlink_to("loop.png")
+    (train / "dangling.png").symlink_to("nowhere")
+    (train / "endless.png").symlink_to("/dev/zero")
+    (train / "up").symlink_to("../..")
+    (train / "around").symlink_to("around")
+    (train / "folder.png").mkdir()
+    (train / "\x1b[2Jbad.png").write_bytes(b"no image")
+    (train / os.fsdecode(b"\xff\xfe.png")).write_bytes(b"no image")
+    (pictures / "train" / "[red]\x1b[31mcow\u202e").mkdir()
+    image = Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3))
+    image.save(pictures / "train" / "[red]\x1b[31mcow\u202e" / "0.png")
+    where = ("cifar10", "--data-dir", pictures, "--image-size", 8)
+    code, out, err = run("prepare", *where)
+    assert code == 0, err
+    assert "13 training and 6 test" in out
+    for reason in ("3: not an image", "2: not a regular file", "1: Too many levels of symbolic"):
+        assert f"skipped {reason}" in out
+    shown = run("show", *where, "--steps", 2, "--chains", 2)
+    assert shown[0] == 0, shown[2]
+    assert "class [red]\\x1b[31mcow\\u202e" in shown[1]
+    for text in (out, err, *shown[1:]):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+@pytest.mark.timeout(120)
+def test_a_folder_of_odd_maps_costs_those_maps(run: Run, tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(10):
+        np.save(maps / f"{i}.npy", generator.random((20, 40)))
+    os.mkfifo(maps / "pipe.npy")
+    (maps / "loop.npy").symlink_to("loop.npy")
+    (maps / "endless.npy").symlink_to("/dev/zero")
+    (maps / "around").symlink_to(".")
+    (maps / "\x1b[2Jx.npy").write_bytes(b"no array")
+    code, out, err = run(
+        "prepare", "sphere", "--data-dir", maps, "--image-size", 8, "--grid", "cells"
+    )
+    assert code == 0, err
+    assert "8 training and 2 test" in out
+    assert "\x1b" not in out + err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_what_may_not_be_read_is_left_out(run: Run, pictures: Path) -> None:
+    (pictures / "train" / "cat" / "0.png").chmod(0)
+    (pictures / "locked").mkdir(0)
+    code, out, err = run("prepare", "cifar10", "--data-dir", pictures, "--image-size", 8)
+    assert code == 0, err
+    assert "Permission denied" in out
+    assert "unreadable folder" in err

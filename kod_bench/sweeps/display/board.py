@@ -345,8 +345,9 @@ class JsonBoard(QuietBoard):
 def event_line(event: str, **values: Any) -> str:
     """An event for other programs, as one line of JSON."""
     record = {"event": event, "time": datetime.now(UTC).isoformat(), **values}
-    # A loss that is not finite would make a line that JSON readers refuse.
-    return json.dumps(_finite(record), allow_nan=False)
+    # A loss that is not finite would make a line that JSON readers refuse; a text of a file is
+    # printed by whoever reads the line, and acts on their terminal no more than here.
+    return json.dumps(_plain(record), allow_nan=False)
 
 
 def make_board(trials: tuple[Trial, ...], output: Output, total: int = 0) -> Board:
@@ -387,11 +388,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
     if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
+        return {_plain(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [_plain(v) for v in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value

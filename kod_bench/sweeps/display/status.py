@@ -94,7 +94,8 @@ def _read(sweep: Sweep, view: TrialView) -> None:
     if view.state == "done":
         rows = read_trial(folder)
         if rows is None:
-            view.state = "unreadable"  # resume computes it again
+            view.state = "unreadable"
+            _log.warning("%s cannot be read; resume computes it again", folder / ROW_FILE)
         view.rows = rows or []
     elif view.state == "failed":
         view.reason = read_error(folder)

@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 def write_error(folder: Path, error: BaseException) -> None:
     """Record why a trial failed, unless the disk refuses that too."""
     record = {
-        "error": root_message(error),
+        "error": visible(root_message(error)),  # a library's may quote anything
         "type": type(error).__name__,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": visible("".join(traceback.format_exception(error))),
         "host": socket.gethostname(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }

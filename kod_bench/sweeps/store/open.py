@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.data.cache import default_cache_dir
+from kod_bench.data.cache_folder import check_own, own_folder
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import MOST_DOCUMENT, MOST_PLAN, check_links, is_file, read_bytes
 from kod_bench.storage import Location, ObjectFolder, parse_location
@@ -78,9 +79,21 @@ def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
 
 
 def _working_folder(there: ObjectFolder) -> Path:
-    """Where this node keeps its copy of a sweep that is on an object store."""
+    """Where this node keeps its copy of a sweep that is on an object store.
+
+    Raises:
+        UsageError: if it cannot be kept, or belongs to others.
+    """
     digest = hashlib.sha256(there.uri.encode()).hexdigest()[:16]
-    return default_cache_dir() / "sweeps" / digest / there.name
+    try:
+        folder = own_folder(default_cache_dir(), "sweeps", digest) / there.name
+    except OSError as error:
+        raise UsageError(
+            f"{there}: has no working copy here ({one_line(error)}); set KOD_BENCH_CACHE to a "
+            "folder that can be written"
+        ) from error
+    check_own(folder)
+    return folder
 
 
 def _fetch_plan(there: ObjectFolder, folder: Path) -> None:

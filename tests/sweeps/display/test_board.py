@@ -146,6 +146,20 @@ def test_time_left_counts_what_waits_and_what_runs_at_once(trials: tuple[Trial, 
     assert standing([says, waiting], 140.0).seconds_left == 20 + 60
 
 
+def test_texts_in_events_act_on_no_terminal_of_who_reads_them(trials: tuple[Trial, ...]) -> None:
+    board = JsonBoard(trials, Console(file=io.StringIO()))
+    hostile = "\x1b[2J\x7f\x9b\u202e s3://AKIA:hun/ter2@bucket"
+    board.note(hostile)
+    board.mark_failed(trials[0].id, hostile)
+    board.finished({trials[0].id: hostile}, stopped=True, report=hostile)
+    for line in shown(board).splitlines():
+        assert line.isprintable()
+        for text in json.loads(line).values():
+            spelled = json.dumps(text, ensure_ascii=False)
+            assert spelled.isprintable(), spelled
+            assert "ter2" not in spelled
+
+
 def test_a_plan_of_long_names_keeps_its_numbers(tiny_space: Path) -> None:
     steps = ", ".join(str(1000 + i) for i in range(50))
     text = tiny_space.read_text().replace("ddpm: {process: ddpm, steps: {grid: [4, 8]}}", "")
