@@ -56,7 +56,7 @@ def drawers(sweep: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)  # a minute or two where nothing else runs
 def test_both_draw_and_a_kill_changes_no_bit_of_the_row(
     kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
 ) -> None:
