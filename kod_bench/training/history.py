@@ -63,11 +63,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_sound(record: dict[str, Any]) -> bool:
-    numbers = all(
-        value is None or isinstance(value, (float, bool)) or _is_count(value)
-        for value in record.values()
-    )
-    return numbers and _is_count(record.get("iteration"))
+    loss = record.get("loss")
+    long = any(isinstance(v, int) and not -(2**53) < v < 2**53 for v in record.values())
+    is_number = loss is None or (isinstance(loss, float | int) and not isinstance(loss, bool))
+    return _is_count(record.get("iteration")) and is_number and not long
 
 
 def _is_count(value: object) -> bool:
