@@ -12,6 +12,7 @@ A results folder may be a stranger's, or from a bad day (docs/trust.md says what
 What cannot be read raises `UnreadableError`, which names the file and the reason.
 """
 
+import contextlib
 import json
 import os
 import stat
@@ -105,6 +106,45 @@ def is_file(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything lies there, be it a link to nothing, or in a folder that tells nothing."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
+
+
+def list_folder(folder: Path) -> dict[str, int | None]:
+    """What lies directly in a folder.
+
+    Returns:
+        Sizes of regular files in bytes, None for all else, by name; nothing if there is no folder.
+
+    Raises:
+        UnreadableError: if it is no folder, or does not tell what is in it.
+    """
+    found: dict[str, int | None] = {}
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(descriptor):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    seen = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    found[name] = seen.st_size if stat.S_ISREG(seen.st_mode) else None
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError as error:
+        raise UnreadableError(f"{folder}: is not a folder") from error
+    except OSError as error:
+        raise UnreadableError(f"{folder}: cannot be listed ({error.strerror})") from error
+    return found
 
 
 def open_file(path: Path, most: int) -> BinaryIO:

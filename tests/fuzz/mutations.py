@@ -232,7 +232,9 @@ def _changed_table(table: pa.Table, chooser: Random) -> pa.Table:
     if how == 8:
         return table.drop_columns([name])
     if how == 9:
-        return table.append_column(chooser.choice((name, "", "a.b", "\x1b[2J")), table.column(place))
+        return table.append_column(
+            chooser.choice((name, "", "a.b", "\x1b[2J")), table.column(place)
+        )
     if how == 10:
         return pa.concat_tables([table] * chooser.choice((2, 3, 50)))
     return table.slice(chooser.randrange(2), chooser.randrange(2))
@@ -353,7 +355,15 @@ def _strange_names(path: Path, chooser: Random) -> None:
 _NAMES = (
     *("a\nb", "\x1b[2J", "\u202egnp", os.fsdecode(b"\xff\xfe.png"), "-rf", " ", "x" * 255, "'; x"),
     *("iteration-99999999999999999999999999.pt", "iteration-٣.pt", "iteration-.pt", "samples-.png"),
-    *("measured--1-1.json", "row.parquet.tmp", ".row.parquet.1.tmp", "$(x)", "[a-z]*?", "~", "%s%n"),
+    *(
+        "measured--1-1.json",
+        "row.parquet.tmp",
+        ".row.parquet.1.tmp",
+        "$(x)",
+        "[a-z]*?",
+        "~",
+        "%s%n",
+    ),
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 
-from kod_bench.results import forward_end_file, provenance, write_rows
+from kod_bench.results import provenance, write_rows
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
