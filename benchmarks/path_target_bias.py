@@ -117,9 +117,8 @@ def measure(name: str, chains: int, **parameters: object) -> None:
         for memory in MEMORIES:
             # The same noise for every memory: the chains are the same.
             rng.set_state(noise_state)
-            after, weights[memory] = processes[memory].weighted_step(
-                state, weights[memory], step, rng
-            )
+            planes = torch.stack([state, weights[memory]], dim=1)
+            after, weights[memory] = processes[memory].advance_chains(planes, step, rng).unbind(1)
         rng.set_state(noise_state)
         averaged = averaging.advance_chains(averaged, step, rng)
         state = after

@@ -22,7 +22,7 @@ from kod_bench.sweeps.display.status import trial_views
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.networks import check_networks, guessed_channels
 from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.space.yaml_file import load_yaml
+from kod_bench.sweeps.space.yaml_file import load_plan
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned, open_sweep
 
@@ -89,7 +89,7 @@ def main() -> None:
             lambda: old.write_text(yaml.safe_dump({"trials": tenth}, sort_keys=False)),
             10,
         )
-        timed("format 1: read, also by every worker", lambda: load_yaml(old), 10)
+        timed("format 1: read, also by every worker", lambda: load_plan(old), 10)
 
 
 if __name__ == "__main__":

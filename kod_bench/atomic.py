@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from kod_bench.names import cut_to_bytes
+
 #: Matches what a killed `atomic_write` leaves behind.
 LEFTOVERS = ".*.tmp"
 
@@ -20,7 +22,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The name may already have all the bytes that a name may have.
+    temporary = path.with_name(f".{cut_to_bytes(path.name, 200)}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
         # Never through a link, or into a pipe, that somebody has put under this name.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kod_bench.errors import UsageError
+from kod_bench.names import MAX_NAME_BYTES
 
 #: Largest sizes by kind, in bytes; many times what this project writes.
 MOST_RECORD = 4 * 2**20  # error.json, rungs.json and other small records
@@ -29,12 +30,9 @@ MOST_HISTORY = 512 * 2**20
 MOST_ROWS = 256 * 2**20
 MOST_PICTURE = 64 * 2**20
 MOST_PLAN = 2 * 2**30  # trials.jsonl: ten thousand trials are some megabytes
-MOST_DOCUMENT = 32 * 2**20  # sweep.yaml, space.yaml
+MOST_DOCUMENT = 64 * 2**20  # sweep.yaml, space.yaml
 MOST_CHECKPOINT = 64 * 2**30
 MOST_CACHE = 8 * 2**30  # reference features
-
-#: Longest name of a file, in bytes, on the file systems in use.
-_LONGEST_NAME = 255
 
 
 class UnreadableError(OSError):
@@ -48,7 +46,7 @@ def is_name(text: object) -> bool:
         and text not in ("", ".", "..")
         and "/" not in text
         and "\0" not in text
-        and len(os.fsencode(text)) <= _LONGEST_NAME
+        and len(os.fsencode(text)) <= MAX_NAME_BYTES
     )
 
 

@@ -6,6 +6,7 @@ as the store's own tools take them, and never from a URI: a URI is written into 
 """
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -242,9 +243,29 @@ def parse_location(text: str) -> Location:
     """A folder of this machine, or one on an object store, as a user names it.
 
     Raises:
-        UsageError: if it is a URI of another kind, or carries credentials or options.
+        UsageError: if it is a URI of another kind, or carries credentials or options; or as from
+            `local_path`.
     """
-    return ObjectFolder(text) if is_uri(text) else Path(text)
+    return ObjectFolder(text) if is_uri(text) else local_path(text)
+
+
+def local_path(named: str | Path) -> Path:
+    """A path of this machine as a user names it: ``~`` and ``~name`` are home folders.
+
+    The shell says so for words alone: in ``--option=~/x`` it leaves them as they are, as it does in
+    quotes, and nobody does in a file. A folder that is called so is ``./~``.
+
+    Raises:
+        UsageError: if there is no such home.
+    """
+    expanded = os.path.expanduser(named)
+    if str(expanded).startswith("~"):
+        raise UsageError(
+            f"{named}: there is no such home folder; one that is called so here is ./{named}"
+        )
+    path = Path(expanded)
+    # Without its ./, it would be taken for a home the next time.
+    return Path.cwd() / path if str(path).startswith("~") else path
 
 
 def is_uri(text: str) -> bool:

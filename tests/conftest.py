@@ -1,12 +1,16 @@
 """What tests of several folders share."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.plugins import Announce, write_package
 
 # Two cores: the test process must not take both from the Ray workers it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -67,5 +71,46 @@ def kod_bench(command: list[str]) -> Command:
         return subprocess.run(
             [*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
         )
+
+    return run
+
+
+@pytest.fixture
+def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Announce]:
+    """Have packages with plug-ins be installed, in this process and in those that it starts."""
+    from kod_bench import plugins
+
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    before = set(sys.modules)
+
+    def install(*package: Any, **more: Any) -> None:
+        write_package(folder, *package, **more)
+        plugins.forget()
+
+    yield install
+    plugins.forget()
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run kod-bench in this process, which has torch already."""
+    from kod_bench.cli.main import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["kod-bench", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        signal.signal(signal.SIGTERM, before)
+        code = ended.value.code or 0
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(code), said.out, said.err)
 
     return run

@@ -13,6 +13,7 @@ def make_row(**changes: Any) -> Row:
         "trial": "ddpm-T100-seed0-0123abcd",
         "model": "ddpm",
         "process": "ddpm",
+        "kind": None,  # as in older rows: by the process and its configuration
         "steps": 100,
         "seed": 0,
         "config": "{}",
@@ -88,6 +89,7 @@ def make_row(**changes: Any) -> Row:
         "git_commit": None,
         "git_dirty": None,
         "packages": "{}",
+        "plugins": None,
         "finished_at": "2026-01-01T00:00:00+00:00",
     }
     return Row(**(values | changes))

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kod_bench.cli.complete import complete_profiles, complete_spaces
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
+from kod_bench.names import cut_to_bytes
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.data import DatasetOptions, PreparedDataset
 
 _SECONDS_BETWEEN_LINES = 5.0
+_OF_SPHERE = ("field", "grid", "flip", "fill")  # options of one section of a search space
 
 data_app = typer.Typer(
     name="data",
@@ -24,13 +28,15 @@ data_app = typer.Typer(
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]", help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH."
+        metavar="[NAME]",
+        help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH, or a plug-in's.",
     ),
 ]
 DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|URI",
+        callback=expand_location,
         help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; sphere: a folder of "
         ".npy maps; "
         "default: $KOD_BENCH_DATA, else built-in.",
@@ -55,12 +61,30 @@ View = Annotated[
 Scale = Annotated[
     list[float] | None, typer.Option(help="Shrink by this before cutting patches; may be repeated.")
 ]
-Color = Annotated[Literal["gray", "rgb"] | None, typer.Option(help="One channel, or three.")]
+Color = Annotated[
+    Literal["auto", "gray", "rgb"] | None,
+    typer.Option(help="One channel, or three; auto: one if all images are gray."),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH|auto",
+        help="What becomes black and white, of 16-bit and floating-point files.",
+    ),
+]
 Field = Annotated[
     Literal["gaussian", "log-normal", "land-sea"] | None,
     typer.Option(help="Built-in maps of the sphere; default: gaussian."),
 ]
 TestShare = Annotated[float | None, typer.Option(help="Share of the groups held out.")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Images whose paths match alike share a side of the split."),
+]
+Dpi = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|ignore", help="Of scans whose files say none; or ignore it all."),
+]
 MaxPatches = Annotated[int | None, typer.Option(help="Keep at most so many patches of an image.")]
 
 
@@ -69,20 +93,29 @@ def list_datasets(data_dir: DataDir = None) -> None:
     """List the known data sets, and where each would come from now."""
     from kod_bench.data import DATASETS, default_data_dir, prepared_count
     from kod_bench.data.cache import default_cache_dir
+    from kod_bench.plugins import announced
 
     folder = parse_location(data_dir) if data_dir else default_data_dir()
     cache_dir = default_cache_dir()
     for name, spec in DATASETS.items():
         origin = spec.without_folder(cache_dir) if folder is None else f"data folder {folder}"
         _list_entry(name, origin, prepared_count(name), spec.layout, spec.licence)
+    for plugin in announced("dataset").values():
+        # Its layout and licence are in its code, which runs when it is named, and not before.
+        packages = " and ".join(f"package {each.package} {each.version}" for each in plugin)
+        _list_entry(plugin[0].name, packages, prepared_count(plugin[0].name), None, None)
     _list_entry("folder:PATH", "PATH", prepared_count("folder"), "any", "yours to know")
     echo(f"prepared images are kept in {cache_dir}")
 
 
-def _list_entry(name: str, origin: str, prepared: int, layout: str, licence: str) -> None:
+def _list_entry(
+    name: str, origin: str, prepared: int, layout: str | None, licence: str | None
+) -> None:
     times = {0: "not prepared", 1: "prepared once"}.get(prepared, f"prepared {prepared} times")
     echo(f"{name}\n  from     {origin}; {times}")
-    echo(f"  folders  {layout}\n  licence  {licence}")
+    for what, said in (("folders", layout), ("licence", licence)):
+        if said is not None:
+            echo(f"  {what}  {said}")
 
 
 @data_app.command()
@@ -95,9 +128,15 @@ def prepare(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -112,9 +151,15 @@ def prepare(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     opened = _open(options, data_dir)
@@ -141,16 +186,23 @@ def show(
     view: View = None,
     scale: Scale = None,
     color: Color = None,
+    value_range: ValueRange = None,
     test_share: TestShare = None,
     max_patches_per_image: MaxPatches = None,
+    group: Group = None,
+    dpi: Dpi = None,
     field: Field = None,
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
     ] = None,
     chains: Annotated[int, typer.Option(min=2, help="Forward chains for each.")] = 512,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: ./NAME-contact-sheet.png.")
+        Path | None,
+        typer.Option(callback=expand_path, help="The picture; default: ./NAME-contact-sheet.png."),
     ] = None,
 ) -> None:
     """Show what a data set holds: counts, pixels, split, terminal mismatch, and a picture."""
@@ -163,9 +215,15 @@ def show(
             "view": view,
             "scale": scale,
             "color": color,
+            "value_range": None if value_range is None else parse_range(value_range),
             "test_share": test_share,
             "max_patches_per_image": max_patches_per_image,
+            "group": group,
+            "dpi": int(dpi) if dpi is not None and dpi.isdecimal() else dpi,
             "field": field,
+            "grid": grid,
+            "flip": flip,
+            "fill": fill,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -189,7 +247,8 @@ def show(
     console.print(summary_table(dataset))
     for line in summary_lines(dataset):
         echo(line)
-    path = output or Path(f"{dataset.name}-contact-sheet.png".replace("/", "-"))
+    named = cut_to_bytes(dataset.name.replace("/", "-"), 200)
+    path = output or Path(f"{named}-contact-sheet.png")
     sides = [("training", dataset.train), ("test", dataset.test)]
     try:
         write_dataset_sheet(path, f"{dataset.name}  {dataset.content_hash}", sides)
@@ -239,10 +298,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    if "field" in said:
-        if name != "sphere":
-            raise UsageError(f"--field is an option of data set sphere, not of {name}")
-        said["sphere"] = {"field": said.pop("field")}
+    said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
     try:
@@ -250,7 +306,8 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        option = str(first["loc"][0]).replace("_", "-")
+        inside = first["loc"][0] == "sphere"
+        option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
+from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
@@ -15,28 +17,59 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    generated: Annotated[Path, typer.Argument(help="Folder of images, searched with subfolders.")],
+    generated: Annotated[
+        Path,
+        typer.Argument(
+            callback=expand_path,
+            help="Folder of images, searched with subfolders; or .npz, .npy.",
+        ),
+    ],
     against: Annotated[
         str, typer.Option(help="Folder of reference images, or a data set's name (its test split).")
     ],
     train: Annotated[
         Path | None,
-        typer.Option(help="Folder of training images: for memorisation, and real versus real."),
+        typer.Option(
+            callback=expand_path,
+            help="Folder of training images: for memorisation, and real versus real.",
+        ),
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in."),
+        typer.Option(
+            callback=expand_location,
+            help="Folder of a named data set; default: $KOD_BENCH_DATA, else built in.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="Of a named data set: dataset.group, as the model was trained."
+        ),
     ] = None,
     features: Annotated[
         str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
     ] = "auto",
+    grid: Grid = None,
+    flip: Flip = None,
+    fill: Fill = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH|auto",
+            help="What becomes black and white, of 16-bit and floating-point files in the folders.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and other choices.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON, too.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", callback=expand_path, help="Write everything as JSON, too."
+        ),
     ] = None,
 ) -> None:
     """Score a folder of images, of any tool: FID, KID, density, coverage, texture, memorisation."""
@@ -67,8 +100,13 @@ def evaluate(
             against,
             train=train,
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
+            options={
+                **sphere_section(against, grid=grid, flip=flip, fill=fill),
+                **({} if group is None else {"group": group}),
+            },
             features=features,
             columns=[part.strip() for part in metrics.split(",")] if metrics is not None else [],
+            value_range=None if value_range is None else parse_range(value_range),
             seed=seed,
             batch_size=batch_size,
             device=pick_device(gpu=True),
@@ -85,9 +123,10 @@ def evaluate(
 def _table(found: "FolderScores") -> "Table":
     from rich.table import Table
 
-    counts = f"{found.sample_count} images of {found.generated} against {found.reference_count} of"
+    samples = f"{found.sample_count} samples of {found.generated}"
+    references = f"{found.reference_count} references of {found.against}"
     table = Table(
-        title=f"{counts} {found.against}",
+        title=f"{samples} against {references}",
         title_justify="left",
         caption="\n".join(
             [
@@ -106,5 +145,5 @@ def _table(found: "FolderScores") -> "Table":
         for column in metric.columns:
             values = [found.scores[column], found.real[column]]
             cells = ["" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(column, *cells, metric.better, metric.source)
+            table.add_row(column, *cells, metric.better or "neither", metric.source)
     return table

@@ -1,10 +1,25 @@
 """Options that several commands share."""
 
-from typing import Annotated
+import math
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from kod_bench.cli.complete import complete_spaces, complete_sweeps
+from kod_bench.errors import UsageError
+from kod_bench.storage import local_path, parse_location
+
+
+def expand_location(named: str | None) -> str | None:
+    """What an option names, a home folder written out; for those that take an address, too."""
+    return str(parse_location(named)) if named else named
+
+
+def expand_path(named: Path | None) -> Path | None:
+    """A path that an option or argument names, a home folder written out."""
+    return None if named is None else local_path(named)
+
 
 SpaceName = Annotated[
     str,
@@ -33,7 +48,29 @@ Changes = Annotated[
 ResultsDir = Annotated[
     str,
     typer.Option(
-        metavar="PATH|URI", help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix."
+        metavar="PATH|URI",
+        callback=expand_location,
+        help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix.",
     ),
 ]
 DEFAULT_RESULTS = "results"
+
+
+def parse_range(text: str) -> tuple[float, float] | Literal["auto"]:
+    """`LOW,HIGH` or `auto`, of `--value-range`.
+
+    Raises:
+        UsageError: it is neither, or LOW is not below HIGH.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(
+            f"--value-range {text}: must be auto, or two numbers LOW,HIGH, LOW below HIGH "
+            "(with a negative LOW: --value-range=-1,1)"
+        )
+    return low, high

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kod_bench.cli.complete import complete_conditions, complete_sides, complete_sweeps
-from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir
+from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir, expand_location
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri, parse_location
@@ -57,6 +57,7 @@ def report(
         str | None,
         typer.Option(
             metavar="FOLDER",
+            callback=expand_location,
             help="Where to write; default: the sweep's report folder, or ./report for several "
             "sweeps or some of the rows.",
         ),

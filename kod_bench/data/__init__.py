@@ -9,8 +9,15 @@ from kod_bench.data.datasets import (
     prepared_count,
 )
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DatasetName, DatasetOptions, SphereOptions, SyntheticOptions
+from kod_bench.data.options import (
+    DatasetName,
+    DatasetOptions,
+    SphereOptions,
+    SyntheticOptions,
+    dataset_names,
+)
 from kod_bench.data.registry import DATASETS
+from kod_bench.data.spec import DatasetSpec, Source, SourceImage, unless_folder
 from kod_bench.data.sphere import known_spectrum
 
 __all__ = [
@@ -18,13 +25,18 @@ __all__ = [
     "DataError",
     "DatasetName",
     "DatasetOptions",
+    "DatasetSpec",
     "ImageDataset",
     "PreparedDataset",
+    "Source",
+    "SourceImage",
     "SphereOptions",
     "SyntheticOptions",
+    "dataset_names",
     "default_data_dir",
     "known_spectrum",
     "load_dataset",
     "open_dataset",
     "prepared_count",
+    "unless_folder",
 ]

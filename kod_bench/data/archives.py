@@ -16,12 +16,16 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from kod_bench.data.decoder import Survey
 from kod_bench.data.errors import DataError
-from kod_bench.data.files import is_image_name, printable
-from kod_bench.data.folders import read_image
+from kod_bench.data.files import image_kind, nothing_to_read, printable
+from kod_bench.data.folders import read_image, survey_image, unread_note
+from kod_bench.data.formats import HEAD_BYTES
+from kod_bench.data.grouping import check_expression
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
 from kod_bench.data.options import DatasetOptions
+from kod_bench.data.resolution import Resolutions, look_at_resolutions
 from kod_bench.data.spec import SourceImage
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -45,6 +49,13 @@ class _Member:
     refusal: str
     open: Callable[[], AbstractContextManager[IO[bytes]]]
 
+    def head(self) -> bytes:
+        """How it begins; b"" if it is not even opened."""
+        if self.refusal:
+            return b""
+        with self.open() as file:
+            return file.read(HEAD_BYTES)
+
 
 class ArchivedSource:
     """The image files in an archive, one unit each.
@@ -62,7 +73,8 @@ class ArchivedSource:
         self.units = 0  # known after `unpack`
         self.notes: tuple[str, ...] = ()
         self._path = path
-        self._color = options.color
+        self._options = options
+        self._resolution = Resolutions()
         self._unpacked: list[tuple[str, Path | None, str]] = []
         (self._file,) = hash_files(path.parent, [path.name], cache_dir, threads=1)
 
@@ -74,18 +86,24 @@ class ArchivedSource:
         """Copy the images into `folder`.
 
         Raises:
-            DataError: The archive is damaged or cut short, holds no image, or unpacks to far more
-                than an archive of images does.
+            DataError: The archive is damaged or cut short, holds no image, unpacks to far more
+                than an archive of images does, mixes scans of resolutions that it does not say, or
+                has no name that `group` matches.
         """
         try:
             budget = max(ALWAYS_ALLOWED, MAX_GROWTH * self._path.stat().st_size)
-            nested = []
+            nested, unread = [], []
             for member in _members(self._path):
                 path = PurePosixPath(member.name)
                 if path.name.lower().endswith(ARCHIVE_SUFFIXES):
                     nested.append(printable(member.name))
-                elif is_image_name(PurePosixPath(*(p for p in path.parts if p != ".."))):
+                    continue
+                inside = PurePosixPath(*(p for p in path.parts if p != ".."))
+                kind = image_kind(inside, member.head)
+                if kind == "image":
                     budget -= self._copy(member, folder / str(len(self._unpacked)), budget)
+                elif kind == "unread":
+                    unread.append(member.name)
         except (
             *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError),
             *(NotImplementedError, UnicodeError, ValueError),  # of zipfile, at odd headers
@@ -102,17 +120,31 @@ class ArchivedSource:
                 f"{self.title} cannot be read into the cache: {error.strerror}"
             ) from None
         if not self._unpacked:
-            raise DataError(f"{self.title} holds no image")
+            raise DataError(f"{self.title} holds no image; {nothing_to_read(unread)}")
         self._unpacked.sort(key=lambda each: each[0])
         self.units = len(self._unpacked)
-        self.notes = counted_note("skipped", "archive within the archive", nested)
+        names = [name for name, _, _ in self._unpacked]
+        check_expression(self._options, names, self.title)
+        self._resolution = look_at_resolutions(
+            self._options, self.title, names, lambda unit: self._unpacked[unit][1]
+        )
+        self.notes = (
+            *counted_note("skipped", "archive within the archive", nested),
+            *unread_note(sorted(unread)),
+            *self._resolution.notes,
+        )
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The image of one member."""
         name, path, refusal = self._unpacked[unit]
         if path is None:
             return [SourceImage(name, reason=refusal)]
-        return [read_image(path, name, self._color)]
+        return [self._resolution.bring(unit, read_image(path, name, self._options))]
+
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """Of one member."""
+        path = self._unpacked[unit][1]
+        return None if path is None else survey_image(path, colors=colors, spans=spans)
 
     def _copy(self, member: _Member, target: Path, budget: int) -> int:
         """Copies one member and says how many bytes it has; never more than are allowed."""

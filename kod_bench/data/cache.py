@@ -25,6 +25,7 @@ import numpy as np
 from kod_bench.atomic import LEFTOVERS
 from kod_bench.data.errors import DataError
 from kod_bench.data.views import PixelArray
+from kod_bench.storage import local_path
 
 _STAGING_PREFIX = ".preparing-"
 _STALE_SECONDS = 24 * 3600  # where there are no locks: no preparation takes a day
@@ -96,7 +97,7 @@ def content_hash(train: PixelArray, test: PixelArray) -> str:
 def default_cache_dir() -> Path:
     """$KOD_BENCH_CACHE, else kod-bench in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("KOD_BENCH_CACHE"):
-        return Path(chosen).expanduser()
+        return local_path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if base.is_absolute():  # the XDG specification has relative paths ignored
         return base / "kod-bench"

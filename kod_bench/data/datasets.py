@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from kod_bench.data import cache, splits
 from kod_bench.data.cache import Details, PreparedImages
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DatasetOptions, SphereField
+from kod_bench.data.options import DATASET_NAMES, DatasetOptions, SphereField
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
-from kod_bench.data.registry import find_spec, open_source
+from kod_bench.data.registry import find_spec, open_source, plugin_source
 from kod_bench.data.remote import fetch_archive
+from kod_bench.data.settling import settle
 from kod_bench.data.spec import Source
 from kod_bench.storage import Location, ObjectFolder, parse_location
 
@@ -36,6 +37,7 @@ class PreparedDataset:
         source: Where the images came from this time.
         licence: What to know before using or passing on the images.
         cached: Whether they had been prepared before.
+        options: As they were asked for, with what `auto` stands for.
     """
 
     images: PreparedImages
@@ -43,6 +45,7 @@ class PreparedDataset:
     source: str
     licence: str
     cached: bool
+    options: DatasetOptions
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class ImageDataset:
         source: Where the images came from this time.
         licence: What to know before using or passing on the images.
         details: Counts and the rule of the split.
+        options: As they were asked for, with what `auto` stands for.
     """
 
     name: str
@@ -72,6 +76,7 @@ class ImageDataset:
     source: str
     licence: str
     details: Details
+    options: DatasetOptions
 
 
 def open_dataset(
@@ -105,7 +110,14 @@ def open_dataset(
     cache_dir = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
     if isinstance(data_dir, ObjectFolder):
         data_dir = fetch_archive(data_dir, cache_dir)
-    source = open_source(options, None if data_dir is None else Path(data_dir), cache_dir)
+    folder = None if data_dir is None else Path(data_dir)
+    source = open_source(options, folder, cache_dir)
+    asked, options = (
+        options,
+        settle(options, source, cache_dir, _cache_key(options, source), report),
+    )
+    if options != asked:
+        source = open_source(options, folder, cache_dir)
     entry = cache_dir / _cache_key(options, source)
 
     found = cache.read_entry(entry)
@@ -123,7 +135,16 @@ def open_dataset(
     else:
         report(f"{source.title}: prepared before, in {entry}")
     licence = find_spec(options.name).licence
-    return PreparedDataset(*found, source=source.title, licence=licence, cached=cached)
+    images, content_hash = found
+    description = f"{images.description}{_settled_note(asked, options)}"
+    return PreparedDataset(
+        replace(images, description=description),
+        content_hash,
+        source=source.title,
+        licence=licence,
+        cached=cached,
+        options=options,
+    )
 
 
 def load_dataset(
@@ -148,14 +169,14 @@ def load_dataset(
         source=opened.source,
         licence=opened.licence,
         details=images.details,
+        options=opened.options,
     )
 
 
 def default_data_dir() -> Location | None:
     """The folder of images that the user named in $KOD_BENCH_DATA, if any."""
     named = os.environ.get("KOD_BENCH_DATA")
-    found = parse_location(named) if named else None
-    return found.expanduser() if isinstance(found, Path) else found
+    return parse_location(named) if named else None
 
 
 def prepared_count(name: str) -> int:
@@ -163,11 +184,29 @@ def prepared_count(name: str) -> int:
     endings = ("builtin", "synthetic", "folder", *get_args(SphereField))
     known = (name, *(f"{name}-{ending}" for ending in endings))
     pattern = r"folder-.*" if name == "folder" else "|".join(map(re.escape, known))
+    if name != "folder" and name not in DATASET_NAMES:  # a plug-in has endings of its own
+        pattern = rf"{re.escape(name)}(?:-.*)?"
     # The folder's name alone decides; what it holds is verified when it is opened.
     return sum(
         re.fullmatch(rf"(?:{pattern})-[0-9a-f]{{24}}", entry.parent.name) is not None
         for entry in cache.default_cache_dir().glob("*/meta.json")
     )
+
+
+def _settled_note(asked: DatasetOptions, settled: DatasetOptions) -> str:
+    """What `auto` turned out to be, and why."""
+    note = ""
+    if asked.color == "auto":
+        why = "all images are gray" if settled.color == "gray" else "not all images are gray"
+        note += f"; color auto is {settled.color}: {why}"
+    if asked.value_range == "auto":
+        found = settled.known_range
+        note += "; value_range auto is " + (
+            "of no use: no image has more than 8 bits"
+            if found is None
+            else f"[{found[0]:g}, {found[1]:g}]"
+        )
+    return note
 
 
 def _ignore(*_: object) -> None:
@@ -178,12 +217,15 @@ def _cache_key(options: DatasetOptions, source: Source) -> str:
     """Hash of all that a prepared array depends on, and of nothing else."""
     relevant = options.model_dump(mode="json", exclude={"synthetic", "sphere", "augment", "name"})
     if options.view == "whole":
-        del relevant["scale"], relevant["max_patches_per_image"]
+        for of_patches in ("scale", "max_patches_per_image", "dpi"):
+            relevant.pop(of_patches, None)
     identity = {
         "version": PREPARATION_VERSION,
         "name": source.name,
         "options": relevant,
         **source.identity(),
     }
+    if (plugin := plugin_source(options.name)) is not None:
+        identity["plugin"] = plugin  # its code has no version to raise
     digest = splits.hash_text(json.dumps(identity, sort_keys=True))
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', source.name)[:60]}-{digest[:24]}"

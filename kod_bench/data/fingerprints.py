@@ -8,56 +8,76 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from kod_bench.data import synthetic_fingerprints
+from kod_bench.data.name_schemes import FINGER_SCHEMES, Labels, labels_by
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, unless_folder
 
 # FVC: FINGER_IMPRESSION, numbered anew in each of a competition's four databases.
 _FVC = re.compile(r"(\d+)_\d+")
-# SOCOFing: SUBJECT__SEX_HAND_finger, and three kinds of alteration. Subjects are numbered once.
-_SOCOFING = re.compile(
-    r"(\d+__[MF]_(?:Left|Right)_(?:thumb|index|middle|ring|little)_finger)(?:_(?:CR|Obl|Zcut))?",
+# The same after a prefix, before a suffix, or both; of fewer digits, so that a date is no finger.
+_FVC_WITHIN = re.compile(
+    r"(?:(?P<prefix>.*?[A-Za-z].*?)[ _.-]+)??(?P<finger>\d{1,4})_\d{1,2}(?:[ _.-]*[A-Za-z(].*)?"
+)
+# What tells one database from another within a prefix: FVC2002, DB1, 2002_DB1, FVC2002_DB1.
+_DATABASE = re.compile(
+    r"(?<![A-Za-z])(?:(?:fvc)?[ _-]?(?:19|20)\d\d[ _-]?db[ _-]?\d|fvc[ _-]?\d{4}|db[ _-]?\d)",
     re.IGNORECASE,
 )
 
 
-def finger_keys(names: Sequence[str], digests: Sequence[str]) -> list[str]:
-    """Names the finger of each image; images of the same finger have the same key.
+def finger_labels(names: Sequence[str], digests: Sequence[str]) -> list[Labels]:
+    """Names the finger of each image; images that share a label show the same finger.
 
-    `101_1.tif` is finger 101 wherever it stands, and an altered SOCOFing print belongs to the
-    finger it was made from. An image whose name follows neither scheme is a finger of its own.
+    `101_1.tif` is finger 101 wherever it stands, as is `enhanced_101_1.tif`; the names of
+    SOCOFing, NIST SD4, SD300 to SD302 and CASIA-FingerprintV5 are known, too.
 
     The folder enters only where it must: if the same FVC file name occurs in several folders with
     different pixels, these are different databases, whose fingers of that number have nothing in
-    common. Otherwise a folder says nothing: one finger may be spread over several (a train and a
-    test folder, say), and separating it would leak it from one side of the split to the other.
+    common. Otherwise a folder says nothing: one finger may be spread over several, and separating
+    it would leak it from one side of the split to the other. Likewise a prefix: it counts only if
+    it names a database (`fvc2002_db1_101_1.tif`). One with any other number says nothing:
+    `p12_3_1.tif` may be a person's third finger, or a third copy.
 
     Args:
         names: Paths below the data folder, with "/".
         digests: Hash of the pixels of each image.
 
     Returns:
-        One key per image.
+        The labels of each image; none where the name follows no scheme.
     """
     contents: defaultdict[str, set[str]] = defaultdict(set)
     for name, digest in zip(names, digests, strict=True):
         contents[PurePosixPath(name).name.lower()].add(digest)
 
-    matches = [_FVC.fullmatch(PurePosixPath(name).stem) for name in names]
+    numbered = [_numbered(name) for name in names]
     reused = {
-        match[1]
-        for name, match in zip(names, matches, strict=True)
-        if match and len(contents[PurePosixPath(name).name.lower()]) > 1
+        finger
+        for name, (finger, database) in zip(names, numbered, strict=True)
+        if finger and not database and len(contents[PurePosixPath(name).name.lower()]) > 1
     }
-    keys = []
-    for name, match in zip(names, matches, strict=True):
-        path = PurePosixPath(name)
-        if match:
-            keys.append(f"{path.parent}/{match[1]}" if match[1] in reused else match[1])
-        elif altered := _SOCOFING.fullmatch(path.stem):
-            keys.append(altered[1].lower())
-        else:
-            keys.append(name)
-    return keys
+    labels: list[Labels] = []
+    for name, (finger, database) in zip(names, numbered, strict=True):
+        if not finger:
+            labels.append(labels_by(FINGER_SCHEMES, name))
+            continue
+        if not database and finger in reused:
+            database = str(PurePosixPath(name).parent)
+        labels.append((f"{database}/{finger}" if database else finger,))
+    return labels
+
+
+def _numbered(name: str) -> tuple[str, str]:
+    """The finger's number in a name like FVC's, and the database that its prefix names, if any."""
+    stem = PurePosixPath(name).stem
+    if match := _FVC.fullmatch(stem):
+        return match[1], ""
+    match = _FVC_WITHIN.fullmatch(stem)
+    if match is None or labels_by(FINGER_SCHEMES, name):
+        return "", ""
+    prefix = match["prefix"] or ""
+    if any(map(str.isdigit, _DATABASE.sub("", prefix))):
+        return "", ""
+    return match["finger"], re.sub("[ _-]", "", "".join(_DATABASE.findall(prefix))).lower()
 
 
 class SyntheticSource:
@@ -93,9 +113,9 @@ class SyntheticSource:
 SPEC = DatasetSpec(
     subject="print",
     group_noun="fingers",
-    group_keys=finger_keys,
-    divides=False,
-    layout="FVC's FINGER_IMPRESSION names, SOCOFing's names, or any folder of prints",
+    group_labels=finger_labels,
+    layout="prints named as in FVC, SOCOFing, NIST SD4, SD300 or CASIA, or any with group: REGEX; "
+    "folders train and test are the split",
     licence="SOCOFing and FVC: for research, not redistributed, people's own; synthetic: free",
     without_folder=lambda _: "built in: synthetic prints",
     open_special=unless_folder(SyntheticSource),

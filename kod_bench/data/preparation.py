@@ -12,19 +12,22 @@ import numpy as np
 
 from kod_bench.data import files, splits, views, workers
 from kod_bench.data.cache import Details, PreparedImages
+from kod_bench.data.depths import Span, depth_notes
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import SkippedImageError
-from kod_bench.data.notes import counted_note
+from kod_bench.data.grouping import group_images
+from kod_bench.data.notes import counted_note, remark_notes
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.registry import find_spec
-from kod_bench.data.spec import Source
+from kod_bench.data.spec import Source, reading_of
 from kod_bench.data.views import PixelArray, Views
 
 Progress = Callable[[str], None]
 OnUnit = Callable[[int, int], None]
 
-# Raise with every change that may alter a prepared pixel, so that no cache outlives its code.
-PREPARATION_VERSION = 2
+# Raise with every change that may alter a prepared pixel or its side, so that no cache outlives its
+# code.
+PREPARATION_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,16 @@ class _View:
         digest: Hash of its pixels; empty if it could not be decoded.
         images: Its view; None if it was skipped.
         reason: Why it was skipped.
-        remark: What a user should know about how it was read.
+        remarks: What a user should know about how it was read.
+        span: Of its values, where they were not 8-bit.
     """
 
     name: str
     digest: str = ""
     images: Views | None = None
     reason: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,11 @@ class _Reader:
             try:
                 images = views.make_view(pixels, self.options, subject)
             except SkippedImageError as error:
-                found.append(_View(image.name, digest, reason=str(error)))
+                found.append(_View(image.name, digest, reason=str(error), span=image.span))
             else:
-                found.append(_View(image.name, digest, images, remark=image.remark))
+                found.append(
+                    _View(image.name, digest, images, remarks=image.remarks, span=image.span)
+                )
         return found
 
 
@@ -79,7 +86,9 @@ class _Division:
     train: Sequence[str]
     test: Sequence[str]
     groups: tuple[int, int]
+    noun: str
     rule: str
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -107,9 +116,7 @@ def prepare(
         every = list(_read_all(options, source, report, on_unit))
 
     names = [view.name for view in every]
-    sides = None
-    if spec.divides or source.split_rule:
-        sides = splits.given_sides(names)
+    sides = splits.given_sides(names)
     if sides is None and spec.needs_division:
         raise DataError(f"{source.title}: {options.name} needs {spec.layout}")
     outside = []
@@ -125,9 +132,10 @@ def prepare(
     kept = {digest: usable[i] for digest, i in first.items()}
     copies = [files.printable(every[i].name) for i in usable if first[every[i].digest] != i]
     skipped = [view for view in every if view.reason]
-    remarks = Counter(view.remark for view in every if view.remark)
+    remarks = Counter(remark for view in every for remark in view.remarks)
     notes = (
         *source.notes,
+        *(splits.stray_sides(names) if sides is None else ()),
         *counted_note("skipped", "image outside train and test", [*map(files.printable, outside)]),
         *counted_note(
             "skipped",
@@ -135,7 +143,8 @@ def prepare(
             [f"{files.printable(view.name)} ({view.reason})" for view in skipped],
         ),
         *counted_note("dropped", "exact duplicate", copies),
-        *(f"used the {remark} of {n} image{'s' if n > 1 else ''}" for remark, n in remarks.items()),
+        *remark_notes(remarks),
+        *depth_notes([view.span for view in every if view.span], options.known_range),
     )
     if not kept:
         raise DataError(f"{source.title} holds no usable image: {'; '.join(notes)}")
@@ -144,11 +153,13 @@ def prepare(
         if sides is None:
             division = _divide_by_hash(options, every, kept)
         else:
-            division = _divide_as_given({digest: sides[i] for digest, i in first.items()}, source)
+            side_of = {digest: sides[i] for digest, i in first.items()}
+            division = _divide_as_given(options, every, sides, side_of, source)
     except DataError as error:
         reasons = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{source.title}: {error}, in {len(kept)} images{reasons}") from None
 
+    notes += division.notes
     labels = dict(zip(names, splits.class_labels(names), strict=True))
     label_of = {digest: labels[every[i].name] for digest, i in first.items()}
     if spec.subject == "print":
@@ -161,9 +172,11 @@ def prepare(
     if not len(train):
         raise DataError(f"{source.title}: every training image is equal to a test image")
 
-    groups = (*division.groups, spec.group_noun)
-    description = _describe(options, len(train), len(test), len(kept), division, groups[2])
+    groups = (*division.groups, division.noun)
+    description = _describe(options, len(train), len(test), len(kept), division)
     description += f" {len(skipped)} images skipped, {len(copies)} duplicates dropped"
+    if reading := reading_of(source):
+        description += f"; {reading}"
     report(f"{source.title}: {description}")
     details = Details(
         split=division.rule,
@@ -189,9 +202,13 @@ def _divide_by_hash(
     # Copies still speak for their groups: who shares an image with another is the same finger.
     spec = find_spec(options.name)
     decoded = [view for view in every if view.digest]
-    keys = spec.group_keys([view.name for view in decoded], [view.digest for view in decoded])
+    names, digests = [view.name for view in decoded], [view.digest for view in decoded]
+    grouping = group_images(options, spec, names, digests, kept)
     members = splits.connected_groups(
-        [(("key", key), ("pixels", view.digest)) for key, view in zip(keys, decoded, strict=True)]
+        [
+            (("pixels", view.digest), *(("label", label) for label in labels))
+            for labels, view in zip(grouping.labels, decoded, strict=True)
+        ]
     )
     groups = [sorted({decoded[i].digest for i in group} & kept.keys()) for group in members]
     groups = [group for group in groups if group]
@@ -200,12 +217,20 @@ def _divide_by_hash(
         [digest for i in train for digest in groups[i]],
         [digest for i in test for digest in groups[i]],
         (len(train), len(test)),
-        f"by content hash, whole {spec.group_noun}; {options.test_share:.0%} of them, rounded up, "
+        grouping.noun,
+        f"by content hash, {grouping.rule}; {options.test_share:.0%} of them, rounded up, "
         "are for testing",
+        grouping.notes,
     )
 
 
-def _divide_as_given(side_of: Mapping[str, str], source: Source) -> _Division:
+def _divide_as_given(
+    options: DatasetOptions,
+    every: Sequence[_View],
+    sides: Sequence[str],
+    side_of: Mapping[str, str],
+    source: Source,
+) -> _Division:
     train, test = (
         [digest for digest, side in side_of.items() if side == wanted]
         for wanted in ("train", "test")
@@ -213,20 +238,43 @@ def _divide_as_given(side_of: Mapping[str, str], source: Source) -> _Division:
     if not train or not test:
         missing = "test" if train else "train"
         raise DataError(f"no usable image on the side '{missing}'")
-    rule = source.split_rule or "as given by the folders train and test"
-    return _Division(train, test, (len(train), len(test)), rule)
+    spec = find_spec(options.name)
+    # What a source divides by itself has names of its own, which follow no scheme.
+    is_users = not source.split_rule
+    notes: tuple[str, ...] = ()
+    if options.group is not None or is_users:
+        decoded = [i for i, view in enumerate(every) if view.digest]
+        names, digests = zip(*((every[i].name, every[i].digest) for i in decoded), strict=True)
+        grouping = group_images(options, spec, names, digests, side_of)
+        notes = grouping.shared([sides[i] for i in decoded])
+        if options.group is not None:
+            notes += grouping.notes
+    return _Division(
+        train,
+        test,
+        (len(train), len(test)),
+        "images" if is_users and spec.group_labels is not None else spec.group_noun,
+        source.split_rule or "as given by the folders train and test",
+        notes,
+    )
 
 
 def _describe(
-    options: DatasetOptions, train: int, test: int, images: int, division: _Division, noun: str
+    options: DatasetOptions, train: int, test: int, images: int, division: _Division
 ) -> str:
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     plural = "s" if len(options.scales) > 1 else ""
     what = "whole images" if options.view == "whole" else f"patches at scale{plural} {scales}"
     height, width = options.image_shape
+    reading = (
+        ""
+        if options.known_range is None
+        else " of values from {:g} to {:g}".format(*options.known_range)
+    )
     return (
-        f"{train} training and {test} test {width}x{height} {what}, from {images} images;"
-        f" {division.groups[0]} and {division.groups[1]} {noun};"
+        f"{train} training and {test} test {width}x{height} {options.color} {what}{reading}, "
+        f"from {images} images;"
+        f" {division.groups[0]} and {division.groups[1]} {division.noun};"
     )
 
 

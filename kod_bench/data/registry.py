@@ -1,4 +1,7 @@
-"""The one table of data sets. To add one: a module with a `SPEC`, a line here, one in options."""
+"""The one table of data sets; beside it, those of plug-ins.
+
+To add one to this package: a module with a `SPEC`, a line here, one in options.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,9 @@ from kod_bench.data.archives import ArchivedSource, is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.folders import FolderSource
 from kod_bench.data.options import DatasetOptions
+from kod_bench.data.plugged import plugged_spec
 from kod_bench.data.spec import DatasetSpec, Source
+from kod_bench.plugins import find_plugin
 
 DATASETS: dict[str, DatasetSpec] = {
     "fingerprints": fingerprints.SPEC,
@@ -19,8 +24,20 @@ DATASETS: dict[str, DatasetSpec] = {
 
 
 def find_spec(name: str) -> DatasetSpec:
-    """What is particular about a data set; any `folder:PATH` has the same."""
+    """What is particular about a data set; any `folder:PATH` has the same.
+
+    Raises:
+        kod_bench.plugins.PluginError: It is a plug-in that cannot be used.
+    """
+    if (plugin := find_plugin("dataset", name, DATASETS)) is not None:
+        return plugged_spec(plugin)
     return DATASETS.get(name, any_folder.SPEC)
+
+
+def plugin_source(name: str) -> str | None:
+    """Hash of the source that a data set comes from, if it is a plug-in."""
+    plugin = find_plugin("dataset", name, DATASETS)
+    return None if plugin is None else plugin.source
 
 
 def open_source(options: DatasetOptions, data_dir: Path | None, cache_dir: Path) -> Source:
@@ -42,6 +59,7 @@ def open_source(options: DatasetOptions, data_dir: Path | None, cache_dir: Path)
     folder = options.folder or data_dir
     special = find_spec(options.name).open_special(options, folder, cache_dir)
     if special is not None:
+        _check_own_name(options.name, special)
         return special
     if folder is None:
         raise DataError(f"dataset {options.name} needs a folder of images")
@@ -52,3 +70,13 @@ def open_source(options: DatasetOptions, data_dir: Path | None, cache_dir: Path)
     if is_archive(folder):
         return ArchivedSource(options, folder, name, cache_dir)
     return FolderSource(options, folder, name, cache_dir)
+
+
+def _check_own_name(name: str, source: Source) -> None:
+    """Refuse a plug-in's source whose images would pass in rows for another data set's."""
+    if plugin_source(name) is None or source.name == name or source.name.startswith(f"{name}-"):
+        return
+    raise DataError(
+        f"dataset {name}: its source calls itself {source.name!r}; it must be {name} or "
+        f"begin with {name}-"
+    )

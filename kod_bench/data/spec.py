@@ -1,11 +1,14 @@
 """What distinguishes one data set from another, and where its images come from."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from kod_bench.data.decoder import Survey
+from kod_bench.data.depths import Span
 from kod_bench.data.files import SourcePixels
+from kod_bench.data.name_schemes import Labels
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.views import Subject
 
@@ -18,13 +21,15 @@ class SourceImage:
         name: Path below the data folder, or what stands for it.
         pixels: (H, W) or (H, W, 3); None if they could not be read.
         reason: Why they could not.
-        remark: What a user should know about how they were read.
+        remarks: What a user should know about how they were read; see `Decoded`.
+        span: Of the values, where they were not 8-bit.
     """
 
     name: str
     pixels: SourcePixels | None = None
     reason: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 class Source(Protocol):
@@ -54,10 +59,21 @@ class Source(Protocol):
         ...
 
 
-def each_its_own(names: Sequence[str], digests: Sequence[str]) -> list[str]:
-    """Group keys where every file is a group of its own."""
-    del digests
-    return list(names)
+def reading_of(source: Source) -> str:
+    """How a source's images were read, for the line about the data; few have something to say.
+
+    It is the source's attribute `reading`, which it knows after `unpack`.
+    """
+    return str(getattr(source, "reading", ""))
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source of image files, which may be gray or in colour, and of any depth."""
+
+    def survey(self, unit: int, *, colors: bool, spans: bool) -> Survey | None:
+        """What has to be known of a unit before the first is read; None if it cannot be read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,10 +83,12 @@ class DatasetSpec:
     Attributes:
         subject: What its images show.
         group_noun: What a group of images is, in the plural.
-        group_keys: (names, pixel hashes) of the images => a key each, equal within a group.
-        divides: Whether folders `train` and `test` in the data folder are the split. Where they
-            are not, a folder says nothing about the split.
-        needs_division: Whether there is no other split.
+        group_labels: (names, pixel hashes) of the images => the labels of each, shared within a
+            group, none where a name says nothing. None: every image is a group of its own.
+        needs_division: Whether folders `train` and `test` in the data folder are the only split.
+        defaults: Of a plug-in's data set: what its options `view`, `scale`, `color` and `augment`
+            are where a search space leaves them out, if they are not patches at scale 0.5, gray,
+            as they are.
         layout: What the data folder must look like, for messages.
         licence: What to know before using or passing on the images.
         without_folder: What there is without a folder of images, in a few words; may look into
@@ -85,9 +103,9 @@ class DatasetSpec:
     licence: str
     without_folder: Callable[[Path], str]
     open_special: Callable[[DatasetOptions, Path | None, Path], Source | None]
-    group_keys: Callable[[Sequence[str], Sequence[str]], list[str]] = each_its_own
-    divides: bool = True
+    group_labels: Callable[[Sequence[str], Sequence[str]], list[Labels]] | None = None
     needs_division: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 def unless_folder(

@@ -31,11 +31,11 @@ class FieldSource:
 
     def identity(self) -> dict[str, object]:
         """How the maps are drawn, and from which land."""
-        options = self._options
-        if options.field == "land-sea":
-            drawn = options.model_dump(exclude={"spectral_index"})
+        drawn = self._options.drawn
+        if self._options.field == "land-sea":
+            del drawn["spectral_index"]
             return {"sphere": drawn, "land": sphere_fields.land_digest()}
-        return {"sphere": options.model_dump()}
+        return {"sphere": drawn}
 
     def unpack(self, folder: object) -> None:
         """Read the Earth's land, where it is asked for."""

@@ -83,6 +83,22 @@ def given_sides(names: Sequence[str]) -> list[str] | None:
     return [side if side in ("train", "test") else "" for side in sides]
 
 
+def stray_sides(names: Sequence[str]) -> tuple[str, ...]:
+    """A warning of folders `train` and `test` that are no division; none without such.
+
+    Args:
+        names: Paths below the data folder, with "/".
+    """
+    found = {part.lower() for name in names for part in name.split("/")[:-1]} & {"train", "test"}
+    if not found:
+        return ()
+    which = " and ".join(sorted(found, reverse=True))
+    return (
+        f"folders named {which} do not divide these images: train and test do where both stand at "
+        "the top, or below folders that all images share; the split is by content hash",
+    )
+
+
 def class_labels(names: Sequence[str]) -> list[str]:
     """The class of each image: its topmost folder, below `train` and `test` where they are.
 

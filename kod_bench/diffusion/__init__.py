@@ -5,22 +5,23 @@ from typing import Any
 
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
+from kod_bench.diffusion.plugged import plugged_process
 from kod_bench.diffusion.process import (
     DiffusionProcess,
-    Grid,
     ImageSource,
-    Predictor,
-    StepObserver,
+    Jump,
+    Kind,
     TrainingBatch,
-    run_forward,
-    sample,
 )
+from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.variance_exploding import VarianceExploding
+from kod_bench.plugins import find_plugin, plugin_names
 
 __all__ = [
     "DDPM",
@@ -30,6 +31,8 @@ __all__ = [
     "Grid",
     "HeatDissipation",
     "ImageSource",
+    "Jump",
+    "Kind",
     "KuramotoDiffusion",
     "KuramotoSchedule",
     "Predictor",
@@ -38,14 +41,16 @@ __all__ = [
     "TerminalMismatch",
     "TrainingBatch",
     "VarianceExploding",
+    "find_process",
     "make_process",
+    "process_names",
     "process_parameters",
     "released_schedule",
     "run_forward",
     "sample",
 ]
 
-#: Every process by the name it has in search spaces.
+#: Every process of this package by the name it has in search spaces.
 PROCESSES: dict[str, type[DiffusionProcess]] = {
     "ddpm": DDPM,
     "edm": EDM,
@@ -56,15 +61,32 @@ PROCESSES: dict[str, type[DiffusionProcess]] = {
 }
 
 
+def process_names() -> tuple[str, ...]:
+    """What a search space can name: the processes of this package, then the installed plug-ins."""
+    return (*PROCESSES, *plugin_names("process", PROCESSES))
+
+
+def find_process(name: str) -> type[DiffusionProcess]:
+    """The class of a process; a plug-in's is imported.
+
+    Raises:
+        ValueError: if there is no such process.
+        kod_bench.plugins.PluginError: if it is a plug-in that cannot be used.
+    """
+    if (plugin := find_plugin("process", name, PROCESSES)) is not None:
+        return plugged_process(plugin)
+    if name not in PROCESSES:
+        raise ValueError(f"no process {name!r}; choose from {', '.join(sorted(process_names()))}")
+    return PROCESSES[name]
+
+
 def process_parameters(name: str) -> tuple[str, ...]:
     """Names of the parameters of a process besides shape and steps.
 
     Raises:
         ValueError: if there is no such process.
     """
-    if name not in PROCESSES:
-        raise ValueError(f"no process {name!r}; choose from {', '.join(sorted(PROCESSES))}")
-    names = inspect.signature(PROCESSES[name]).parameters
+    names = inspect.signature(find_process(name)).parameters
     return tuple(each for each in names if each not in ("shape", "steps"))
 
 
@@ -74,7 +96,7 @@ def make_process(
     """Build a process by name.
 
     Args:
-        name: a key of `PROCESSES`.
+        name: a key of `PROCESSES`, or a plug-in's.
         shape: (C, H, W) of the images.
         steps: T.
         parameters: what else its constructor takes; see its class.
@@ -86,4 +108,4 @@ def make_process(
     unknown = sorted(set(parameters) - set(allowed))
     if unknown:
         raise ValueError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(allowed)}")
-    return PROCESSES[name](shape=shape, steps=steps, **parameters)
+    return find_process(name)(shape=shape, steps=steps, **parameters)

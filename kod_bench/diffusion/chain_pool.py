@@ -1,6 +1,7 @@
 """Training batches from running forward chains, for a process that has no closed form for x_t."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,44 +21,52 @@ Advance = Callable[[Tensor, Tensor], Tensor]
 Visit = Callable[[Tensor, Tensor], TrainingBatch]
 
 
-def staggered_ages(steps: int, batch_size: int, offset: float) -> Tensor:
-    """Spread the ages of one batch of chains evenly over a chain's life.
+def staggered_steps(steps: int, count: int, offset: float) -> Tensor:
+    """Spread `count` times evenly over 1..T: ``1 + floor((j + offset) T / count)``.
 
-    Chain j of B gets the age ``floor((j + offset) T / B)``: one draw from each of B equal strata
-    of 0..T-1. With a uniform offset in [0, 1) the batch's ages are uniform in expectation, and
-    never leave a stratum empty.
+    One from each of so many equal parts. With an offset uniform on [0, 1) every t is expected
+    count / T times, exactly.
 
     Returns:
-        (B,) int64 on the CPU, ascending, in 0..T-1.
+        (count,) int64 on the CPU, descending, in 1..T.
     """
-    strata = torch.arange(batch_size, dtype=torch.float64) + offset
+    parts = torch.arange(count - 1, -1, -1, dtype=torch.float64) + offset
     # The product can round up to T when the offset is nearly 1.
-    return (strata * (steps / batch_size)).to(torch.int64).clamp_max(steps - 1)
+    return 1 + (parts * (steps / max(count, 1))).to(torch.int64).clamp_max(steps - 1)
 
 
-def chain_batches(
-    start: Start,
-    advance: Advance,
-    visit: Visit,
-    *,
-    steps: int,
-    batch_size: int,
-    pool_size: int,
-    generator: torch.Generator,
-    chain_steps: int = 1,
-) -> Iterator[TrainingBatch]:
-    """Yield batches for ever from a pool of forward chains, each at its own step t.
+@dataclass
+class Slice:
+    """A batch of chains between two turns: all that the pool remembers of them."""
 
-    The pool is cut into slices of one batch. A turn advances one slice by `chain_steps` steps and
-    yields it, then the next slice is due: a training step costs so many forward steps per sample,
-    whatever T. A chain that has reached T begins again from a fresh image with its next step. Each
-    slice keeps its t spread evenly over 1..T (`staggered_ages`), so every batch does.
+    chains: Tensor
+    """(B, ...), on the device."""
+    steps: Tensor
+    """(B,) int64 on the CPU: the t that each has reached."""
 
-    What it costs. Memory: the pool holds `pool_size` chains. Set-up: a slice first runs to its
-    ages, T/2 steps per chain, when its first turn comes. Correlation: a chain is seen again after
-    pool_size / batch_size turns, `chain_steps` steps on; n turns see about
-    pool_size + n batch_size chain_steps / T different images. A larger pool puts more turns between
-    two visits and brings more images at the start, but no more with every turn; more steps do.
+
+class ChainPool(Iterator[TrainingBatch]):
+    """Batches for ever from a pool of forward chains, each at its own t.
+
+    The pool is cut into slices of one batch. A turn takes one slice n = `chain_steps` steps on and
+    yields it, then the next slice is due: a training step costs at most n forward steps per sample,
+    whatever T. A chain that has no n steps left makes way for one of a fresh image, whose first
+    visit is at a t drawn from 1..n (1..T if that is less).
+
+    So t is uniform on 1..T, at every turn and over any length of time, for every pool, batch and n.
+    If it is at one turn, then at the next a t above n is expected as often as t - n was; and with a
+    share n / T of the chains that began anew, spread over n values, so is each t up to n. The first
+    visits of a slice are spread over 1..T. What is drawn depends on no image and no noise: given t,
+    a chain is a forward chain of t steps. With n = T or more every chain begins anew at every turn,
+    and samples are independent of those before. Times that are drawn together are spread evenly
+    (`staggered_steps`), so that a batch has about as many chains in each part of 1..T.
+
+    What it costs. Memory: the pool holds `pool_size` chains, or one batch if n is at least T.
+    Set-up: a slice first runs to its t, T / 2 steps per chain, when its first turn comes. Forward
+    steps per sample: n (1 - (n - 1) / (2 T)) on average. Correlation: a chain is seen again after
+    pool_size / batch_size turns, n steps on; k turns see about pool_size + k batch_size n / T
+    different images. A larger pool puts more turns between two visits and brings more images at
+    the start, but no more with every turn; more steps do.
 
     Args:
         start: makes new chains.
@@ -66,58 +75,88 @@ def chain_batches(
         steps: T.
         batch_size: samples per batch.
         pool_size: chains, rounded up to a multiple of the batch size.
-        generator: draws the staggering; its device is where steps are sent.
-        chain_steps: forward steps per turn.
+        generator: gives the seed from which times are drawn; its device is where steps are sent.
+        chain_steps: n.
+
+    Attributes:
+        slices: those that have had their first turn.
+        turn: how many turns there have been; slice ``turn % slice_count`` is due.
+        times: draws the times, on the CPU: how many chains begin anew must be known without
+            waiting for the device.
 
     Raises:
         ValueError: if batch_size, pool_size or chain_steps is not positive.
     """
-    check_count("batch_size", batch_size)
-    check_count("pool_size", pool_size)
-    check_count("chain_steps", chain_steps)
-    # Checks above run at the call; what follows runs at the first next().
-    return _turns(start, advance, visit, steps, batch_size, pool_size, generator, chain_steps)
 
+    def __init__(
+        self,
+        start: Start,
+        advance: Advance,
+        visit: Visit,
+        *,
+        steps: int,
+        batch_size: int,
+        pool_size: int,
+        generator: torch.Generator,
+        chain_steps: int = 1,
+    ) -> None:
+        check_count("batch_size", batch_size)
+        check_count("pool_size", pool_size)
+        check_count("chain_steps", chain_steps)
+        self._start, self._advance, self._visit = start, advance, visit
+        self._steps, self._batch_size = steps, batch_size
+        self._stride = min(chain_steps, steps)
+        self._device = generator.device
+        self.slice_count = 1 if self._stride == steps else -(-pool_size // batch_size)
+        self.slices: list[Slice] = []
+        self.turn = 0
+        seed = torch.randint(2**31, (), generator=generator, device=self._device).item()
+        self.times = torch.Generator().manual_seed(int(seed))
 
-def _turns(
-    start: Start,
-    advance: Advance,
-    visit: Visit,
-    steps: int,
-    batch_size: int,
-    pool_size: int,
-    generator: torch.Generator,
-    chain_steps: int,
-) -> Iterator[TrainingBatch]:
-    device = generator.device
-    chains: list[Tensor] = []
-    # Ages stay on the CPU: how many chains restart is known without waiting for the device.
-    ages: list[Tensor] = []
-    slices = -(-pool_size // batch_size)
-    while True:
-        for index in range(slices):
-            if index == len(chains):
-                offset = torch.rand((), generator=generator, device=device).item()
-                ages.append(staggered_ages(steps, batch_size, offset))
-                chains.append(_run_to_ages(start(batch_size), ages[index], advance, device))
-            current, age = chains[index], ages[index]
-            for _ in range(chain_steps):
-                finished = (age == steps).nonzero().squeeze(1)
-                if len(finished):
-                    fresh = start(len(finished))
-                    current = current.index_copy(0, finished.to(device), fresh)
-                    age[finished] = 0
-                age += 1
-                current = advance(current, age.to(device))
-            chains[index] = current
-            # The copy keeps `ages` private: on the CPU, to() would hand out the same memory.
-            yield visit(current, age.clone().to(device))
+    def __next__(self) -> TrainingBatch:
+        index = self.turn % self.slice_count
+        if index == len(self.slices):
+            steps = self._draw_steps(self._steps, self._batch_size)
+            chains = self._walk(self._start(self._batch_size), steps, steps)
+            self.slices.append(Slice(chains, steps))
+        else:
+            self.slices[index] = self._next_visit(self.slices[index])
+        self.turn += 1
+        current = self.slices[index]
+        # The copy keeps the slice private: on the CPU, to() would hand out the same memory.
+        return self._visit(current.chains, current.steps.clone().to(self._device))
 
+    def _next_visit(self, before: Slice) -> Slice:
+        """The slice at its next turn: chains that have gone on, then those that began anew."""
+        stays = (before.steps + self._stride <= self._steps).nonzero().squeeze(1)
+        begin = self._batch_size - len(stays)
+        if not begin:
+            steps = before.steps + self._stride
+            ahead = torch.full_like(steps, self._stride)
+            return Slice(self._walk(before.chains, steps, ahead), steps)
+        first = self._draw_steps(self._stride, begin)
+        chains = self._start(begin)
+        if len(stays):
+            chains = torch.cat([before.chains.index_select(0, stays.to(self._device)), chains])
+        ahead = torch.cat([torch.full_like(stays, self._stride), first])
+        steps = torch.cat([before.steps[stays] + self._stride, first])
+        return Slice(self._walk(chains, steps, ahead), steps)
 
-def _run_to_ages(chains: Tensor, ages: Tensor, advance: Advance, device: torch.device) -> Tensor:
-    """Advance each chain from t = 0 to its age; ages ascend, so the unfinished are a tail."""
-    for step in range(1, int(ages[-1]) + 1):
-        first = int(torch.searchsorted(ages, step))
-        tail = torch.full((len(ages) - first,), step, dtype=torch.int64, device=device)
-        chains = torch.cat([chains[:first], advance(chains[first:], tail)])
-    return chains
+    def _draw_steps(self, steps: int, count: int) -> Tensor:
+        offset = torch.rand((), generator=self.times, dtype=torch.float64).item()
+        return staggered_steps(steps, count, offset)
+
+    def _walk(self, chains: Tensor, steps: Tensor, ahead: Tensor) -> Tensor:
+        """Make each chain's last `ahead` steps up to its t.
+
+        All arrive together: a chain with less to go joins later. `ahead` descends, so those under
+        way are always the first ones.
+        """
+        under_way = ahead.bincount().flip(0).cumsum(0).tolist()
+        target = steps.to(self._device)
+        moving = chains[:0]
+        for left, count in zip(range(int(ahead[0]), 0, -1), under_way, strict=False):
+            if count > len(moving):
+                moving = torch.cat([moving, chains[len(moving) : count]])
+            moving = self._advance(moving, target[:count] - (left - 1))
+        return moving

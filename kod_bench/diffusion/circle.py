@@ -161,13 +161,27 @@ def von_mises_quantile(probability: Tensor, concentration: float | Tensor) -> Te
     # without the cancellation in cos x - 1.
     nodes = torch.linspace(0, 1, count, dtype=kappa.dtype, device=kappa.device) * half_width
     density = torch.exp(-2 * kappa.unsqueeze(1) * torch.sin(nodes / 2).square())
+    return symmetric_quantile(probability, nodes, density)
+
+
+def symmetric_quantile(probability: Tensor, nodes: Tensor, density: Tensor) -> Tensor:
+    """Inverse distribution functions of laws that are symmetric around 0, from tables.
+
+    Args:
+        probability: numbers in [0, 1], any shape; as many parts of it, in order, as tables.
+        nodes: (tables, N) distances from 0, ascending and evenly spaced.
+        density: (tables, N) proportional to the density there.
+
+    Returns:
+        Angles of the shape of the probabilities, odd around probability 1/2.
+    """
     cells = (density[:, 1:] + density[:, :-1]).cumsum(1)
     mass = torch.cat([torch.zeros_like(cells[:, :1]), cells / cells[:, -1:]], dim=1)
     mass, nodes = mass.to(probability), nodes.to(probability)
 
     signed = (2 * probability - 1).reshape(len(mass), -1)
     inside = signed.abs()
-    right = torch.searchsorted(mass, inside).clamp(1, count - 1)
+    right = torch.searchsorted(mass, inside).clamp(1, mass.shape[1] - 1)
     low, high = mass.gather(1, right - 1), mass.gather(1, right)
     # Far in the tail two nodes can hold the same mass; they are then one point.
     cell = (high - low).clamp_min(torch.finfo(mass.dtype).tiny)

@@ -13,6 +13,7 @@ from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
+    Jump,
     TrainingBatch,
     standard_normal,
 )
@@ -357,23 +358,15 @@ class HeatDissipation(DiffusionProcess):
         """F_{k-1} u_0 by the network's prediction at (u_k, k)."""
         return state + self.scale[step] * prediction.to(state.dtype)
 
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw u_to given u_k. No noise at the end."""
-        self.check_states(state)
-        self.check_jump(step, to)
-        sampler = self.check_sampler(sampler)
-        mean = self.mean(state, step, prediction)
-        if to < step - 1:
-            mean = self.from_modes(self._sharpening(step - 1, to, mean) * self.modes(mean))
-        if to == 0 or sampler == "noiseless":
+        """Draw u_j given u_k. No noise at the end."""
+        mean = self.mean(state, jump.step, prediction)
+        if jump.to < jump.step - 1:
+            sharpening = self._sharpening(jump.step - 1, jump.to, mean)
+            mean = self.from_modes(sharpening * self.modes(mean))
+        if jump.to == 0 or jump.sampler == "noiseless":
             return mean
         return mean + self.delta * standard_normal(state, generator)
 

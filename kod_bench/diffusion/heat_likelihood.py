@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.heat import HeatDissipation
-from kod_bench.diffusion.process import Predictor, standard_normal
+from kod_bench.diffusion.process import standard_normal
+from kod_bench.diffusion.run import Predictor
 
 
 @dataclass(frozen=True)

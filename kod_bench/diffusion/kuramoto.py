@@ -1,153 +1,42 @@
 """Kuramoto orientation diffusion: phases that synchronise while noise scatters them."""
 
 import copy
-import functools
 import math
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion import phase_law
-from kod_bench.diffusion.chain_pool import chain_batches
-from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
-from kod_bench.diffusion.circle import (
-    MAX_WRAPPED_STD,
-    bessel_ratio,
-    sample_von_mises,
-    wrap,
-    wrapped_normal_score,
-)
+from kod_bench.diffusion.chain_pool import ChainPool
+from kod_bench.diffusion.checks import check_choice, check_count, check_number
+from kod_bench.diffusion.circle import wrap
 from kod_bench.diffusion.constants import StepTable
-from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp, ramp, released_schedule
-from kod_bench.diffusion.path_weight import next_weight, path_gains
-from kod_bench.diffusion.phase_flow import (
-    LocalMeanField,
-    MeanField,
-    Neighbourhood,
-    PhaseFlow,
-    global_mean_field,
-    phase_flow,
+from kod_bench.diffusion.kuramoto_parameters import (
+    Coupling,
+    default_chain_steps,
+    make_mean_field,
+    phases_interact,
+    resolve_dynamics,
 )
+from kod_bench.diffusion.kuramoto_priors import KuramotoPriors
+from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp
+from kod_bench.diffusion.kuramoto_target import ChainTarget, LossWeight, Target, loss_weights
+from kod_bench.diffusion.phase_flow import Neighbourhood, PhaseFlow, phase_flow
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
+    Jump,
+    Kind,
     TrainingBatch,
     Variance,
+    mean_square,
     standard_normal,
 )
-from kod_bench.diffusion.terminal import (
-    EndStateLaw,
-    TerminalMismatch,
-    mean_vectors,
-    terminal_mismatch,
-)
+from kod_bench.diffusion.terminal import mean_vectors
 
-Coupling = Literal["global", "local", "none"]
-Target = Literal["path", "conditional", "one-step"]
-LossWeight = Literal["unit", "likelihood", "released"]
-
-#: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
-_NEVER_WRAPS = 1 / 3
 #: Calibration chains run at once.
 _CHUNK = 128
-#: Unless told otherwise a chain is visited so often while it keeps its image ...
-_VISITS = 3
-#: ... or makes so many steps between two visits: they must stay cheap beside the network.
-_MOST_CHAIN_STEPS = 30
-#: K_ref over K as released.
-_REFERENCE_RATIO: dict[Coupling, float] = {"global": 1.5, "local": 1.0, "none": 1.5}
-
-
-def self_consistent_order(coupling: float, reference: float, diffusion: float) -> float:
-    """Order parameter r of the stationary law, ``r = I1(kappa) / I0(kappa)``.
-
-    ``kappa = (K r + K_ref) / D``: each phase feels the reference and the mean field of the others,
-    which is r along the reference. arXiv 2509.15328, its terminal distribution, with r solved for
-    instead of measured.
-
-    The ratio is concave in r, so Newton's method from r = 1 falls monotonically to the largest
-    solution: the ordered one, where two exist.
-
-    Args:
-        coupling: K >= 0.
-        reference: K_ref >= 0.
-        diffusion: D > 0, in the same units of 1 / time.
-
-    Returns:
-        r in [0, 1], to 1e-12 (1e-5 at the critical K = 2D without a reference).
-    """
-    order = 1.0
-    for _ in range(200):
-        kappa = (coupling * order + reference) / diffusion
-        ratio = float(bessel_ratio(torch.tensor(kappa, dtype=torch.float64)))
-        # d(ratio)/d(kappa); its limit at 0 is 1/2, and for large kappa rounding can make it < 0.
-        growth = max(0.0, 1 - ratio / kappa - ratio**2) if kappa > 1e-8 else 0.5
-        slope = 1 - growth * coupling / diffusion
-        if slope <= 0:  # by rounding alone, at the critical coupling: the two solutions have met
-            break
-        change = (ratio - order) / slope
-        order += change
-        if abs(change) < 1e-15:
-            break
-    return min(1.0, max(0.0, order))
-
-
-def _noise_ramp(
-    noise_range: tuple[float, float], total_time: float | None, steps: int, shape: Ramp
-) -> Tensor:
-    if total_time is not None:
-        raise ValueError(
-            f"total_time is {total_time} but noise_range is {noise_range}, which fixes it; leave "
-            "one of them out"
-        )
-    ends = check_pair("noise_range", noise_range)
-    for value in ends:
-        check_number("noise_range", value, 0, MAX_WRAPPED_STD**2, open_low=True)
-    if shape == "constant" and ends[0] != ends[1]:
-        raise ValueError(f"ramp is 'constant' but noise_range is {noise_range}, two values")
-    return ramp(*ends, steps, shape)
-
-
-def _default_chain_steps(steps: int) -> int:
-    """What is nearest to a third of T, at most to 30, without a divisor in common with T.
-
-    A chain that has made T steps begins anew, and the steps left over carry on: with a common
-    divisor it would come to a part of all t only, and a small pool to some t never.
-    """
-    wanted = min(max(1, steps // _VISITS), _MOST_CHAIN_STEPS)
-    possible = (n for n in range(1, 2 * wanted + 1) if math.gcd(n, steps) == 1)
-    return min(possible, key=lambda n: abs(n - wanted))
-
-
-def _strengths(
-    name: str,
-    strength: float | None,
-    ratio: float | None,
-    default: float,
-    growth: Tensor,
-    noise_variance: Tensor,
-) -> Tensor:
-    """(T,) strengths: a multiple of the noise, or shaped like `growth` up to a last value.
-
-    `default` is a multiple of `growth`, for when neither is given.
-    """
-    if ratio is not None:
-        if strength is not None:
-            raise ValueError(
-                f"{name}_strength is {strength} and {name}_ratio is {ratio}; leave one of them out"
-            )
-        return check_number(f"{name}_ratio", ratio, 0) * noise_variance
-    if strength is None:
-        return default * growth
-    return check_number(f"{name}_strength", strength, 0) * (growth / growth[-1])
-
-
-def _running_sums(values: Tensor) -> list[float]:
-    """The sums of the first 0, 1, ..., T values."""
-    return [0.0, *values.cumsum(0).tolist()]
 
 
 class KuramotoDiffusion(DiffusionProcess):
@@ -175,27 +64,12 @@ class KuramotoDiffusion(DiffusionProcess):
     is DDIM's (arXiv 2010.02502, section 4.3): it takes all the noise away where the data are a
     point and the drift is small, however long the step.
 
-    The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score.
-    With target "one-step" that is the score of one step's wrapped normal kernel, and scale_t = s_t:
-    in these units the paper's weight 2 D_t on the squared error of the score is 1. With target
-    "path" it is the estimate of `path_weight`, from the noise of the whole path: exact too, coupled
-    or not, with a variance many times lower. Its scale_t is 1 over its rms at t, measured by `fit`;
-    an unfitted process uses the rms that `path_gains` predicts. With target "conditional" the part
-    of that estimate which a phase owes to its own path is replaced by its mean given where the
-    phase began, where it is and the fields it has felt on the way, which `phase_law` knows:
+    The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score, see
+    `kuramoto_target.ChainTarget`. With target "one-step" scale_t = s_t: in these units the paper's
+    weight 2 D_t on the squared error of the score is 1. Otherwise it is 1 over the estimate's rms
+    at t, measured by `fit`; an unfitted process uses the rms that `path_gains` predicts.
 
-        H_t - H_t(alone) - d/dtheta log p(theta_t | theta_0, fields)
-
-    with H_t(alone) the same recursion with the fields held fixed. Nothing random is left but the
-    others' answers. Exact without coupling; with it, up to the phase's own share in its field,
-    1 / (C H W) if global and 1 / (2R + 1)^2 in a box.
-
-    The prior "von-mises" is i.i.d. around the reference phase, of the self-consistent concentration
-    kappa = (K r + K_ref) / D at t = T. It is the stationary law for these last strengths, in
-    continuous time: the forward chain comes close when it is long enough to forget its image
-    (sum s_t^2 well above 1) and its last step short (s_T^2 well below 1), and the coupling is
-    below its critical strength 2 D or the reference strong. The prior "matched" has the brightness
-    and coherence with which chains really end, measured by `fit`; see `terminal.EndStateLaw`.
+    Where sampling starts is said in `kuramoto_priors.KuramotoPriors`.
 
     Strengths of step t are ``coupling_strength * u_t`` and ``reference_strength * u_t``, where u_t
     is the scheduled K_t over its last value; or ``coupling_ratio * s_t^2`` and ``reference_ratio *
@@ -234,12 +108,10 @@ class KuramotoDiffusion(DiffusionProcess):
             paper's 2 D_t on that of the score (arXiv 2101.09258, its likelihood weighting); or
             "released", (2 D_t)^2 on that of the score. The latter two are scaled to mean 1 over t.
         pool_size: forward chains kept while training, by all workers together, see
-            `chain_pool.chain_batches`: 8 C H W bytes each. Rounded up to a multiple of the batch
-            size.
+            `chain_pool.ChainPool`: 8 C H W bytes each. Rounded up to a multiple of the batch size.
         chain_steps: forward steps that a chain makes between two visits of the loss, so that it
             stays with its image for T / chain_steps visits, which are the less alike; None for
-            about T / 3, at most 30. Where it has a divisor in common with T, a chain comes to one
-            in so many t only, and the pool should have many times as many slices.
+            T / 3, at most 30. T or more: a chain of its own for every sample, as released.
         calibration_chains: forward chains run through all T steps by `fit`.
         variance: of the noise of an ancestral step from t to u, where sigma^2 = sigma_t^2 -
             sigma_u^2: "posterior", sigma^2 sigma_u^2 / sigma_t^2, exact without drift if theta_0 is
@@ -248,7 +120,7 @@ class KuramotoDiffusion(DiffusionProcess):
 
                 sigma^2 (1 - sigma^2 <score^2>)
 
-            with the mean square of the predicted score over the batch and its pixels (arXiv
+            with the mean square of the predicted score over the pixels of the sample (arXiv
             2201.06503, theorem 1, for noise that is only added).
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: of variance "forward" 0.01 rad as released, but 0.2 rad if 10 of 100 steps are
@@ -270,7 +142,7 @@ class KuramotoDiffusion(DiffusionProcess):
     periodic = True
     structured = True
     samplers = ("ancestral", "probability-flow")
-    priors = ("matched", "von-mises")
+    priors = KuramotoPriors.names
 
     def __init__(
         self,
@@ -302,99 +174,63 @@ class KuramotoDiffusion(DiffusionProcess):
     ) -> None:
         super().__init__(shape, steps)
         check_choice("coupling", coupling, Coupling)
-        check_choice("target", target, Target)
         check_choice("loss_weight", loss_weight, LossWeight)
-        if target != "path" and memory not in ((None, 1) if target == "one-step" else (None,)):
-            raise ValueError(f"memory is {memory} but target is {target!r}; leave one of them out")
         check_choice("neighbourhood", neighbourhood, Neighbourhood)
-        check_count("neighbourhood_radius", neighbourhood_radius, low=0)
-
-        self.coupling: Coupling = coupling
-        self.reference_phase = check_number("reference_phase", reference_phase, -math.pi, math.pi)
-        self.phase_margin = check_number("phase_margin", phase_margin, 0, 1, open_low=True)
-        self.pool_size = check_count("pool_size", pool_size)
-        self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
-        self.loss_weight: LossWeight = loss_weight
-        self.chain_steps = (
-            _default_chain_steps(steps)
-            if chain_steps is None
-            else check_count("chain_steps", chain_steps)
-        )
         check_choice("variance", variance, Variance)
-        self.variance: Variance = variance
+        check_count("neighbourhood_radius", neighbourhood_radius, low=0)
         if final_noise and variance == "posterior":
             raise ValueError(
                 "final_noise is true but variance is 'posterior', which leaves none at the end; "
                 "choose 'forward' or 'analytic'"
             )
-        self.final_noise = final_noise
-        self._mean_field: MeanField | None = None
-        if coupling == "global":
-            self._mean_field = global_mean_field
-        elif coupling == "local":
-            self._mean_field = LocalMeanField(
-                shape[1], shape[2], neighbourhood_radius, neighbourhood
-            )
-
-        scheduled = released_schedule(steps, schedule, ramp)
-        noise_variance, growth = scheduled.noise_variance, scheduled.coupling
-        if noise_range is not None:
-            noise_variance = _noise_ramp(noise_range, total_time, steps, ramp)
-        elif total_time is not None:
-            check_number("total_time", total_time, 0, open_low=True)
-            longer = total_time / float(noise_variance.sum())
-            noise_variance, growth = longer * noise_variance, longer * growth
-            if float(noise_variance.max()) > MAX_WRAPPED_STD**2:
-                raise ValueError(
-                    f"total_time is {total_time} in {steps} steps; each step's share must be at "
-                    f"most {MAX_WRAPPED_STD**2:g}"
-                )
-        check_number("strength", strength, 0)
-        default = 0.0 if coupling == "none" else strength
-        self.noise_std = StepTable(noise_variance.sqrt())
-        self._wraps = float(noise_variance.max()) > _NEVER_WRAPS**2
-        self.coupling_strength = StepTable(
-            _strengths(
-                "coupling", coupling_strength, coupling_ratio, default, growth, noise_variance
-            )
-        )
-        default = _REFERENCE_RATIO[coupling] * strength
-        self.reference_strength = StepTable(
-            _strengths(
-                "reference", reference_strength, reference_ratio, default, growth, noise_variance
-            )
-        )
-        last_coupling, last_reference = (
-            self.coupling_strength[steps],
-            self.reference_strength[steps],
-        )
-        if coupling == "none" and last_coupling != 0:
-            raise ValueError(
-                f"coupling_strength is {last_coupling:g} but coupling is 'none'; leave it out or "
-                "choose 'global' or 'local'"
-            )
-
+        self.coupling: Coupling = coupling
+        self.reference_phase = check_number("reference_phase", reference_phase, -math.pi, math.pi)
+        self.phase_margin = check_number("phase_margin", phase_margin, 0, 1, open_low=True)
         self.target: Target = target
-        memory = 1 if target == "one-step" else memory
-        self._one_step = memory == 1
-        # For scattered phases the squared cosine of a pull averages 1/2.
-        slope_variance = (
-            self.coupling_strength.values.square() + self.reference_strength.values.square()
-        ) / 2
-        gains, rms = path_gains(noise_variance, slope_variance, memory)
-        self._gain = StepTable(gains)
-        self.scale = StepTable(1 / rms)
-        self._end_states: EndStateLaw | None = None
-        self.terminal_mismatch: dict[str, TerminalMismatch] = {}
+        self.loss_weight: LossWeight = loss_weight
+        self.pool_size = check_count("pool_size", pool_size)
+        if chain_steps is None:
+            chain_steps = default_chain_steps(steps)
+        self.chain_steps = check_count("chain_steps", chain_steps)
+        self.calibration_chains = check_count("calibration_chains", calibration_chains, low=2)
+        self.variance: Variance = variance
+        self.final_noise = final_noise
+        self._mean_field = make_mean_field(
+            coupling, self.shape, neighbourhood_radius, neighbourhood
+        )
+        dynamics = resolve_dynamics(
+            steps,
+            coupling,
+            coupling_strength=coupling_strength,
+            reference_strength=reference_strength,
+            coupling_ratio=coupling_ratio,
+            reference_ratio=reference_ratio,
+            strength=strength,
+            schedule=schedule,
+            ramp_shape=ramp,
+            total_time=total_time,
+            noise_range=noise_range,
+        )
+        self.noise_std = StepTable(dynamics.noise_variance.sqrt())
+        self.coupling_strength = StepTable(dynamics.coupling)
+        self.reference_strength = StepTable(dynamics.reference)
+        # What a jump adds up: the sums over the steps 1..t, from t = 0 on.
+        self._elapsed, self._coupling_sums, self._reference_sums = (
+            [0.0, *values.cumsum(0).tolist()]
+            for values in (dynamics.noise_variance, dynamics.coupling, dynamics.reference)
+        )
 
-        # Sums over the steps 1..t, from t = 0 on.
-        self._elapsed = _running_sums(noise_variance)
-        self._coupling_sums = _running_sums(self.coupling_strength.values)
-        self._reference_sums = _running_sums(self.reference_strength.values)
+        self._chain_target = ChainTarget(dynamics, target, memory)
+        self.scale = StepTable(1 / self._chain_target.rms)
+        self._priors = KuramotoPriors(dynamics, self.reference_phase, self.shape)
+        self.concentration = self._priors.concentration
+        self.terminal_order = self._priors.order
+        self.terminal_mismatch = self._priors.mismatch
 
-        diffusion = float(noise_variance[-1]) / 2
-        self.terminal_order = self_consistent_order(last_coupling, last_reference, diffusion)
-        self.concentration = (last_coupling * self.terminal_order + last_reference) / diffusion
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """A control where no phase feels another one."""
+        return "structured" if phases_interact(parameters) else "control"
 
     def encode(self, images: Tensor) -> Tensor:
         """Map images in [-1, 1], (B, C, H, W), to phases."""
@@ -424,38 +260,15 @@ class KuramotoDiffusion(DiffusionProcess):
         """Draw theta_t given theta_{t-1}, for step t in 1..T."""
         self.check_states(state)
         self.check_step(step)
-        return self._move(state, self.drift(state, step), self.noise_std[step], generator)
-
-    def weighted_step(
-        self, state: Tensor, weight: Tensor, step: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Draw theta_t given theta_{t-1}, and the path's estimate of -score at theta_t.
-
-        Args:
-            state: theta_{t-1}, (B, C, H, W).
-            weight: the estimate at t - 1 from the same chain; anything finite for t = 1.
-            step: t of each sample, (B,) int64 in 1..T.
-            generator: source of the noise.
-
-        Returns:
-            theta_t, and H_t of `path_weight`.
-        """
-        chains = torch.stack([state, weight], dim=1)
-        after = self._follow(chains, step, generator, conditional=False)
-        return after[:, 0], after[:, 1]
+        noise = self.noise_std[step] * standard_normal(state, generator)
+        return wrap(state + self.drift(state, step) + noise)
 
     def start_chains(self, images: Tensor) -> Tensor:
         """Chains at t = 0, (B, P, C, H, W), from images: the state first, then what it remembers.
 
-        P is 2, theta and H; with the target "conditional" 15: also H of the phase alone, and the
-        phase's law.
+        P is 2, or 15 with the target "conditional"; see `kuramoto_target.ChainTarget`.
         """
-        state = self.encode(images)
-        chains = torch.stack([state, torch.zeros_like(state)], dim=1)
-        if self.target != "conditional":
-            return chains
-        law = phase_law.pack(phase_law.start_law(state))
-        return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
+        return self._chain_target.start(self.encode(images))
 
     def advance_chains(self, chains: Tensor, step: Tensor, generator: torch.Generator) -> Tensor:
         """One forward step of chains from `start_chains`.
@@ -468,7 +281,8 @@ class KuramotoDiffusion(DiffusionProcess):
         Returns:
             The chains at t.
         """
-        return self._follow(chains, step, generator, conditional=self.target == "conditional")
+        flow = self.flow(chains[:, 0], step)
+        return self._chain_target.advance(chains, step, flow, generator)
 
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
         """The target's estimate of -score at the state of each chain.
@@ -480,59 +294,13 @@ class KuramotoDiffusion(DiffusionProcess):
         Returns:
             (B, C, H, W), per radian.
         """
-        weight = chains[:, 1]
-        if self.target != "conditional":
-            return weight
-        law = phase_law.unpack(chains[:, 3:])
-        averaged = weight - chains[:, 2] - phase_law.conditional_score(law, chains[:, 0])
-        # While the law is too narrow for its modes, few paths have gone round, and H is as good.
-        return torch.where(self._resolved.at(step, weight) > 0, averaged, weight)
-
-    def _follow(
-        self, chains: Tensor, step: Tensor, generator: torch.Generator, *, conditional: bool
-    ) -> Tensor:
-        state, weight = chains[:, 0], chains[:, 1]
-        std = self.noise_std.at(step, state)
-        noise = standard_normal(state, generator)
-        flow = self.flow(state, step)
-        after = wrap(state + flow.drift() + std * noise)
-        # A step so wide that it wraps leaves its turns in doubt: average over them. H is linear
-        # in every eps, and given the wrapped path these are independent.
-        if self._wraps:
-            noise = -std * wrapped_normal_score(std * noise, std)
-        if self._one_step:
-            return torch.stack([after, noise / std], dim=1)
-        gain = self._gain.at(step, state)
-        weight = next_weight(weight, noise, flow.pull_back(noise), gain, std)
-        planes = torch.stack([after, weight], dim=1)
-        if not conditional:
-            return planes
-        alone = next_weight(chains[:, 2], noise, flow.slope() * noise, gain, std)
-        law = phase_law.next_law(
-            phase_law.unpack(chains[:, 3:]), flow.real, flow.imaginary, std, self._orders
-        )
-        return torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
-
-    @property
-    def _strongest_field(self) -> Tensor:
-        return self.coupling_strength.values + self.reference_strength.values
-
-    @functools.cached_property
-    def _orders(self) -> tuple[int, int]:
-        return phase_law.expansion(self._strongest_field, self.noise_std.values.square().cumsum(0))
-
-    @functools.cached_property
-    def _resolved(self) -> StepTable:
-        """1 where the phase's law is known well enough, else 0."""
-        resolved = phase_law.resolved_steps(self._strongest_field, self.noise_std.values)
-        return StepTable(resolved.double())
+        return self._chain_target.estimate(chains, step)
 
     @torch.no_grad()
     def fit(self, images: ImageSource, generator: torch.Generator) -> None:
-        """Run `calibration_chains` chains from t = 0 to T and measure three things.
+        """Run `calibration_chains` chains from t = 0 to T and measure them.
 
-        The rms of the target at every t, for its scale; the law of the end states, for the
-        matched prior; and how far they are from the prior, for `terminal_mismatch`.
+        The rms of the target at every t, for its scale, and where the chains end, for the priors.
         """
         # The targets' rms is a mean over pixels and needs fewer chains than the law of the ends.
         chains, squares = self.start_chains(images(min(_CHUNK, self.calibration_chains))), []
@@ -546,40 +314,19 @@ class KuramotoDiffusion(DiffusionProcess):
             for t in range(1, self.steps + 1):
                 state = self.forward_step(state, t, generator)
             ends.append(mean_vectors(state))
-        if not self._one_step:
+        if not self._chain_target.one_step:
             rms = torch.stack(squares).cpu().double().sqrt()
             # The score vanishes where noise has covered the circle; there is nothing to magnify.
             self.scale = StepTable(1 / rms.clamp_min(1e-3))
-        vectors = torch.cat(ends)
-        self._end_states = EndStateLaw(vectors, self.shape[1] * self.shape[2])
-        for prior in self.priors:
-            drawn = [
-                mean_vectors(
-                    self.prior(min(_CHUNK, self.calibration_chains - first), generator, prior)
-                )
-                for first in range(0, self.calibration_chains, _CHUNK)
-            ]
-            self.terminal_mismatch[prior] = terminal_mismatch(
-                vectors.cpu(), torch.cat(drawn).cpu(), self.reference_phase
-            )
+        self._priors.fit(torch.cat(ends), generator)
 
     def diagnostics(self, prior: str | None = None) -> dict[str, float]:
         """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
-        prior = self.check_prior(prior)
-        if prior not in self.terminal_mismatch:
-            return {}
-        return {
-            name if name.startswith("prior_") else f"terminal_{name}": value
-            for name, value in asdict(self.terminal_mismatch[prior]).items()
-        }
+        return self._priors.diagnostics(self.check_prior(prior))
 
     def loss_weights(self) -> StepTable:
         """(T,) weights of the squared error of the prediction, mean 1; see `loss_weight`."""
-        power = {"unit": 0, "likelihood": 1, "released": 2}[self.loss_weight]
-        # The prediction is scale times the score.
-        error = self.scale.values.reciprocal().square() if power else torch.ones(self.steps)
-        weights = self.noise_std.values.square() ** power * error
-        return StepTable(weights / weights.mean())
+        return loss_weights(self.loss_weight, self.scale, self.noise_std)
 
     def shard(self, workers: int) -> "KuramotoDiffusion":
         """With its part of the pool: `pool_size` counts the chains of all workers."""
@@ -590,23 +337,17 @@ class KuramotoDiffusion(DiffusionProcess):
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
-        """Yield batches from a pool of forward chains; see `chain_pool.chain_batches`."""
+        """Yield batches from a pool of forward chains; see `chain_pool.ChainPool`."""
         weights = self.loss_weights()
-
-        def start(count: int) -> Tensor:
-            return self.start_chains(images(count))
-
-        def advance(chains: Tensor, step: Tensor) -> Tensor:
-            return self.advance_chains(chains, step, generator)
 
         def visit(chains: Tensor, step: Tensor) -> TrainingBatch:
             estimate = self.estimate(chains, step)
             target = self.scale.at(step, estimate) * estimate
             return TrainingBatch(chains[:, 0].clone(), step, target, weights.at(step, target))
 
-        return chain_batches(
-            start,
-            advance,
+        return ChainPool(
+            lambda count: self.start_chains(images(count)),
+            lambda chains, step: self.advance_chains(chains, step, generator),
             visit,
             steps=self.steps,
             batch_size=batch_size,
@@ -622,29 +363,13 @@ class KuramotoDiffusion(DiffusionProcess):
             RuntimeError: if the prior is the matched one and `fit` was not called.
             ValueError: if there is no such prior.
         """
-        shape = (count, *self.shape)
-        if self.check_prior(prior) == "von-mises":
-            return sample_von_mises(self.reference_phase, self.concentration, shape, generator)
-        if self._end_states is None:
-            raise RuntimeError(
-                "the prior 'matched' is measured on training images: call fit(images, generator) "
-                "before prior(), or choose the prior 'von-mises'"
-            )
-        return self._end_states.sample(shape, generator)
+        return self._priors.draw(self.check_prior(prior), count, generator)
 
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw theta_to given theta_t; the prediction is -scale_t score."""
-        self.check_states(state)
-        self.check_jump(step, to)
-        sampler = self.check_sampler(sampler)
+        """Draw theta_u given theta_t; the prediction is -scale_t score."""
+        step, to = jump.step, jump.to
         flow = phase_flow(
             state,
             coupling=self._coupling_sums[step] - self._coupling_sums[to],
@@ -652,15 +377,16 @@ class KuramotoDiffusion(DiffusionProcess):
             reference_phase=self.reference_phase,
             mean_field=self._mean_field,
         )
-        minus_score = prediction.to(state.dtype) / self.scale[step]
+        minus_score = prediction / self.scale[step]
         now, before = self._elapsed[step], self._elapsed[to]
-        if sampler == "probability-flow":
+        if jump.sampler == "probability-flow":
             gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
             return wrap(state - flow.drift() - gain * minus_score)
         back = -flow.drift() - (now - before) * minus_score
         if to == 0 and not self.final_noise:
             return wrap(state + back)
-        return self._move(state, back, self._reverse_std(minus_score, now, before), generator)
+        std = self._reverse_std(minus_score, now, before)
+        return wrap(state + back + std * standard_normal(state, generator))
 
     def _reverse_std(self, score: Tensor, now: float, before: float) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, see `variance`."""
@@ -670,11 +396,5 @@ class KuramotoDiffusion(DiffusionProcess):
             return math.sqrt(posterior)
         if self.variance == "forward":
             return math.sqrt(forward)
-        analytic = forward * (1 - forward * score.square().mean())
+        analytic = forward * (1 - forward * mean_square(score))
         return analytic.clamp(posterior, forward).sqrt()
-
-    @staticmethod
-    def _move(
-        state: Tensor, shift: Tensor, std: float | Tensor, generator: torch.Generator
-    ) -> Tensor:
-        return wrap(state + shift + std * standard_normal(state, generator))

@@ -1,35 +1,33 @@
-"""The one abstraction: what a diffusion process must offer, and how any of them is sampled.
+"""The one abstraction: what a diffusion process must offer.
 
-The training loop, the sampler, the sweep and the report hold a `DiffusionProcess` and never ask
-which one it is. The network is handed the state as it is: a process whose noisy images would be
+The training loop, the sampler (`run`), the sweep and the report hold a `DiffusionProcess` and never
+ask which one it is. The network is handed the state as it is: a process whose noisy images would be
 too large for it keeps them divided by what makes their variance 1, and scaling its input is then
 part of its state space. What the network predicts is the process's own affair, too.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
+from kod_bench.diffusion.grid import Grid
 
 #: `images(n)` draws n training images: (n, C, H, W) float32 in [-1, 1], on the training device.
 ImageSource = Callable[[int], Tensor]
 
-#: `predict(state, step)` is the network: (B, C, H, W) state and (B,) int64 step -> (B, C, H, W).
-Predictor = Callable[[Tensor, Tensor], Tensor]
-
-#: Of the noise of an ancestral step back: as if x_0 were known; the best on average; or what the
-#: forward steps have added.
+#: Of the noise of an ancestral step back: as if x_0 were known; the best on average, by the
+#: prediction's own mean square (`mean_square`); or what the forward steps have added.
 Variance = Literal["posterior", "analytic", "forward"]
 
-#: `on_step(step, state)` sees the state that a reverse step has reached, and its t: T-1, ..., 0
-#: if none is skipped.
-StepObserver = Callable[[int, Tensor], None]
+#: What a process is with its parameters: its forward process has structure; or is such a one with
+#: the structure taken away, the control that tells what the structure does from what comes along
+#: with it; or adds independent Gaussian noise to pixels.
+Kind = Literal["structured", "control", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -51,27 +49,31 @@ class TrainingBatch:
     """Loss weight, broadcastable to the target. Depends on t alone."""
 
 
+@dataclass(frozen=True)
+class Jump:
+    """A step back that a process can make."""
+
+    step: int
+    """t in 1..T."""
+    to: int
+    """u in 0..t-1."""
+    sampler: str
+    """One of the process's `samplers`."""
+
+
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Independent N(0, 1) numbers of the shape and dtype of `like`, on the generator's device."""
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Where networks act on states that are coefficients: a grid on the sphere.
+def mean_square(prediction: Tensor) -> Tensor:
+    """Mean square over the pixels of each sample, (B, C, H, W) -> (B, 1, 1, 1) in float32.
 
-    A network's planes are ``to_grid @ state``, and its prediction is ``from_grid @ planes``, of
-    each channel's flattened state.
+    What the variance "analytic" needs of a prediction. arXiv 2201.06503, eq. 8, averages it over
+    samples, too, once for a trained network. Of images of many pixels each sample's own mean is
+    near that, and no sample depends on which others are drawn beside it.
     """
-
-    height: int
-    """Rows, of equal latitude, from pole to pole."""
-    width: int
-    """Columns, once around; an even number."""
-    to_grid: Tensor
-    """(height width, H W of the state), float64."""
-    from_grid: Tensor
-    """(H W of the state, height width), float64."""
+    return prediction.float().square().mean((1, 2, 3), keepdim=True)
 
 
 class DiffusionProcess(ABC):
@@ -85,7 +87,8 @@ class DiffusionProcess(ABC):
         periodic: whether the state is a phase, identified modulo 2 pi. Networks on such states
             must be 2 pi periodic in them.
         structured: whether the forward process does more than add independent Gaussian noise to
-            pixels.
+            pixels, with some of its parameters at least.
+        kind: what it is with those that it was made with.
         samplers: names of the ways to go back, the first the default.
         second_order: those of them that ask the network a second time, where a step has led; see
             `step_subset` and `correct_step`.
@@ -101,15 +104,31 @@ class DiffusionProcess(ABC):
     grid: Grid | None = None
     periodic: bool = False
     structured: bool = False
+    kind: Kind
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
+
+    def __new__(cls, *_: Any, **parameters: Any) -> Self:
+        """Note the kind from the constructor's parameters, whatever process's they are."""
+        process = super().__new__(cls)
+        process.kind = cls.kind_of(parameters)
+        return process
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
         self.check_shape(shape)
         self.shape = (shape[0], shape[1], shape[2])
         self.state_shape = self.shape
         self.steps = check_count("steps", steps)
+
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """What a process is with parameters of its constructor; those left out have their defaults.
+
+        Of parameters alone, so that results can be classified without making the process. A process
+        whose structure can be turned off says here by which of them.
+        """
+        return "structured" if cls.structured else "euclidean"
 
     @classmethod
     def check_shape(cls, shape: tuple[int, int, int]) -> None:
@@ -272,7 +291,6 @@ class DiffusionProcess(ABC):
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Draw x_t given x_{t-1}, for step t in 1..T."""
 
-    @abstractmethod
     def reverse_step(
         self,
         state: Tensor,
@@ -293,8 +311,18 @@ class DiffusionProcess(ABC):
             sampler: one of `samplers`; default the first.
 
         Raises:
-            ValueError: if there is no such step or sampler.
+            ValueError: if the state does not fit, or there is no such step or sampler.
         """
+        self.check_states(state)
+        self.check_jump(step, to)
+        jump = Jump(step, to, self.check_sampler(sampler))
+        return self.step_back(state, jump, prediction.to(state.dtype), generator)
+
+    @abstractmethod
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """What `reverse_step` draws: it has checked its arguments; all are of the state's dtype."""
 
     def correct_step(
         self,
@@ -320,9 +348,28 @@ class DiffusionProcess(ABC):
             sampler: one of `second_order`.
 
         Raises:
-            ValueError: if there are no such steps, or the sampler asks once per step.
+            ValueError: if the state does not fit, there are no such steps, or the sampler asks
+                once per step.
         """
-        raise ValueError(f"sampler {self.check_sampler(sampler)!r} asks the network once per step")
+        sampler = self.check_sampler(sampler)
+        if sampler not in self.second_order:
+            raise ValueError(f"sampler {sampler!r} asks the network once per step")
+        self.check_states(state)
+        self.check_jump(step, to)
+        self.check_step(to)
+        here, there = (each.to(state.dtype) for each in (prediction, prediction_there))
+        return self.step_corrected(state, Jump(step, to, sampler), here, reached, there)
+
+    def step_corrected(
+        self,
+        state: Tensor,
+        jump: Jump,
+        prediction: Tensor,
+        reached: Tensor,
+        prediction_there: Tensor,
+    ) -> Tensor:
+        """What `correct_step` gives, likewise; for processes with samplers of `second_order`."""
+        raise NotImplementedError(f"{type(self).__name__} corrects no step of {jump.sampler!r}")
 
 
 def even_steps(steps: int, count: int) -> tuple[int, ...]:
@@ -349,80 +396,3 @@ def _named(kind: str, name: str | None, known: tuple[str, ...]) -> str:
     if name not in known:
         raise ValueError(f"no {kind} {name!r}; choose from {', '.join(known)}")
     return name
-
-
-@torch.no_grad()
-def run_forward(process: DiffusionProcess, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise images with the forward process through all T steps.
-
-    Args:
-        process: the process to run.
-        images: (B, C, H, W) in [-1, 1], on the generator's device.
-        generator: source of all randomness.
-
-    Returns:
-        x_T, (B, C, H, W).
-    """
-    state = process.encode(images)
-    for step in range(1, process.steps + 1):
-        state = process.forward_step(state, step, generator)
-    return state
-
-
-@torch.no_grad()
-def sample(
-    process: DiffusionProcess,
-    predict: Predictor,
-    count: int,
-    generator: torch.Generator,
-    *,
-    sampler: str | None = None,
-    evaluations: int | None = None,
-    start: Tensor | None = None,
-    on_step: StepObserver | None = None,
-) -> Tensor:
-    """Draw images by running the reverse process from its prior.
-
-    Args:
-        process: the process to reverse.
-        predict: the trained network.
-        count: how many images, all in one batch.
-        generator: source of all randomness; its device is where sampling happens.
-        sampler: one of the process's `samplers`; default its first.
-        evaluations: how many times the network is asked, 1..T, at the steps of `step_subset`,
-            whatever the sampler; default T.
-        start: the states x_T to begin at, (count, C, H, W); default drawn from the default prior.
-        on_step: called after each reverse step, for pictures of the way.
-
-    Returns:
-        (count, C, H, W) float32 images in [-1, 1].
-
-    Raises:
-        ValueError: if `count` is not positive or not that of `start`, there is no such sampler,
-            or `evaluations` is out of range.
-    """
-    check_count("count", count)
-    sampler = process.check_sampler(sampler)
-    asked = process.step_subset(process.steps if evaluations is None else evaluations, sampler)
-    way = (*dict.fromkeys(asked), 0)
-    if start is None:
-        start = process.prior(count, generator)
-    process.check_states(start)
-    if len(start) != count:
-        raise ValueError(f"count is {count} but start holds {len(start)} states")
-    state = start
-
-    def ask(state: Tensor, step: int) -> Tensor:
-        return predict(state, torch.full((count,), step, dtype=torch.int64, device=state.device))
-
-    for step, to in pairwise(way):
-        prediction = ask(state, step)
-        reached = process.reverse_step(state, step, to, prediction, generator, sampler)
-        if asked.count(to) == 2:
-            reached = process.correct_step(
-                state, step, to, prediction, reached, ask(reached, to), sampler
-            )
-        state = reached
-        if on_step is not None:
-            on_step(to, state)
-    return process.decode(state)

@@ -1,8 +1,9 @@
 """Spectral diffusion on the sphere: noise that is white on the grid, as its harmonics see it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant
 from kod_bench.diffusion.euclidean import EuclideanDiffusion, linear_betas
-from kod_bench.diffusion.process import Grid, standard_normal
+from kod_bench.diffusion.grid import Grid
+from kod_bench.diffusion.process import Kind, standard_normal
 from kod_bench.diffusion.spherical_harmonics import SphereGrid, cholesky_by_order, sphere_grid
 from kod_bench.diffusion.variance_exploding import geometric_sigmas
 
@@ -151,6 +153,11 @@ class SphereDiffusion(EuclideanDiffusion):
             to_grid=self._decode.values,
             from_grid=answer @ self._encode.values,
         )
+
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """A control where the noise is the same in all coefficients."""
+        return "control" if parameters.get("covariance") == "isotropic" else "structured"
 
     @classmethod
     def check_shape(cls, shape: tuple[int, int, int]) -> None:

@@ -3,7 +3,10 @@
 from kod_bench.evaluation.extractors import (
     check_extractor,
     choose_extractor,
+    find_installed,
+    is_reference,
     is_users_code,
+    look_for_modules_in,
     make_extractor,
 )
 from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
@@ -31,8 +34,11 @@ __all__ = [
     "density_and_coverage",
     "fid",
     "fid_infinity",
+    "find_installed",
+    "is_reference",
     "is_users_code",
     "kid",
+    "look_for_modules_in",
     "make_extractor",
     "marks",
     "score",

@@ -2,20 +2,21 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kod_bench.data import DATASETS, DatasetOptions, ImageDataset, load_dataset
+from kod_bench.data import DatasetOptions, ImageDataset, dataset_names, load_dataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.features import FeatureExtractor
-from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.folders import ImageFolder, check_apart
 from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
 from kod_bench.evaluation.reference import Reference
 from kod_bench.storage import Location
@@ -95,6 +96,11 @@ class Against(ABC):
     has_train: bool
     on_sphere: bool = False
 
+    @property
+    def folders(self) -> tuple[ImageFolder, ...]:
+        """Those that are read: the reference, then the training images."""
+        return ()
+
     @abstractmethod
     def train(self) -> Tensor | None:
         """(N, 3, H, W) training images, if there are any; they must have one size."""
@@ -117,6 +123,13 @@ class FolderAgainst(Against):
         self.sizes = self._folder.sizes | (self._training.sizes if self._training else set())
         self.has_train = self._training is not None
         self._loaded: Tensor | None = None
+        if self._training is not None:
+            check_apart(self._training, self._folder)
+
+    @property
+    def folders(self) -> tuple[ImageFolder, ...]:
+        """The reference, then the training images."""
+        return (self._folder,) if self._training is None else (self._folder, self._training)
 
     def train(self) -> Tensor | None:
         """(N, 3, H, W) training images, read once; None without their folder."""
@@ -150,15 +163,21 @@ class DatasetAgainst(Against):
     They are measured once, with all metrics, and kept in the cache.
     """
 
-    def __init__(self, name: str, side: int, data_dir: Location | None, say: Callable[[str], None]):
+    def __init__(
+        self, said: Mapping[str, Any], data_dir: Location | None, say: Callable[[str], None]
+    ):
+        name = said["name"]
         try:
-            options = DatasetOptions.model_validate({"name": name, "image_size": side})
+            options = DatasetOptions.model_validate(said)
         except ValidationError as error:
             first = error.errors()[0]
             if first["loc"] != ("name",):
-                raise UsageError(f"{name}: {first['loc'][0]}: {first['msg']}") from error
+                where = ".".join(map(str, first["loc"]))
+                message = first["msg"].removeprefix("Value error, ")
+                raise UsageError(f"{name}: {where}: {message}") from error
             raise UsageError(
-                f"--against {name}: is neither a folder nor a data set ({', '.join(DATASETS)})"
+                f"--against {name}: is neither a folder nor a data set "
+                f"({', '.join(dataset_names())})"
             ) from error
         self._dataset: ImageDataset = load_dataset(options, data_dir)
         for warning in self._dataset.warnings:

@@ -1,14 +1,13 @@
 """Feature extractors by name: the built-in ones, installed ones, and the user's own."""
 
 import difflib
-import hashlib
 import importlib
-import inspect
 import os
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from kod_bench.evaluation.features import (
     Features,
     check_images,
 )
+from kod_bench.evaluation.identity import identity_hash
 from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
+from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 
 EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
     "inception": Inception,
@@ -33,9 +34,9 @@ EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
 
 #: Takes inception where its weights are there or can be fetched, else efficientnet-lite0.
 AUTO = "auto"
+_BUILT_IN = (*EXTRACTORS, AUTO)
 
-#: Packages announce extractors in this group of entry points.
-ENTRY_POINTS = "kod_bench.feature_extractors"
+_users_folder: list[Path] = []  # see `look_for_modules_in`
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -49,9 +50,9 @@ def check_extractor(name: str) -> str:
     Raises:
         ExtractorError: if it is unknown; the message names what is close to it, and what is known.
     """
-    if name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name) or name in _installed():
+    if find_installed(name) or name in EXTRACTORS or name == AUTO or _REFERENCE.fullmatch(name):
         return name
-    known = [AUTO, *EXTRACTORS, *_installed()]
+    known = [AUTO, *EXTRACTORS, *plugin_names("extractor", _BUILT_IN)]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ExtractorError(
@@ -61,8 +62,21 @@ def check_extractor(name: str) -> str:
 
 
 def is_users_code(name: str) -> bool:
-    """Whether a name makes the user's own code be imported: not built in, and not installed."""
-    return name not in EXTRACTORS and name != AUTO and name not in _installed()
+    """Whether a name makes code be imported that is not this package's."""
+    return name not in _BUILT_IN
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is a ``module:Class`` and not one of an installed plug-in."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def look_for_modules_in(folder: Path) -> None:
+    """A user's own extractor is a module of this folder, and not of the working folder.
+
+    For processes that work elsewhere than where the user has typed its name.
+    """
+    _users_folder[:] = [folder]
 
 
 def choose_extractor(name: str) -> tuple[str, str]:
@@ -105,7 +119,8 @@ class UserExtractor(FeatureExtractor):
     """Somebody else's extractor, whose output is checked before it becomes a number.
 
     Its name begins with what it was asked for by, so that it cannot be taken for a built-in one,
-    and ends with the `name` that it gives itself; without one, with the hash of its source file.
+    goes on with the `name` that it gives itself, and ends with the hash of its source and its
+    weights (`identity_hash`): an edited one that keeps its name is another one.
 
     Args:
         asked: the name or ``module:Class`` it was found by.
@@ -127,7 +142,10 @@ class UserExtractor(FeatureExtractor):
             raise ExtractorError(f"feature extractor {asked}: what it builds cannot be called")
         own = getattr(self._extract, "name", None)
         self._asked = asked
-        self.name = f"{asked}-{own if isinstance(own, str) else _source_hash(factory)}"
+        # It may be made by a function of one module, and be of a class of another.
+        others = (getattr(made, "__module__", None) for made in (factory, type(self._extract)))
+        identity = identity_hash(_module_of(asked), filter(None, others), self._extract)
+        self.name = "-".join([asked, *([own] if isinstance(own, str) else []), identity])
 
     def __call__(self, images: Tensor) -> Features:
         """(N, C, H, W) uint8 with one or three channels -> (N, D) float64.
@@ -159,33 +177,63 @@ class UserExtractor(FeatureExtractor):
         return features
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+def find_installed(name: str) -> Plugin | None:
+    """The plug-in of this name, if an installed package announces one; it is not imported.
+
+    Raises:
+        ExtractorError: if it is not known which one is meant.
+    """
+    try:
+        return find_plugin("extractor", name, _BUILT_IN)
+    except PluginError as error:
+        raise ExtractorError(str(error)) from error
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """The class that an entry point or ``module:Class`` names; the working folder is searched."""
-    installed = _installed().get(name)
-    reference = installed.value if installed else name
-    module, _, attribute = reference.partition(":")
-    if (here := os.getcwd()) not in sys.path:  # a console script does not have it there
-        sys.path.insert(0, here)
+    """The class that an entry point or ``module:Class`` names; the latter in the user's folder."""
+    if (plugin := find_installed(name)) is not None:
+        try:
+            return _callable(name, plugin.load(), plugin.reference)
+        except PluginError as error:
+            raise ExtractorError(str(error)) from error
+    module, _, attribute = name.partition(":")
+    folder = str(_users_folder[0]) if _users_folder else os.getcwd()
+    if folder not in sys.path:
+        # Last: a statistics.py there is not what a library means by that name.
+        sys.path.append(folder)
     try:
+        _prefer(module.partition(".")[0], folder)
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ExtractorError(f"feature extractor {name}: {_line(error)}") from error
+    return _callable(name, found, attribute)
+
+
+def _callable(name: str, found: Any, attribute: str) -> Callable[..., Any]:
     if not callable(found):
         raise ExtractorError(f"feature extractor {name}: {attribute} is not a class or function")
     loaded: Callable[..., Any] = found
     return loaded
 
 
-def _source_hash(factory: Callable[..., Any]) -> str:
-    try:
-        source = Path(inspect.getfile(factory)).read_bytes()
-    except (OSError, TypeError):
-        return "unnamed"
-    return hashlib.sha256(source).hexdigest()[:8]
+def _module_of(name: str) -> str:
+    """The module that an entry point or ``module:Class`` names."""
+    plugin = find_installed(name)
+    return (name if plugin is None else plugin.reference).partition(":")[0]
+
+
+def _prefer(name: str, folder: str) -> None:
+    """Import a module from the user's folder, if it is there, and not an installed namesake."""
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return
+    spec = PathFinder.find_spec(name, [folder])
+    if spec is not None and spec.loader is not None:
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
 
 
 def _line(error: Exception) -> str:

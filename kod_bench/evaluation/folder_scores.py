@@ -1,17 +1,20 @@
 """Scores of a folder of images, made by any tool, against another folder or a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 import kod_bench
+from kod_bench.data.depths import ValueRange
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
+from kod_bench.evaluation.arrays import SUFFIXES, is_array
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
-from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.evaluation.folders import ImageFolder, check_apart, check_no_copy, choose_range
+from kod_bench.evaluation.memorisation import LEAST_HELD_OUT
 from kod_bench.evaluation.metrics import (
     METRICS,
     Measured,
@@ -22,7 +25,7 @@ from kod_bench.evaluation.metrics import (
     score,
 )
 from kod_bench.evaluation.texture import MIN_SIDE
-from kod_bench.storage import Location
+from kod_bench.storage import Location, local_path
 
 Say = Callable[[str], None]
 
@@ -36,6 +39,8 @@ class FolderScores:
         against: the reference: a folder, or a data set's name.
         features: the extractor's name; None if no metric needed one.
         seed: of the metrics' subsets, and of the choice of real images in place of samples.
+        value_range: what became 0 and 255, of files that are not 8-bit; None: of 16 bits the upper
+            8 were kept.
         metrics: what was asked for.
         scores: a value per column.
         real: the same for real images in place of the samples.
@@ -51,6 +56,7 @@ class FolderScores:
     against: str
     features: str | None
     seed: int
+    value_range: ValueRange | None
     metrics: tuple[Metric, ...]
     scores: Scores
     real: Scores
@@ -83,8 +89,10 @@ def score_folder(
     *,
     train: Path | None = None,
     data_dir: Location | None = None,
+    options: Mapping[str, Any] | None = None,
     features: str = "auto",
     columns: Sequence[str] = (),
+    value_range: ValueRange | Literal["auto"] | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
@@ -93,19 +101,22 @@ def score_folder(
 ) -> FolderScores:
     """Score a folder of images.
 
-    Between two folders this is clean-fid's mode ``clean``: same files, same conversion to RGB,
-    same resize where the extractor is `inception` or any other `CleanFidExtractor`; and, with one
-    seed, the same subsets for KID.
+    Between two folders of opaque 8-bit images this is clean-fid's mode ``clean``: same conversion
+    to RGB, same resize where the extractor is `inception` or any other `CleanFidExtractor`; and,
+    with one seed, the same subsets for KID.
 
     Args:
-        generated: folder of samples.
-        against: folder of reference images, or else the name of a data set, whose held-out images
+        generated: folder of samples, or a `.npy` or `.npz` file of them.
+        against: likewise of reference images; or else the name of a data set, whose held-out images
             at the samples' size are the reference.
         train: folder of training images, among which samples are looked for, and which stand in
             for them in the real-versus-real values. A data set has its own.
         data_dir: where a named data set's images are; None for its built-in ones.
+        options: of a named data set, beside its name and `image_size`.
         features: an extractor's name; see `make_extractor`.
         columns: of metrics; none for all.
+        value_range: what becomes 0 and 255, of files in these folders that are not 8-bit; "auto"
+            for the lowest and the highest value in all of them.
         seed: of subsets and choices.
         batch_size: images read and handed to the extractor at a time.
         device: where to run the extractor.
@@ -117,7 +128,14 @@ def score_folder(
     """
     metrics = choose_metrics(columns) if columns else METRICS
     samples = ImageFolder(generated)
-    reference = _open(against, train, samples, data_dir, say)
+    reference = _open(against, train, samples, data_dir, options or {}, say)
+    for folder in reference.folders:
+        check_apart(folder, samples)
+    for folder in reference.folders[:1]:
+        check_no_copy(samples, folder)
+    folders = (samples, *reference.folders)
+    read_by = choose_range(value_range, folders)
+    deep = any(folder.is_deep for folder in folders)
     if not columns and not reference.on_sphere:  # nobody misses it
         metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
@@ -140,6 +158,7 @@ def score_folder(
         against=against,
         features=None if extractor is None else extractor.name,
         seed=seed,
+        value_range=read_by,
         metrics=metrics,
         scores=_filled(metrics, score(measured, real.measured, seed, possible)),
         real=_filled(metrics, real.scores),
@@ -148,18 +167,38 @@ def score_folder(
         real_counts=real.counts,
         train_count=None if training is None else len(training),
         reference_hash=real.content_hash,
-        notes=tuple(notes + _remarks(metrics, measured, real, reference.on_sphere)),
+        notes=(
+            *notes,
+            *_remarks(metrics, measured, real, reference.on_sphere),
+            *(
+                ()
+                if value_range is None or deep
+                else ("value_range changes nothing: all images have 8 bits",)
+            ),
+            *(f"{folder.path}: {note}" for folder in folders for note in folder.notes),
+        ),
     )
 
 
 def _open(
-    against: str, train: Path | None, samples: ImageFolder, data_dir: Location | None, say: Say
+    against: str,
+    train: Path | None,
+    samples: ImageFolder,
+    data_dir: Location | None,
+    options: Mapping[str, Any],
+    say: Say,
 ) -> Against:
-    path = Path(against)
-    if path.is_dir():
+    path = local_path(against)
+    if path.is_dir() or (path.is_file() and is_array(path)):
+        if (group := options.get("group")) is not None:
+            raise UsageError(f"--group {group!r}: divides a named data set; {against} is none")
         return FolderAgainst(path, train)
     if path.exists() or len(path.parts) > 1:
-        raise UsageError(f"{against}: {'is not a folder' if path.exists() else 'does not exist'}")
+        raise UsageError(
+            f"{against}: is not a folder, nor a file {' or '.join(SUFFIXES)}"
+            if path.exists()
+            else f"{against}: does not exist"
+        )
     if train is not None:
         raise UsageError(f"--train {train}: a data set ({against}) has training images of its own")
     (height, width), *others = samples.sizes
@@ -170,7 +209,7 @@ def _open(
             f"{samples.path}: must hold {kind} of one size to be scored against the data "
             f"set {against}, and holds {_listed(samples.sizes)}"
         )
-    return DatasetAgainst(against, height, data_dir, say)
+    return DatasetAgainst({"name": against, "image_size": height, **options}, data_dir, say)
 
 
 def _possible(
@@ -207,14 +246,20 @@ def _remarks(
 ) -> list[str]:
     columns = {column for metric in metrics for column in metric.columns}
     remarks = []
-    few = min(samples.count, real.measured.count)
-    if "fid" in columns and (mark := marks(few, on_sphere)) is not None:
-        remarks.append(mark)
+    found = marks(samples.count, on_sphere, reference_count=real.measured.count)
+    if "fid" in columns and found is not None:
+        remarks.append(found)
+    if "memorised_share" in columns and samples.nearest and real.measured.count < LEAST_HELD_OUT:
+        remarks.append(
+            f"no memorised_share: at least {LEAST_HELD_OUT} reference images are needed; there are "
+            f"{real.measured.count}"
+        )
     if real.counts is not None:
         one, two = real.counts
         remarks.append(
-            f"real versus real: {one} images against {two}"
-            + ("" if two == real.measured.count else ", the halves of the reference")
+            f"real versus real: {one} training images against {two} references"
+            if two == real.measured.count
+            else f"real versus real: {one} references against {two}, the halves of the reference"
         )
     return remarks
 

@@ -80,9 +80,14 @@ def fid_infinity(
     return float(np.polynomial.Polynomial.fit(1 / sizes, values, 1).convert().coef[0])
 
 
+def _covariance(features: Features) -> Features:
+    """(D, D); of one feature, NumPy's has no dimensions."""
+    return np.atleast_2d(np.cov(features, rowvar=False))
+
+
 def _root_of_covariance(features: Features) -> Features:
     """R (D, D) with ``R R^T`` the covariance."""
-    values, vectors = np.linalg.eigh(np.cov(features, rowvar=False))
+    values, vectors = np.linalg.eigh(_covariance(features))
     return np.asarray(vectors * np.sqrt(values.clip(min=0)))
 
 
@@ -91,7 +96,7 @@ def _distance(features: Features, mean: Features, root: Features) -> float:
 
     The same number as clean-fid's, several times faster: there are many of them to compute.
     """
-    covariance = np.cov(features, rowvar=False)
+    covariance = _covariance(features)
     squares = np.linalg.eigvalsh(root.T @ covariance @ root)
     shift = features.mean(axis=0) - mean
     traces = np.trace(covariance) + np.square(root).sum()

@@ -22,6 +22,7 @@ from kod_bench.evaluation.features import (
     Features,
     check_images,
 )
+from kod_bench.storage import local_path
 
 #: TorchScript translation of the 2015 TensorFlow graph, made for StyleGAN2-ADA, used by clean-fid.
 WEIGHTS_NAME = "inception-2015-12-05.pt"
@@ -108,7 +109,7 @@ def find_weights() -> Path:
         ExtractorError: if they are nowhere, or the file is another one than clean-fid's.
     """
     if named := os.environ.get(WEIGHTS_VARIABLE):
-        path = Path(named).expanduser()
+        path = local_path(named)
         if not path.is_file():
             raise ExtractorError(f"{WEIGHTS_VARIABLE}={named}: there is no such file")
         return _verified(path)

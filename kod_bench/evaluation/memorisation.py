@@ -18,6 +18,8 @@ NEIGHBOURS = 50
 
 #: Of the held-out images' ratios; below lies what is called memorised.
 QUANTILE = 0.01
+#: Held-out images without which there is no such quantile: fewer have no smallest ratio so low.
+LEAST_HELD_OUT = 99
 
 _ROWS = 256  # images compared at a time ...
 _NUMBERS = 2**25  # ... with so many pixels of training images
@@ -93,12 +95,25 @@ class Nearest:
         )
 
 
-def memorised_share(samples: Nearest, held_out: Nearest) -> float:
-    """Share of samples with a smaller ratio than `QUANTILE` of the held-out images have.
+def memorised_share(samples: Nearest, held_out: Nearest) -> float | None:
+    """Share of samples with a smaller ratio than `QUANTILE` of the law of held-out images have.
 
-    About `QUANTILE` for a generator that has learnt the law and not the images.
+    A fresh draw is below the k-th smallest of n others with probability k / (n + 1). So it is the
+    share below the smallest number k = (n + 1) `QUANTILE`, and between two of them in proportion:
+    for a generator that has learnt the law and not the images it is `QUANTILE` on average, however
+    many held-out images there are.
+
+    Returns:
+        None with fewer than `LEAST_HELD_OUT` of them.
     """
-    return float((samples.ratio < np.quantile(held_out.ratio, QUANTILE)).mean())
+    ordered = np.sort(held_out.ratio)
+    if len(ordered) < LEAST_HELD_OUT:
+        return None
+    rank = (len(ordered) + 1) * QUANTILE
+    below = math.floor(rank + 1e-9)  # 100 times 0.01 need not be 1
+    beyond = max(rank - below, 0.0)
+    shares = [float((samples.ratio < bound).mean()) for bound in ordered[below - 1 : below + 1]]
+    return (1 - beyond) * shares[0] + beyond * shares[-1]
 
 
 def write_nearest_pairs(path: Path, images: Tensor, train: Tensor, nearest: Nearest) -> None:

@@ -97,7 +97,7 @@ class Metric:
     Attributes:
         columns: their names in rows and in JSON.
         needs: the part of `Measured` that it looks at.
-        better: which way is good.
+        better: which way is good; None where neither is: too near is a copy, too far is noise.
         source: the paper it comes from, or "ours".
         function: (that part of the samples, of the reference, seed) => a value per column.
         floor: what takes the samples' place for the real-versus-real value: training images, or,
@@ -107,7 +107,7 @@ class Metric:
 
     columns: tuple[str, ...]
     needs: Literal["features", "texture", "nearest", "spectrum"]
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher"] | None
     source: str
     function: Callable[[Any, Any, int], tuple[float | None, ...]]
     floor: Literal["training", "held-out"] | None = "training"
@@ -184,7 +184,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         ("nearest_distance",),
         "nearest",
-        "higher",
+        None,
         "ours",
         lambda x, _, __: (float(np.median(x.distance)),),
         floor="held-out",
@@ -192,7 +192,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         ("memorised_share",),
         "nearest",
-        "lower",
+        None,  # that of a perfect generator is 0.01, that of noise 0
         "ours, after Carlini et al. 2023",
         lambda x, y, _: (memorised_share(x, y),),
         floor=None,  # the quantile that defines it
@@ -254,13 +254,22 @@ def score_real(
     return values
 
 
-def marks(sample_count: int, on_sphere: bool = False) -> str | None:
-    """What to bear in mind about the scores of so many samples; None if there is nothing."""
+def marks(
+    sample_count: int, on_sphere: bool = False, reference_count: int | None = None
+) -> str | None:
+    """What to bear in mind about the scores of so many samples; None if there is nothing.
+
+    Args:
+        sample_count: how many samples.
+        on_sphere: whether they are maps of the sphere.
+        reference_count: how many references, if they are to be named, too.
+    """
     found = []
-    if sample_count < FID_COUNT:
-        found.append(
-            f"FID of {sample_count} samples, fewer than {FID_COUNT}, is biased upwards: read KID"
-        )
+    what = f"{sample_count} samples"
+    if reference_count is not None:
+        what += f" against {reference_count} references"
+    if sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT:
+        found.append(f"FID of {what}, fewer than {FID_COUNT}, is biased upwards: read KID")
     if on_sphere:
         found.append(
             "KID, FID and texture are of equirectangular images, which stretch the poles: "

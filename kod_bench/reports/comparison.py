@@ -4,10 +4,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kod_bench.reports.cells import cells_of, labels, make_groups, numbered, title_of
-from kod_bench.reports.content import Difference, Group, PublishedNumber
-from kod_bench.reports.differences import paired, sentences, shown_differences
-from kod_bench.reports.make import structured_processes
+from kod_bench.reports.cells import cells_of, labels, numbered
+from kod_bench.reports.content import Difference, Group, PublishedNumber, metrics_of
+from kod_bench.reports.differences import (
+    differences,
+    pair_table,
+    sentences,
+    shown_differences,
+)
+from kod_bench.reports.evidence import marked_metrics, standard
+from kod_bench.reports.groups import make_groups, title_of
 from kod_bench.reports.provenance import split_excluded
 from kod_bench.reports.published import published_for
 from kod_bench.results import COMPARISON_COLUMNS
@@ -22,7 +28,7 @@ class ComparedGroup:
 
     Attributes:
         title: data set and image size.
-        differences: first side minus second, on shared seeds.
+        differences: first side minus second.
         verdict: plain sentences.
     """
 
@@ -53,7 +59,7 @@ class Comparison:
 
 
 def compare_sides(first: str, ours: pd.DataFrame, second: str, theirs: pd.DataFrame) -> Comparison:
-    """First minus second on shared seeds, at equal numbers of network evaluations.
+    """First minus second, at equal numbers of network evaluations.
 
     Two sweeps are compared model by model, where both have the model with the same T, sampler and
     prior; two models with each other. Budgets and networks may differ: they are what was asked.
@@ -90,7 +96,7 @@ def compare_with_published(first: str, rows: pd.DataFrame) -> Comparison:
         first: name of our side.
         rows: of it.
     """
-    groups = make_groups(split_excluded(rows)[0], structured_processes())
+    groups = make_groups(split_excluded(rows)[0])
     published = published_for(sorted(map(str, rows["dataset"].dropna().unique())))
     notes = () if published else ("Nothing is published here on these data sets.",)
     return Comparison(first, PUBLISHED, (), groups, published, notes)
@@ -99,8 +105,7 @@ def compare_with_published(first: str, rows: pd.DataFrame) -> Comparison:
 def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) -> ComparedGroup:
     first, second = numbered(ours), numbered(theirs)
     second = second.assign(cell=second["cell"] + 1 + first["cell"].max())
-    structured = structured_processes()
-    cells = [cells_of(rows, structured) for rows in (first, second)]
+    cells = [cells_of(rows) for rows in (first, second)]
     on = ["network_evaluations"]
     if by_model:
         on += ["model", "steps", "sampler", "prior"]
@@ -108,13 +113,17 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) 
         side[side["is_ranked"]].rename_axis("cell").reset_index()[["cell", *on]] for side in cells
     ]
     pairs = sides[0].merge(sides[1], on=on, suffixes=("", "_other"))[["cell", "cell_other"]]
-    chosen = [(int(a), int(b)) for a, b in pairs.itertuples(index=False)]
+    chosen = [(int(a), int(b), None) for a, b in pairs.itertuples(index=False)]
     both = pd.concat(cells)
     # The two sides together: what is the same within each may tell one from the other.
     both["label"] = labels(both.drop(columns="label"))
-    table = paired(chosen, both, pd.concat([first, second], ignore_index=True))
+    table = differences(pair_table(chosen), both, pd.concat([first, second], ignore_index=True))
     line = ours.iloc[0]
-    return ComparedGroup(title_of(line), shown_differences(table), sentences(table, what))
+    said = sentences(table, what)
+    if said:
+        marked = marked_metrics(ours, metrics_of(ours))
+        said += (standard(int(table["adjusted"].notna().sum()), marked),)
+    return ComparedGroup(title_of(line), shown_differences(table), said)
 
 
 def _why_not(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:

@@ -23,9 +23,11 @@ class Score:
 
     Attributes:
         estimate: over training seeds.
-        is_best: the lowest mean of the cells with as many network evaluations.
-        indistinguishable: whether the 95 % interval of the difference from the best one holds 0;
-            None where there are too few seeds to say, and for a cell that is not ranked.
+        is_best: the lowest mean of the cells with as many network evaluations. One with fewer
+            seeds than others is it only if the seeds tell it from the best of those.
+        indistinguishable: whether the seeds leave open that it is the best: no other cell is told
+            to be better, and for the best one, some other is left, too. None where nothing is
+            told: for a cell that is not ranked or has no rival, and FID of few samples.
     """
 
     estimate: Estimate
@@ -41,7 +43,8 @@ class Cell:
         label: the model's name, and of sampler, prior, T and the like what tells it apart here.
         model: its name in the search space.
         process: of it.
-        structured: what the process declares; None for a process that this version does not know.
+        kind: structured, control or euclidean: what the process is with its parameters; None for
+            one of an older row that this version does not know.
         steps: T.
         network_evaluations: per image.
         sampler: of the samples.
@@ -65,7 +68,7 @@ class Cell:
     label: str
     model: str
     process: str
-    structured: bool | None
+    kind: str | None
     steps: int
     network_evaluations: int
     sampler: str
@@ -101,23 +104,28 @@ class Difference:
 
     Attributes:
         metric: of `METRICS`.
+        against: the kind of the second cell, euclidean or control; None if two were chosen by hand.
         label: of the first cell; the structured one, unless two were chosen by hand.
-        other: of the second, the Euclidean one.
+        other: of the second.
         network_evaluations: of both.
-        estimate: of the difference, over shared seeds.
-        p_value: exact sign-flip, two-sided; None without a shared seed.
-        adjusted: by Holm over all lines of this metric in the table.
-        enough_seeds: whether so many shared seeds could reach 0.05 after the adjustment at all.
+        estimate: of the difference; its count is that of the first cell's seeds.
+        other_count: of the second cell's seeds.
+        is_paired: whether both are the seeds that the two share.
+        p_value: of the t test, two-sided; None with too few seeds.
+        adjusted: for all that the table and its sentences tell apart; None as well for a metric in
+            which nothing is told.
     """
 
     metric: str
+    against: str | None
     label: str
     other: str
     network_evaluations: int
     estimate: Estimate
+    other_count: int
+    is_paired: bool
     p_value: float | None
     adjusted: float | None
-    enough_seeds: bool
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class Group:
         key: the values of `COMPARISON_COLUMNS`, by name.
         real: the first line of the table.
         cells: by network evaluations, then label; at most `MOST_SHOWN`, the best ones.
-        differences: structured minus Euclidean, at most `MOST_SHOWN`.
+        differences: structured minus Euclidean or control, at most `MOST_SHOWN` of a metric.
         verdict: plain sentences: what the evidence supports.
         notes: plain sentences: what to bear in mind.
         cell_table: all cells, a line each.

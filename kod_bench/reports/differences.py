@@ -1,11 +1,11 @@
-"""Structured minus Euclidean, on the seeds that both have, and what that supports.
+"""Structured minus Euclidean and structured minus control, and what that supports.
 
-Two cells are paired if they have the same data and reference, the same number of network
-evaluations, iterations and batch size, and networks of the same size to within 1 %. Samples that
-started from real images' noise are never paired.
+Two cells are compared if they have the same data and reference, the same number of network
+evaluations, iterations and batch size, and networks of the same size to within 1 %; a structured
+one meets the controls of its own process. Samples that started from real images' noise are never
+compared. When two cells are told apart is said in `evidence`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,68 +13,120 @@ import numpy as np
 import pandas as pd
 
 from kod_bench.reports.content import MOST_SHOWN, Difference, metrics_of
+from kod_bench.reports.evidence import Evidence, adjust, compare_pairs, marked_metrics
 from kod_bench.reports.metrics import METRICS
-from kod_bench.reports.statistics import (
-    ALPHA,
-    MIN_SEEDS,
-    estimate_of,
-    estimates,
-    holm,
-    lowest_p,
-    number,
-    seeds_needed,
-    sign_flip,
-)
+from kod_bench.reports.statistics import ALPHA, MIN_SEEDS, estimate_of, number
 
 #: A sampled sweep has thousands of cells on either side, and not every pair is a question.
 MOST_OPPONENTS = 8
 _BUDGET = ["network_evaluations", "iterations", "batch_size"]
 _SAME_SIZE = 0.01
-#: Pairs that are worked on at once.
-_CHUNK = 20_000
+#: What structured cells are compared with, by their `kind`, in the words of sentences.
+OPPONENTS: Mapping[str, str] = {"euclidean": "Euclidean", "control": "control"}
 
 
-def find_differences(cells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """All paired differences of a group, a line per pair and metric.
+def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of cells that are compared: columns first, second and against.
 
-    Each structured cell meets the Euclidean cells that it may be paired with, at most the
-    `MOST_OPPONENTS` with the lowest KID.
+    Each structured cell meets the Euclidean cells and the controls that it may be compared with,
+    of each at most the `MOST_OPPONENTS` with the lowest KID, those with enough seeds first.
 
     Args:
         cells: `cells.cells_of` a group.
-        rows: of the group, with their `cell`.
     """
     ranked = cells[cells["is_ranked"]]
-    ours = ranked[ranked["structured"].map(lambda value: value is True)]
-    theirs = ranked[ranked["structured"].map(lambda value: value is False)]
-    return paired(_pairs(ours, theirs), cells, rows)
+    found: list[tuple[int, int, str]] = []
+    structured = ranked[ranked["kind"] == "structured"]
+    theirs = ranked[ranked["kind"] == "euclidean"]
+    found += [(*pair, "euclidean") for pair in _pairs(structured, theirs)]
+    controls = ranked[ranked["kind"] == "control"]
+    for process, own in structured.groupby("process", sort=True):
+        theirs = controls[controls["process"] == process]
+        found += [(*pair, "control") for pair in _pairs(own, theirs)]
+    return pair_table(found)
 
 
-def paired(
-    pairs: Sequence[tuple[int, int]], cells: pd.DataFrame, rows: pd.DataFrame
+def pair_table(pairs: Sequence[tuple[int, int, str | None]]) -> pd.DataFrame:
+    """Pairs of cells and what the second one is to the first, as `differences` wants them."""
+    return pd.DataFrame(
+        {
+            "first": pd.Series([a for a, _, _ in pairs], dtype=np.int64),
+            "second": pd.Series([b for _, b, _ in pairs], dtype=np.int64),
+            "against": pd.Series([kind for _, _, kind in pairs], dtype=object),
+        }
+    )
+
+
+def differences(
+    pairs: pd.DataFrame, cells: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence | None = None
 ) -> pd.DataFrame:
-    """Differences of chosen pairs of cells, first minus second.
+    """Differences of pairs of cells, first minus second, a line per metric and pair.
+
+    Args:
+        pairs: as `pair_table` makes them.
+        cells: `cells.cells_of` a group.
+        rows: of the group, with their `cell`.
+        evidence: what the seeds of the table beside it tell apart. Without a table, p-values are
+            adjusted over the lines alone.
 
     Returns:
-        Columns metric, label, other, network_evaluations, mean, low, high, deviation, count,
-        p_value, adjusted and enough_seeds.
+        Columns metric, against, label, other, network_evaluations, mean, low, high, count,
+        other_count, is_paired, p_value, adjusted (NaN for a metric without marks) and p_sign_flip.
     """
-    first = pd.Series([a for a, _ in pairs], dtype=np.int64)
-    second = pd.Series([b for _, b in pairs], dtype=np.int64)
-    numbered = pd.DataFrame({"pair": range(len(pairs)), "a": first, "b": second})
-    parts = [_of_metric(metric, numbered, cells, rows) for metric in metrics_of(rows)]
-    return pd.concat(parts, ignore_index=True)
+    metrics = metrics_of(rows)
+    marked = marked_metrics(rows, metrics)
+    label = cells["label"].astype("category")
+    found = [
+        compare_pairs(metric, pairs, rows, exact=True).assign(
+            metric=metric, against=pairs["against"].to_numpy()
+        )
+        for metric in metrics
+    ]
+    table = pd.concat(found, ignore_index=True)
+    table["metric"] = pd.Categorical(table["metric"], categories=list(METRICS))
+    if evidence is None:
+        of_marked = table["metric"].isin(marked)
+        adjusted = adjust(table.assign(p_value=table["p_value"].where(of_marked)))["adjusted"]
+    else:
+        adjusted = _adjusted(table, evidence)
+    table = table.assign(
+        label=label.loc[table["first"]].array,
+        other=label.loc[table["second"]].array,
+        network_evaluations=cells["network_evaluations"].loc[table["first"]].to_numpy(),
+        adjusted=adjusted,
+    )
+    return table[list(_COLUMNS)]
+
+
+_COLUMNS = (
+    *("metric", "against", "label", "other", "network_evaluations"),
+    *("mean", "low", "high", "count", "other_count", "is_paired"),
+    *("p_value", "adjusted", "p_sign_flip"),
+)
+
+
+def _adjusted(table: pd.DataFrame, evidence: Evidence) -> "pd.Series[float]":
+    """The adjusted p-values of the same pairs in the evidence, whichever cell is first."""
+    known = evidence.pairs.set_index(["metric", "first", "second"])["adjusted"]
+    ends = table[["first", "second"]].to_numpy()
+    keys = pd.MultiIndex.from_arrays(
+        [table["metric"].astype(str), ends.min(axis=1), ends.max(axis=1)]
+    )
+    return pd.Series(known.reindex(keys).to_numpy(dtype=np.float64), index=table.index)
 
 
 def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[int, int]]:
+    # A mean of one or two seeds takes no place from one that can be told apart.
+    theirs = theirs.assign(few=theirs["kid_count"] < MIN_SEEDS)
+    theirs = theirs.sort_values(["few", "kid_mean"], kind="stable")
+    rank = {int(cell): place for place, cell in enumerate(theirs.index)}
     opponents = {
         key: {
-            size: list(cells.sort_values("kid_mean", kind="stable").index[:MOST_OPPONENTS])
+            size: [int(cell) for cell in cells.index[:MOST_OPPONENTS]]
             for size, cells in budget.groupby("parameters", dropna=False)
         }
         for key, budget in theirs.groupby(_BUDGET, dropna=False)
     }
-    kid = theirs["kid_mean"].to_dict()
     found: list[tuple[int, int]] = []
     chosen: dict[object, list[int]] = {}
     for cell, size, *key in ours[["parameters", *_BUDGET]].itertuples():
@@ -86,7 +138,7 @@ def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[int, int]]:
                 if _same_size(size, their_size)
                 for other in others
             ]
-            chosen[place] = sorted(near, key=lambda other: kid[other])[:MOST_OPPONENTS]
+            chosen[place] = sorted(near, key=rank.__getitem__)[:MOST_OPPONENTS]
         found += [(int(cell), int(other)) for other in chosen[place]]
     return found
 
@@ -95,72 +147,26 @@ def _same_size(size: Any, other: Any) -> bool:
     return bool(abs(size - other) <= _SAME_SIZE * max(size, other))
 
 
-def _of_metric(
-    metric: str, pairs: pd.DataFrame, cells: pd.DataFrame, rows: pd.DataFrame
-) -> pd.DataFrame:
-    values = rows.loc[np.isfinite(rows[metric].astype(np.float64)), ["cell", "seed", metric]]
-    parts = [
-        _tested(metric, pairs.iloc[first : first + _CHUNK].reset_index(drop=True), values)
-        for first in range(0, max(1, len(pairs)), _CHUNK)
-    ]
-    found = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    p = found["p_value"].to_numpy()
-    tested = ~np.isnan(p)
-    adjusted = np.full(len(p), np.nan)
-    adjusted[tested] = holm(p[tested])
-    lowest = found["count"].map(lowest_p) * int(tested.sum())
-    label = cells["label"].astype("category")
-    evaluations = cells["network_evaluations"]
-    return pd.DataFrame(
-        {
-            "metric": pd.Categorical([metric] * len(pairs), categories=list(METRICS)),
-            "label": label.loc[pairs["a"]].array,
-            "other": label.loc[pairs["b"]].array,
-            "network_evaluations": evaluations.loc[pairs["a"]].to_numpy(),
-            **{name: found[name] for name in ("mean", "low", "high", "deviation", "count")},
-            "p_value": p,
-            "adjusted": adjusted,
-            "enough_seeds": (lowest <= ALPHA).to_numpy(dtype=bool),
-        }
-    )
-
-
-def _tested(metric: str, pairs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """Estimates and p-values of some pairs, a line each."""
-    pairs = pairs.assign(pair=range(len(pairs)))
-    ours = pairs.merge(values.rename(columns={"cell": "a", metric: "ours"}), on="a")
-    both = ours.merge(values.rename(columns={"cell": "b", metric: "theirs"}), on=["b", "seed"])
-    both = both.assign(difference=both["ours"] - both["theirs"]).sort_values(["pair", "seed"])
-    found = estimates(both["difference"], both["pair"]).reindex(range(len(pairs)))
-    count = found["count"].fillna(0).astype(np.int64)
-    p = np.full(len(pairs), np.nan)
-    sorted_differences = both["difference"].to_numpy(dtype=np.float64)
-    starts = np.concatenate([[0], np.cumsum(count.to_numpy())])
-    for seeds in sorted(set(count) - {0}):
-        which = np.flatnonzero(count.to_numpy() == seeds)
-        places = starts[which][:, None] + np.arange(seeds)
-        p[which] = sign_flip(sorted_differences[places])
-    return found.assign(count=count, p_value=p)
-
-
 def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:
     """The lines of a table as objects, KID first.
 
     Of each metric at most `MOST_SHOWN`: those with the lowest p-values, then means.
     """
-    first = table.sort_values(["adjusted", "mean"], kind="stable")
+    first = table.sort_values(["adjusted", "p_value", "mean"], kind="stable")
     chosen = first.groupby("metric", sort=False, observed=True).head(MOST_SHOWN).index
     shown = table.loc[table.index.isin(chosen)]
     return tuple(
         Difference(
             metric=str(line["metric"]),
+            against=None if pd.isna(line["against"]) else str(line["against"]),
             label=str(line["label"]),
             other=str(line["other"]),
             network_evaluations=int(line["network_evaluations"]),
             estimate=estimate_of(line),
             p_value=number(line["p_value"]),
             adjusted=number(line["adjusted"]),
-            enough_seeds=bool(line["enough_seeds"]),
+            other_count=int(line["other_count"]),
+            is_paired=bool(line["is_paired"]),
         )
         for line in shown.to_dict("records")
     )
@@ -168,69 +174,68 @@ def shown_differences(table: pd.DataFrame) -> tuple[Difference, ...]:
 
 def verdict(cells: pd.DataFrame, table: pd.DataFrame) -> tuple[str, ...]:
     """Plain sentences: what the evidence supports, in the metrics that are for it."""
-    known = cells[cells["is_ranked"]]["structured"]
-    if not (known.map(lambda v: v is True).any() and known.map(lambda v: v is False).any()):
-        return ("There is no structured model beside a Euclidean one here: nothing to compare.",)
-    if (table["count"] == 0).all():
+    kinds = set(cells[cells["is_ranked"]]["kind"].dropna())
+    if "structured" not in kinds or len(kinds) == 1:
         return (
-            "No structured model shares seeds, budget, network size and number of evaluations with "
-            "a Euclidean one: nothing that could be compared fairly.",
+            "There is no structured model beside a Euclidean one or a control here: nothing to "
+            "compare.",
         )
-    return sentences(table, "Structured minus Euclidean")
+    said: list[str] = []
+    for kind, name in OPPONENTS.items():
+        lines = table[table["against"] == kind]
+        if len(lines):
+            said += sentences(lines, f"Structured minus {name}")
+        elif kind in kinds:
+            what = "a Euclidean one" if kind == "euclidean" else "a control of its own process"
+            said.append(
+                f"No structured model shares budget, network size and number of evaluations with "
+                f"{what}: nothing that could be compared fairly."
+            )
+    return tuple(said)
 
 
 def sentences(table: pd.DataFrame, what: str) -> tuple[str, ...]:
     """What a table of differences supports, in words.
 
     Args:
-        table: as `paired` makes it.
+        table: as `differences` makes it.
         what: is subtracted from what.
     """
-    shared = table[table["count"] > 0]
-    if shared.empty:
-        return (f"{what}: no seed is on both sides.",)
     return tuple(
         sentence
         for metric, reported in METRICS.items()
-        if reported.in_verdict and len(lines := shared[shared["metric"] == metric])
+        if reported.in_verdict and len(lines := table[table["metric"] == metric])
         for sentence in _of_one_metric(lines, f"{what} in {reported.name}", reported.name)
     )
 
 
 def _of_one_metric(table: pd.DataFrame, what: str, name: str) -> tuple[str, ...]:
-    wanted = seeds_needed(len(table))
-    if not table["enough_seeds"].any():
-        most = int(table["count"].max())
-        shared = "1 shared seed" if most == 1 else f"{most} shared seeds"
+    tested = table["adjusted"].notna()
+    if not tested.any():
+        most = int(table[["count", "other_count"]].min(axis=1).max())
         return (
-            f"Not enough seeds to say: {what}, {_comparisons(len(table))} with at most "
-            f"{shared}; it takes {wanted}.{_leaning(table)}",
+            f"Not enough seeds to say: {what}, {_comparisons(len(table))} with at most {most} "
+            f"seed{'' if most == 1 else 's'} on both sides; it takes {MIN_SEEDS}.",
         )
     decided = table[table["adjusted"] <= ALPHA]
     better, worse = decided[decided["mean"] < 0], decided[decided["mean"] > 0]
     counts = (
-        f"{what}, {_comparisons(len(table))}: better in {len(better)}, worse in "
-        f"{len(worse)}, no difference shown in {len(table) - len(decided)} (exact sign-flip test, "
-        f"Holm-adjusted to {ALPHA:g} over the table)."
+        f"{what}, {_comparisons(len(table))}: better in {len(better)}, worse in {len(worse)}, no "
+        f"difference shown in {int(tested.sum()) - len(decided)}."
     )
+    if decided.empty:
+        lower = int((table["mean"] < 0).sum())
+        counts += f" The mean difference is below 0 (better) in {lower} of {len(table)}."
     lines = [_sentence(line, name) for line in decided.head(10).to_dict("records")]
     if len(decided) > len(lines):
         lines.append(f"And {len(decided) - len(lines)} more; the table has them.")
-    if short := int((~table["enough_seeds"] & ~(table["adjusted"] <= ALPHA)).sum()):
-        lines.append(f"Not enough seeds to say in {short} of them: it takes {wanted} shared seeds.")
+    if short := int((~tested).sum()):
+        lines.append(f"Not enough seeds to say in {short} of them: it takes {MIN_SEEDS}.")
     return (counts, *lines)
 
 
 def _comparisons(count: int) -> str:
     return "1 comparison" if count == 1 else f"{count} comparisons"
-
-
-def _leaning(table: pd.DataFrame) -> str:
-    """What the means say, where they say anything, without claiming it."""
-    if int(table["count"].max()) < MIN_SEEDS:
-        return ""
-    lower = int((table["mean"] < 0).sum())
-    return f" The mean difference is below 0 (better) in {lower} of {len(table)}."
 
 
 def _sentence(line: Mapping[Any, Any], name: str) -> str:
@@ -239,14 +244,15 @@ def _sentence(line: Mapping[Any, Any], name: str) -> str:
         f"At {int(line['network_evaluations'])} evaluations, {line['label']} has a {name} "
         f"{abs(line['mean']):.3g} {direction} than {line['other']}"
     )
-    if math.isfinite(line["low"]):
-        ends = sorted((abs(line["low"]), abs(line["high"])))
-        interval = (
-            f"{ends[0]:.3g} to {ends[1]:.3g}"
-            if line["low"] * line["high"] > 0
-            else f"difference {line['low']:.3g} to {line['high']:.3g}"
-        )
-        text += (
-            f" (95 % interval {interval}; {int(line['count'])} seeds, p = {line['adjusted']:.2g})"
-        )
-    return text + "."
+    ends = sorted((abs(line["low"]), abs(line["high"])))
+    seeds = f"{int(line['count'])} shared seeds"
+    if not line["is_paired"]:
+        seeds = f"{int(line['count'])} and {int(line['other_count'])} seeds"
+    # Told apart after the adjustment, the interval of the two alone does not hold 0.
+    return (
+        f"{text} (95 % interval {ends[0]:.3g} to {ends[1]:.3g}; {seeds}, p {_p(line['adjusted'])})."
+    )
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2g}" if value >= 1e-6 else "< 1e-6"

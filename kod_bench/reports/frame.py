@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kod_bench.inside import MOST_ROWS, read_bytes
+from kod_bench.reports.kinds import kinds_of
 from kod_bench.results import SCHEMA, Row, is_sound
 
 #: Columns that rows may have beside those of `Row`, from versions that stop trials early.
@@ -175,8 +176,22 @@ def _part(table: pa.Table) -> _Part:
         if pa.types.is_string(column.type) and column.name not in _PLAIN_TEXT:
             values = values.dictionary_encode()
         columns[column.name] = values
+    columns["kind"] = _kinds(columns, hashes, texts)
     columns["configuration"] = pa.array(hashes, pa.string()).dictionary_encode()
     return _Part(pa.table(columns), configurations)
+
+
+def _kinds(
+    columns: Mapping[str, pa.ChunkedArray | pa.Array], hashes: list[str], texts: list[str | None]
+) -> pa.Array:
+    """The rows' kinds; of rows of older versions, by their configurations."""
+    kinds: list[str | None] = columns["kind"].to_pylist()
+    if None in kinds:
+        # Seeds share a configuration: of equal hashes, one text is read.
+        first = dict(zip(reversed(hashes), reversed(texts), strict=True))
+        read = kinds_of(columns["process"].to_pylist(), [first[digest] for digest in hashes])
+        kinds = [found or kind for found, kind in zip(kinds, read, strict=True)]
+    return pa.array(kinds, pa.string()).dictionary_encode()
 
 
 class Collector:

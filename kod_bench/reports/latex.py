@@ -14,7 +14,7 @@ from kod_bench.reports.layout import (
     PUBLISHED_TITLE,
     TableText,
     comparison_table,
-    difference_table,
+    difference_tables,
     one_line,
     published_table,
 )
@@ -59,13 +59,11 @@ def to_latex(content: ReportContent) -> str:
         lines += [rf"\subsection*{{{escape(group.title)}}}"]
         lines += [_table(comparison_table(group), group.caption)]
         lines += _sentences(group.notes)
-        lines += [r"\subsubsection*{Structured minus Euclidean}", *_sentences(group.verdict)]
+        lines += [r"\subsubsection*{What the evidence supports}", *_sentences(group.verdict)]
         if group.differences:
             lines += [rf"{{\footnotesize {escape(DIFFERENCES_NOTE)}\par}}"]
         for metric in METRICS:
-            table = difference_table(group.differences, metric)
-            if table.lines:
-                lines += [_table(table, "")]
+            lines += [_table(table, title) for title, table in difference_tables(group, metric)]
     if content.published:
         lines += [rf"\subsection*{{{escape(PUBLISHED_TITLE)}}}"]
         table = published_table(content.published)

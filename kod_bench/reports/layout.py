@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
+from kod_bench.reports.differences import OPPONENTS
 from kod_bench.reports.metrics import METRICS
 from kod_bench.reports.statistics import ALPHA, Estimate
 
@@ -61,14 +62,31 @@ def _cell_line(cell: Cell, metrics: Sequence[str]) -> tuple[CellText, ...]:
         CellText(str(cell.network_evaluations)),
         CellText(cell.label),
         *(_score(cell.score(metric), metric) for metric in metrics),
-        CellText(str(len(cell.seeds))),
+        CellText(_seeds(cell)),
         CellText("" if training is None else f"{training:.0f}"),
         CellText("" if seconds is None else f"{seconds:.3f}"),
     )
 
 
+def _seeds(cell: Cell) -> str:
+    """How many, and how many of them have a score, if not all."""
+    scored, trained = cell.kid.estimate.count, len(cell.seeds)
+    return str(trained) if scored == trained else f"{scored} of {trained}"
+
+
+def difference_tables(group: Group, metric: str) -> list[tuple[str, TableText]]:
+    """One metric's differences and their titles, a table for each kind of opponent."""
+    found = []
+    for kind, name in OPPONENTS.items():
+        lines = [line for line in group.differences if line.against == kind]
+        table = difference_table(lines, metric)
+        if table.lines:
+            found.append((f"Structured minus {name}, {METRICS[metric].heading}", table))
+    return found
+
+
 def difference_table(differences: Sequence[Difference], metric: str) -> TableText:
-    """One metric's paired differences."""
+    """One metric's differences."""
     name = METRICS[metric].heading
     columns = ("NFE", "Model", "minus", f"{name} difference", "Seeds", "p", "Holm p", "Says")
     lines = tuple(
@@ -77,9 +95,11 @@ def difference_table(differences: Sequence[Difference], metric: str) -> TableTex
             line.label,
             line.other,
             estimate_text(line.estimate, metric, signed=True),
-            str(line.estimate.count),
-            MISSING if line.p_value is None else f"{line.p_value:.3g}",
-            MISSING if line.adjusted is None else f"{line.adjusted:.3g}",
+            str(line.estimate.count)
+            if line.is_paired
+            else f"{line.estimate.count}, {line.other_count}",
+            MISSING if line.p_value is None else f"{line.p_value:.2g}",
+            MISSING if line.adjusted is None else f"{line.adjusted:.2g}",
             _says(line),
         )
         for line in differences
@@ -108,11 +128,13 @@ def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
 
 
 def _says(line: Difference) -> str:
-    if line.adjusted is None or line.estimate.mean is None:
+    if line.p_value is None or line.estimate.mean is None:
         return "too few seeds"
-    if line.adjusted <= ALPHA:  # Holm may find it where the seeds alone did not promise it
+    if line.adjusted is None:  # FID of few samples
+        return "biased"
+    if line.adjusted <= ALPHA:
         return "better" if line.estimate.mean < 0 else "worse"
-    return "not shown" if line.enough_seeds else "too few seeds"
+    return "not shown"
 
 
 PUBLISHED_TITLE = "Published numbers, not ranked with ours"
@@ -121,9 +143,9 @@ PUBLISHED_NOTE = (
     "compared with the tables of this report."
 )
 DIFFERENCES_NOTE = (
-    "Difference: the model on the left minus the one named after it, on the seeds that both have; "
-    "negative is better. p: exact sign-flip test over seeds, then Holm-adjusted over the lines of "
-    "the table."
+    "Difference: the model on the left minus the one named after it; negative is better. Seeds: "
+    "those that both have, or those of either, which are not paired. p: t test, then adjusted as "
+    "said above. The CSV table has exact sign-flip p-values, too."
 )
 
 
@@ -146,10 +168,10 @@ def one_line(text: str) -> str:
 def _score(score: Score | None, metric: str) -> CellText:
     if score is None:
         return CellText(MISSING)
-    same = not score.is_best and score.indistinguishable is True
+    same = score.indistinguishable is True
     return CellText(
         estimate_text(score.estimate, metric) + (f" {SAME_AS_BEST}" if same else ""),
-        score.is_best,
+        score.is_best and score.indistinguishable is not None,
     )
 
 

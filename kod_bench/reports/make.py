@@ -4,17 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from kod_bench.reports.cells import make_groups
 from kod_bench.reports.content import ReportContent, SweepOrigin
+from kod_bench.reports.groups import make_groups
 from kod_bench.reports.provenance import make_provenance, split_excluded
 from kod_bench.reports.published import published_for
-
-
-def structured_processes() -> Mapping[str, bool]:
-    """Whether this version's processes, by name, are structured."""
-    from kod_bench.diffusion import PROCESSES  # imports torch: not before it is needed
-
-    return {name: process.structured for name, process in PROCESSES.items()}
 
 
 def make_content(
@@ -23,7 +16,6 @@ def make_content(
     title: str,
     sweeps: Sequence[SweepOrigin] = (),
     configurations: Mapping[str, str] | None = None,
-    structured: Mapping[str, bool] | None = None,
 ) -> ReportContent:
     """Work out what rows say.
 
@@ -32,10 +24,9 @@ def make_content(
         title: of the report.
         sweeps: that the rows come from, with what they have that is not in rows.
         configurations: resolved configurations by `configuration`, as far as they are kept.
-        structured: which processes are; default: what this version's processes declare.
     """
     kept, excluded = split_excluded(rows)
-    groups = make_groups(kept, structured_processes() if structured is None else structured)
+    groups = make_groups(kept)
     planned = sum(sweep.planned for sweep in sweeps)
     done = len(rows[["space", "sweep", "trial"]].drop_duplicates())
     failed = sum(len(sweep.failures) for sweep in sweeps)

@@ -12,6 +12,7 @@ from kod_bench.reports.layout import (
     TableText,
     comparison_table,
     difference_table,
+    difference_tables,
     one_line,
     published_table,
 )
@@ -28,11 +29,10 @@ def to_markdown(content: ReportContent) -> str:
     for group in content.groups:
         lines += [f"## {escape(group.title)}", "", escape(group.caption), ""]
         lines += [*table_lines(comparison_table(group)), "", *_bullets(group.notes), ""]
-        lines += ["### Structured minus Euclidean", "", *_bullets(group.verdict), ""]
+        lines += ["### What the evidence supports", "", *_bullets(group.verdict), ""]
         for metric in METRICS:
-            table = difference_table(group.differences, metric)
-            if table.lines:
-                lines += [*table_lines(table), ""]
+            for title, table in difference_tables(group, metric):
+                lines += [f"{title}:", "", *table_lines(table), ""]
         if group.differences:
             lines += [DIFFERENCES_NOTE, ""]
     lines += _published(content.published)

@@ -15,6 +15,7 @@ from kod_bench.reports.content import (
     Provenance,
     SweepOrigin,
 )
+from kod_bench.reports.plugged import plugin_statements
 from kod_bench.results import COMPARISON_COLUMNS
 
 _NAMED = 20  # trials that an exclusion names
@@ -98,7 +99,10 @@ def make_provenance(
         wall_seconds=float(trials["wall_seconds"].sum()),
         accelerator_seconds=float(trials["accelerator_seconds"].sum()),
         excluded=(*excluded, *unfinite),
-        statements=tuple(_statements(codes, packages, sweeps, (*excluded, *unfinite))),
+        statements=(
+            *plugin_statements(rows),
+            *_statements(codes, packages, sweeps, (*excluded, *unfinite)),
+        ),
     )
 
 

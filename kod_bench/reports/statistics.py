@@ -6,9 +6,11 @@ about 75 % (3 seeds) to 90 % (8 seeds) of all studies; Student's does in 95 % wh
 normally. Nor is the bootstrap-t interval a way out: at 3 seeds, one resample in nine has no
 variance to divide by. `tests/reports/test_statistics.py` measures the coverage of both.
 
-P-values are exact and assume less: under the hypothesis of no difference, each seed's difference is
-as likely to have the other sign (Fisher's randomisation test). With n seeds the lowest two-sided
-p-value is 2 / 2^n, so that five seeds or fewer can never reach 0.05.
+Differences are tested by Student's t on paired seeds or by Welch's, which assume the same. Exact
+p-values, which assume less, cannot decide at the seeds of most studies: if there is no difference,
+each seed's difference is as likely to have the other sign (Fisher's randomisation test), so with n
+seeds the lowest two-sided p-value is 2 / 2^n, and five seeds or fewer never reach 0.05. They are
+in the tables for programs, as a check.
 """
 
 import functools
@@ -24,12 +26,14 @@ import pandas as pd
 #: With fewer values there is no interval: that of two is wider than any difference of interest.
 MIN_SEEDS = 3
 LEVEL = 0.95
-#: Of the false alarms among all lines of a table, after Holm's adjustment.
+#: Of tables, those that may tell two equal models apart anywhere, in a mark or in a sentence.
 ALPHA = 0.05
 INTERVAL_METHOD = "95 % Student interval over training seeds"
 
-#: Up to so many seeds all sign patterns are counted, 65,536 of them; beyond, as many random ones.
-_EXACT_SEEDS = 16
+#: Up to so many seeds all sign patterns are counted.
+_EXACT_SEEDS = 32
+#: Up to so many, those of all comparisons at once.
+_FEW_SEEDS = 10
 
 Floats = npt.NDArray[np.float64]
 
@@ -96,32 +100,52 @@ def number(value: float) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def welch_interval(
-    mean: Floats, deviation: Floats, count: Floats, other: tuple[float, float, int]
-) -> tuple[Floats, Floats]:
-    """95 % interval of the difference of means of unpaired seeds (Welch, Satterthwaite).
+def welch(
+    means: tuple[Floats, Floats],
+    deviations: tuple[Floats, Floats],
+    counts: tuple[Floats, Floats],
+) -> tuple[Floats, Floats, Floats]:
+    """Differences of means of unpaired seeds (Welch 1947, Satterthwaite's degrees of freedom).
 
     Args:
-        mean: of each cell.
-        deviation: its standard deviation over seeds.
-        count: its seeds.
-        other: mean, deviation and count of the cell that is subtracted.
+        means: of the first cell of each pair, and of the second.
+        deviations: standard deviations over seeds.
+        counts: of seeds.
 
     Returns:
-        Lower and upper ends; NaN where either side has fewer than `MIN_SEEDS` seeds.
+        First minus second: lower and upper ends of the 95 % interval, and two-sided p-values; NaN
+        where either side has fewer than `MIN_SEEDS` seeds.
     """
-    enough = (count >= MIN_SEEDS) & (other[2] >= MIN_SEEDS)
-    own = deviation**2 / np.maximum(count, 1)
-    theirs = other[1] ** 2 / max(other[2], 1)
+    enough = (counts[0] >= MIN_SEEDS) & (counts[1] >= MIN_SEEDS)
+    ours, theirs = (d**2 / np.maximum(n, 1) for d, n in zip(deviations, counts, strict=True))
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = (own + theirs) ** 2 / (
-            own**2 / np.maximum(count - 1, 1) + theirs**2 / max(other[2] - 1, 1)
+        freedom = (ours + theirs) ** 2 / (
+            ours**2 / np.maximum(counts[0] - 1, 1) + theirs**2 / np.maximum(counts[1] - 1, 1)
         )
-        # Without any scatter there is no freedom to compute, and the interval has no width.
-        half = np.where(own + theirs > 0, _quantiles(freedom) * np.sqrt(own + theirs), 0.0)
-    half = np.where(enough, half, np.nan)
-    difference = mean - other[0]
-    return difference - half, difference + half
+    # Without any scatter there is no freedom to compute, and the interval has no width.
+    freedom = np.where(ours + theirs > 0, freedom, 1.0)
+    difference, error = means[0] - means[1], np.sqrt(ours + theirs)
+    half = np.where(enough, _quantiles(np.where(enough, freedom, 1.0)) * error, np.nan)
+    return (
+        difference - half,
+        difference + half,
+        np.where(enough, t_test(difference, error, freedom), np.nan),
+    )
+
+
+def t_test(difference: Floats, error: Floats, freedom: Floats) -> Floats:
+    """Two-sided p-values of Student's t test.
+
+    Args:
+        difference: means of differences.
+        error: their standard errors; where one is 0, any difference has p = 0, and none has 1.
+        freedom: degrees of freedom.
+    """
+    from scipy.special import stdtr
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = np.where(difference == 0, 0.0, np.abs(difference) / error)
+    return np.asarray(2 * stdtr(freedom, -statistic), dtype=np.float64)
 
 
 def sign_flip(differences: Floats) -> Floats:
@@ -132,41 +156,66 @@ def sign_flip(differences: Floats) -> Floats:
 
     Returns:
         (K,): the share of sign patterns whose mean is at least as far from 0 as the one found.
-        Exact up to 16 seeds; beyond, from 65,535 random patterns and the one found.
+        Exact up to 32 seeds; beyond, Student's t test, which it then equals but for rounding.
     """
-    count = differences.shape[1]
+    lines, count = differences.shape
     if not count:
-        return np.ones(len(differences))
-    signs = _signs(count)
-    found = np.abs(differences.sum(axis=1))
-    # Sums of the same numbers in another order differ in the last bits.
-    tolerance = 1e-12 * np.abs(differences).sum(axis=1)
-    p = np.empty(len(differences))
-    step = max(1, 4_000_000 // len(signs))
-    for first in range(0, len(differences), step):
-        part = slice(first, first + step)
-        sums = np.abs(differences[part] @ signs.T)
-        p[part] = (sums >= (found[part] - tolerance[part])[:, None]).mean(axis=1)
-    return p
+        return np.ones(lines)
+    if count > _EXACT_SEEDS:
+        error = differences.std(axis=1, ddof=1) / math.sqrt(count)
+        return t_test(differences.mean(axis=1), error, np.full(lines, count - 1.0))
+    # A pattern and its mirror are as far from 0, so the first sign can stay. Sums of the same
+    # numbers in another order differ in the last bits.
+    far = np.abs(differences.sum(axis=1)) - 1e-12 * np.abs(differences).sum(axis=1)
+    first, others = differences[:, :1], differences[:, 1:]
+    if count <= _FEW_SEEDS:
+        step = 4_000_000 // 2**count
+        parts = [slice(at, at + step) for at in range(0, lines, step)]
+        signs = _signs(count - 1).T
+        shares = [
+            (np.abs(first[part] + others[part] @ signs) >= far[part, None]).mean(axis=1)
+            for part in parts
+        ]
+        return np.concatenate(shares) if shares else np.empty(0)
+    return np.array([_share(*line) for line in zip(first[:, 0], others, far, strict=True)])
+
+
+def _share(first: float, others: Floats, far: float) -> float:
+    """Of the sign patterns of the other differences, those whose sum with the first is far from 0.
+
+    The sums of either half, 2^(n / 2) of them, tell it of all 2^n.
+    """
+    middle = len(others) // 2
+    ours = first + _signs(middle) @ others[:middle]
+    theirs = np.sort(_signs(len(others) - middle) @ others[middle:])
+    above = len(theirs) - np.searchsorted(theirs, far - ours, "left")
+    below = np.searchsorted(theirs, -far - ours, "right")
+    # Where none is wanted, a sum of 0 is on both sides.
+    return min(1.0, float(above.sum() + below.sum()) / (len(ours) * len(theirs)))
 
 
 def lowest_p(count: int) -> float:
-    """The lowest p-value that so many seeds can reach."""
-    return 1.0 if count < 1 else 2.0 / 2.0 ** min(count, _EXACT_SEEDS)
-
-
-def holm(p: Floats) -> Floats:
-    """P-values adjusted for all lines of a table (Holm 1979): at most `ALPHA` of tables err."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return adjusted
+    """The lowest p-value that `sign_flip` can give so many seeds."""
+    return 1.0 if count < 1 else 2.0 / 2.0**count
 
 
 def seeds_needed(comparisons: int) -> int:
-    """How many shared seeds a table of so many comparisons needs to find any difference."""
-    return next(n for n in range(1, 200) if max(comparisons, 1) * 2.0 / 2.0**n <= ALPHA)
+    """How many shared seeds `sign_flip` needs to find any difference among so many comparisons."""
+    return next(n for n in range(1, 200) if max(comparisons, 1) * lowest_p(n) <= ALPHA)
+
+
+def holm(p: Floats, hypotheses: int | None = None) -> Floats:
+    """P-values adjusted for all that is tested together (Holm 1979): at most `ALPHA` of tables err.
+
+    Args:
+        p: the p-values.
+        hypotheses: how many there are, if some are not among `p`: these are never rejected.
+    """
+    order = np.argsort(p, kind="stable")
+    left = max(len(p), hypotheses or 0) - np.arange(len(p))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * left), 1.0)
+    return adjusted
 
 
 def _quantiles(freedom: Floats) -> Floats:
@@ -180,10 +229,6 @@ def _quantiles(freedom: Floats) -> Floats:
 
 @functools.cache
 def _signs(count: int) -> Floats:
-    """Sign patterns, (patterns, count); the first is all plus."""
-    if count <= _EXACT_SEEDS:
-        bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        return 1.0 - 2.0 * bits.astype(np.float64)
-    drawn = np.random.default_rng(0).integers(0, 2, size=(2**_EXACT_SEEDS, count))
-    drawn[0] = 0
-    return 1.0 - 2.0 * drawn.astype(np.float64)
+    """All sign patterns, (2^count, count)."""
+    bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    return 1.0 - 2.0 * bits.astype(np.float64)

@@ -14,6 +14,7 @@ from kod_bench.reports.layout import (
     TableText,
     comparison_table,
     difference_table,
+    difference_tables,
     one_line,
     published_table,
 )
@@ -32,10 +33,10 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
         yield Text()
         yield from _lines(group.verdict)
         for metric, reported in METRICS.items():
-            table = difference_table(group.differences, metric)
-            if reported.in_verdict and table.lines:
-                yield Text()
-                yield _rich(table, f"Structured minus Euclidean, {reported.heading}", ())
+            for title, table in difference_tables(group, metric):
+                if reported.in_verdict:
+                    yield Text()
+                    yield _rich(table, title, ())
         yield Text()
     yield from _published(content.published)
     yield from _lines(content.provenance.statements)

@@ -1,6 +1,5 @@
 """Where a number comes from: code, packages and machine."""
 
-import hashlib
 import json
 import platform
 import subprocess
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import kod_bench
+from kod_bench.source_hash import folder_hash
 
 #: Packages whose version can change a number.
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "clean-fid", "pillow", "pyarrow")
@@ -49,11 +49,7 @@ def collect() -> Provenance:
 @cache
 def code_hash() -> str:
     """Hash of the installed package's own source, wherever it was installed from."""
-    package = Path(kod_bench.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return folder_hash(Path(kod_bench.__file__).parent)
 
 
 def _git_state(package: Path) -> tuple[str | None, bool | None]:

@@ -18,6 +18,7 @@ class Row:
     trial: str
     model: str
     process: str
+    kind: str | None  # structured, control or euclidean, by the process's parameters
     steps: int  # T
     seed: int
     config: str  # the trial's resolved configuration, JSON
@@ -48,7 +49,7 @@ class Row:
     sampler: str
     network_evaluations: int  # per image; fewer than T where steps were skipped
     sampling_seconds: float  # wall time for all samples, without compiling the network
-    order_parameter: float | None  # of the samples' phases; processes on phases only
+    order_parameter: float | None  # mean over samples, as `_data`'s; processes on phases only
 
     # where forward chains end, and what sampling starts from; processes on phases only, radians
     terminal_phase: float | None  # mean direction relative to the reference phase
@@ -86,10 +87,10 @@ class Row:
     order_distance: float | None  # of the images' order parameters
     order_distance_real: float | None
     order_parameter_data: float | None  # mean over the reference images, with phases 0.9 pi x
-    # memorisation
+    # memorisation; neither low nor high is good
     nearest_distance: float | None  # median rms distance to the nearest training image, gray 0..1
     nearest_distance_real: float | None  # of the reference images
-    memorised_share: float | None  # beyond the 1 % quantile of the reference images
+    memorised_share: float | None  # beyond the 1 % quantile of reference images, 99 at least
     # maps of the sphere only
     spectrum_distance: float | None  # lower; rms over degrees of log angular power
     spectrum_distance_real: float | None
@@ -112,6 +113,8 @@ class Row:
     git_commit: str | None  # None outside a git checkout
     git_dirty: bool | None
     packages: str  # name to version, JSON
+    # JSON list of what another package had added: kind, name, package, version, source hash
+    plugins: str | None
     finished_at: str  # UTC, ISO 8601
 
 

@@ -248,6 +248,7 @@ def _tune(
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
     if sweep.data_dir is not None:  # perhaps another than the plan's, by its user's will
         config["data_dir"] = str(sweep.data_dir)
+    config["folder"] = str(Path.cwd())  # of the user's own modules
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)

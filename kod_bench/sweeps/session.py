@@ -1,6 +1,7 @@
 """From a search space's name to a sweep on disk that is ready to run."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from kod_bench.sweeps.plan.planned import plan_sweep
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
 from kod_bench.sweeps.store.create import check_writable, create_sweep
+from kod_bench.sweeps.store.plugged import permissions
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
 
 
@@ -101,7 +103,7 @@ def prepare_sweep(
     if sweep.remote is not None:
         sweep.remote.upload(kept, sweep.folder)
     say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
-    return sweep
+    return replace(sweep, permissions=permissions(sweep))
 
 
 def _work(space: SearchSpace) -> str:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-from kod_bench.diffusion.process import Predictor, TrainingBatch
+from kod_bench.diffusion import Predictor, TrainingBatch
 
 
 def accumulate_gradients(

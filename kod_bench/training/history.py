@@ -47,7 +47,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         UnreadableError: if the file is no regular one, or cannot be read.
     """
     try:
-        lines = read_bytes(path, MOST_HISTORY).splitlines()
+        # Lines end where a line feed is, and not at the characters that end lines elsewhere.
+        lines = read_bytes(path, MOST_HISTORY).split(b"\n")
     except FileNotFoundError:
         return []
     records = []

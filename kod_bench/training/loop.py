@@ -265,6 +265,7 @@ def train(
                 on_progress(Progress(iteration, options.iterations, loss, speed))
                 if predict.precision not in precisions:
                     precisions += (predict.precision,)
+                drawn = _sum(source.drawn, device) if checkpoint_due or stop else 0
                 if (checkpoint_due or stop) and rank == 0:
                     checkpoints.save(
                         iteration,
@@ -273,7 +274,7 @@ def train(
                             "seconds": seconds,
                             "loss": loss,
                             "resumed_from": resumed_from,
-                            "images_seen": seen + world * source.drawn,
+                            "images_seen": seen + drawn,
                             "precisions": list(precisions),
                             "micro_batch_size": micro_batch_size,
                             "network": network.state_dict(),
@@ -289,7 +290,7 @@ def train(
                     paused = time.monotonic() - paused
                     began, marked = began + paused, marked + paused
         spent += time.monotonic() - began
-        seen += world * source.drawn
+        seen += _sum(source.drawn, device)
     average.module.eval()
     # A run found complete trained nothing here: what its last part took at once is on record.
     taken: int | None = micro_batch_size
@@ -331,6 +332,15 @@ def load_trained(
 def _precisions(state: dict[str, Any]) -> tuple[str, ...]:
     # Checkpoints written before precisions were recorded do not say.
     return tuple(state.get("precisions", ()))
+
+
+def _sum(count: int, device: torch.device) -> int:
+    """A whole number, summed over the ranks. Chains of one may end when those of another do not."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return count
+    total = torch.tensor(count, dtype=torch.int64, device=device)
+    dist.all_reduce(total)
+    return int(total.item())
 
 
 def _shared(state: dict[str, Any] | None) -> dict[str, Any] | None:

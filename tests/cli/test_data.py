@@ -61,7 +61,7 @@ def test_prepare_counts_and_the_second_time_says_so(run: Run, pictures: Path) ->
     arguments = ("prepare", "cifar10", "--data-dir", pictures, "--image-size", 16)
     code, out, err = run(*arguments)
     assert code == 0
-    assert "cifar10-folder: 12 training and 6 test 16x16 whole images, from 18 images" in out
+    assert "cifar10-folder: 12 training and 6 test 16x16 rgb whole images, from 18 images" in out
     assert "skipped 1: not an image" in out
     assert "as given by the folders train and test" in out
     assert re.search(r"^prepared in \d", out, re.MULTILINE)
@@ -71,6 +71,23 @@ def test_prepare_counts_and_the_second_time_says_so(run: Run, pictures: Path) ->
     assert "warning: skipped 1" in err
     hashes = [re.search("^hash .*$", each, re.MULTILINE) for each in (out, again)]
     assert hashes[0] and hashes[1] and hashes[0][0] == hashes[1][0]  # noqa: PT018
+
+
+@pytest.mark.parametrize("command", ["prepare", "show"])
+def test_a_users_expression_groups_the_images(run: Run, tmp_path: Path, command: str) -> None:
+    generator = np.random.default_rng(0)
+    (tmp_path / "scans").mkdir()
+    for name in ("p1-a", "p1-b", "p2-a", "p2-b"):
+        pixels = generator.integers(0, 256, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "scans" / f"{name}.png", dpi=(1000, 1000))
+    arguments = ["fingerprints", "--data-dir", tmp_path / "scans", "--image-size", 8]
+    arguments += ["--scale", 1, "--dpi", "ignore", "--group", r"p(\d)"]
+    if command == "show":
+        arguments += ["--steps", 2, "--chains", 4]
+    code, out, err = run(command, *arguments)
+    assert code == 0
+    assert "1 and 1 groups" in out if command == "prepare" else "groups" in out
+    assert "warning" not in err
 
 
 def test_show_tells_and_draws(run: Run, pictures: Path, tmp_path: Path) -> None:
@@ -92,6 +109,32 @@ def test_show_tells_and_draws(run: Run, pictures: Path, tmp_path: Path) -> None:
     assert "licence" in out
     with Image.open(tmp_path / "cifar10-folder-contact-sheet.png") as sheet:
         assert len(sheet.convert("RGB").getcolors(2**24) or []) > 1000
+
+
+def test_how_files_of_maps_lie_is_said_and_shown(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    values = np.random.default_rng(0).standard_normal((6, 16, 32))
+    values[:, 3, 4:9] = -9999
+    for number, each in enumerate(values):
+        np.save(folder / f"{number}.npy", each)
+    asked = ("prepare", "sphere", "--data-dir", folder, "--image-size", 8)
+    code, _, err = run(*asked)
+    assert code == 2
+    assert "0.npy is -9999 in 1.0% of its values, which seems to mean missing" in err
+    code, _, err = run(*asked, "--fill", "-9999")
+    assert code == 2
+    assert "16x32 may be on the grid gauss-legendre or cells" in err
+    code, out, _ = run(*asked, "--fill", "-9999", "--grid", "cells", "--flip", "latitude")
+    assert code == 0
+    said = "maps 16x32 on grid cells (as said), turned to have north first, 1.0% missing (-9999)"
+    assert said in out
+    code, _, err = run(*asked, "--fill", "inf")
+    assert code == 2
+    assert "--fill inf is not allowed: must be a finite number, nan or none" in err
+    code, _, err = run("prepare", "textures", "--grid", "cells")
+    assert code == 2
+    assert "--grid is an option of data set sphere, not of textures" in err
 
 
 def test_show_draws_the_sphere_on_the_ellipse(run: Run, tmp_path: Path) -> None:
@@ -128,7 +171,7 @@ def test_a_search_space_says_what_to_prepare(run: Run, tiny_space: Path) -> None
     code, out, _ = run("prepare", "--space", tiny_space, "--profile", "laptop")
     assert code == 0
     assert "terrain-builtin: " in out
-    assert "16x16 patches at scales 0.5, 0.25" in out
+    assert "16x16 gray patches at scales 0.5, 0.25" in out
     same = ("--image-size", 16, "--scale", 0.5, "--scale", 0.25)
     assert "prepared before" in run("prepare", "terrain", *same)[1]
 
@@ -159,6 +202,9 @@ def test_lines_now_and_then_elsewhere(
         (("prepare", "textures", "--scale", 2), "--scale"),
         (("prepare", "textures", "--test-share", 0.9), "--test-share 0.9 is not allowed"),
         (("prepare", "textures", "--view", "whole"), "set view to patches"),
+        (("prepare", "textures", "--group", "("), "--group '(' is not allowed: must be a regular"),
+        (("prepare", "fingerprints", "--dpi", "high"), "must be auto, ignore, or a whole number"),
+        (("prepare", "textures", "--dpi", 500), "only fingerprints are scans of a known size"),
         (("prepare", "textures", "--data-dir", "nowhere"), "does not exist"),
         (("prepare", "folder:nowhere"), "nowhere does not exist"),
         (("prepare", "folder:here", "--data-dir", "there"), "leave out one of them"),

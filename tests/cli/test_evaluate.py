@@ -139,13 +139,15 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
     assert (code, err) == (0, "")
     out = " ".join(out.split())  # lines are wrapped
     for part in (
-        "12 images of",
-        "against 30 of",
+        "12 samples of",
+        "against 30 references of",
         "Metric Value Real vs real Better Source",
-        "Pooled-pooled-v1.",
+        "Pooled-pooled-v1-",
         "Training images: 40.",
-        "FID of 12 samples, fewer than 2048, is biased upwards",
-        "Real versus real: 12 images against 30.",
+        "FID of 12 samples against 30 references, fewer than 2048, is biased upwards",
+        "No memorised_share: at least 99 reference images are needed; there are 30.",
+        "neither ours",
+        "Real versus real: 12 training images against 30 references.",
         "ours",
         "Naeem et al. 2020",
     ):
@@ -156,6 +158,8 @@ def test_the_table_states_counts_extractor_and_marks(run: Run, tmp_path: Path) -
     metrics = document["metrics"]
     assert metrics["fid_infinity"]["value"] is None
     assert metrics["memorised_share"]["real_versus_real"] is None
+    assert metrics["memorised_share"]["value"] is None
+    assert metrics["nearest_distance"]["better"] is None
     others = {k: v for k, v in metrics.items() if k not in ("fid_infinity", "memorised_share")}
     for column, cell in others.items():
         assert cell["value"] is not None, column
@@ -222,7 +226,32 @@ def test_a_named_data_set_is_measured_once(
     assert len([*(tmp_path / "cache" / "references").iterdir()]) == 1
     assert run(*options, "--json", "two.json")[0] == 0
     assert Path("one.json").read_text() == Path("two.json").read_text()
-    assert values(Path("one.json"))["memorised_share"] is not None
+    assert values(Path("one.json"))["nearest_distance"] is not None
+
+
+def test_how_a_data_sets_maps_lie_is_said_here_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for number, each in enumerate(np.random.default_rng(0).standard_normal((8, 24, 48))):
+        np.save(tmp_path / "maps" / f"{number}.npy", each)
+    (tmp_path / "made").mkdir()
+    for number, each in enumerate(np.random.default_rng(1).integers(0, 256, (6, 8, 16))):
+        Image.fromarray(each.astype(np.uint8)).save(tmp_path / "made" / f"{number}.png")
+    options = (
+        tmp_path / "made", "--against", "sphere", "--data-dir", tmp_path / "maps",
+        "--metrics", "spectrum_distance", "--features", "own:Pooled",
+    )  # fmt: skip
+    code, _, err = run(*options)
+    assert code == 2
+    assert "maps 24x48 may be on the grid gauss-legendre or cells" in " ".join(err.split())
+    code, out, _ = run(*options, "--grid", "cells")
+    assert code == 0
+    assert "maps 24x48 on grid cells (as said)" in " ".join(out.split())
+    code, _, err = run(*options, "--fill", "missing")
+    assert code == 2
+    assert "sphere: sphere.fill: must be a finite number, nan or none" in " ".join(err.split())
+    code, _, err = run(tmp_path / "made", "--against", tmp_path / "made", "--grid", "cells")
+    assert code == 2
+    assert "--grid is an option of data set sphere, not of" in " ".join(err.split())
 
 
 def test_folders_are_read_whatever_their_shape(tmp_path: Path) -> None:
@@ -238,7 +267,12 @@ def test_folders_are_read_whatever_their_shape(tmp_path: Path) -> None:
     batches = list(found.batches(2))
     assert [len(batch) for batch in batches] == [2, 1, 2]
     assert batches[-1][0].unique().tolist() == [7]
-    assert batches[-1][1, :, 0, 0].tolist() == [1, 2, 3]
+    assert batches[-1][1, :, 0, 0].tolist() == [
+        255,
+        255,
+        255,
+    ]  # transparent: white, as in data sets
+    assert found.notes == ("filled the transparent parts of 1 image with white",)
 
 
 def empty(folder: Path) -> None:
@@ -286,13 +320,16 @@ def nothing(_: Path) -> None:
 BAD_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (nothing, "bad: does not exist"),
     (a_file, "bad: is not a folder"),
-    (empty, "bad: holds no image; looked for .bmp"),
+    (empty, "bad: holds no image; looked for .apng"),
     (one_image, "bad: holds 1 image, and at least 2 are needed"),
     (with_damaged, "1 of 4 images cannot be read, first a/0001.png"),
     (with_text, "1 of 5 images cannot be read, first b/note.png (not an image)"),
     (with_empty_file, "1 of 5 images cannot be read, first b/none.jpg"),
     (with_pipe, "1 of 5 images cannot be read, first pipe.png (not a regular file)"),
-    (with_bad_array, "first floats.npy (float64 (4, 4, 3), not (H, W, 3) uint8)"),
+    (
+        with_bad_array,
+        "1 of 5 images cannot be read, first floats.npy[0] (64-bit floating-point numbers",
+    ),
 ]
 
 
@@ -378,3 +415,24 @@ def test_options_out_of_range_are_status_2(run: Run, option: tuple[str, str]) ->
     code, _, err = run("made", "--against", "real", *option)
     assert code == 2
     assert option[0] in err
+
+
+def test_a_named_data_set_is_divided_as_in_training(run: Run, tmp_path: Path) -> None:
+    """The held-out images are those of the same `dataset.group`, not those by names alone."""
+    names = [f"p{i // 2}-{i % 2}.png" for i in range(8)]
+    files = sorted(save(tmp_path / "scans", soft(8, 3, side=80)).rglob("*.png"))
+    for file, name in zip(files, names, strict=True):
+        file.rename(file.with_name(name))
+    generated = save(tmp_path / "made", soft(4, 0))
+    asked = (generated, "--against", "terrain", "--data-dir", tmp_path / "scans")
+    own = ("--features", "own:Pooled", "--metrics", "kid")
+    code, out, _ = run(*asked, *own, "--group", r"p(\d)")
+    assert code == 0
+    assert "3 and 1 groups" in out
+    assert "6 and 2 source images" in run(*asked, *own)[1]
+    code, _, err = run(*asked, *own, "--group", "(")
+    assert code == 2
+    assert "terrain: group: " in err
+    code, _, err = run(generated, "--against", generated, "--group", "x")
+    assert code == 2
+    assert "--group 'x': divides a named data set" in err

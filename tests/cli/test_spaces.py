@@ -101,7 +101,7 @@ def test_validate_takes_all_that_are_known(run: Run, here: Path) -> None:
     (here / "broken.yaml").write_text("name: [broken")
     code, out, err = run("spaces", "validate")
     assert code == 2
-    assert "error: search_spaces/broken.yaml:1:14: is not valid YAML" in err
+    assert "error: search_spaces/broken.yaml:2:1: is not valid YAML" in err
     assert out.count("valid; trials") >= 7
 
 
@@ -241,7 +241,7 @@ def test_data_sets_can_vary(
     monkeypatch.setattr(runner, "run_sweep", lambda sweep, *_: runner.Outcome(sweep, 0, {}))
     change = "dataset.image_size={grid: [16, 24]}"
     out = ok(run("sweep", tiny_space, "--set", change, "--set", "models.kuramoto-local=null"))
-    assert re.findall(r"^data: .* (\d+)x\d+ patches", out, re.M) == ["16", "24"]
+    assert re.findall(r"^data: .* (\d+)x\d+ gray patches", out, re.M) == ["16", "24"]
     assert ": 4 trials, 40 iterations of 8 images each" in out
     (path,) = (tmp_path / "results").glob("tiny/*/trials.jsonl")
     trials = [json.loads(line)["own"] for line in path.read_text().splitlines()[1:]]

@@ -22,7 +22,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_sweep
-from kod_bench.sweeps.store.trust import check_trusted
+from kod_bench.sweeps.store.plugged import check_trusted
 from kod_bench.sweeps.trial.run import run_trial
 from kod_bench.training import CheckpointStore
 from kod_bench.training.history import read_history
@@ -174,7 +174,7 @@ def test_nothing_in_the_package_unpickles_or_asks_a_shell() -> None:
                 assert keywords.get("weights_only") == "True", path
             if name == "np.load":
                 assert keywords.get("allow_pickle") == "False", path
-            if name == "yaml.load":
-                assert keywords.get("Loader") == "_Loader", path
+            if name.startswith("yaml."):  # events alone, of which values are made here
+                assert name in ("yaml.parse", "yaml.dump"), path
             assert name not in ("eval", "exec", "os.system", "os.popen"), path
             assert keywords.get("shell", "False") == "False", path

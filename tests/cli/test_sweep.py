@@ -58,7 +58,7 @@ def test_a_sweep_from_start_to_report(kod_bench: Command, tiny_space: Path, tmp_
         assert row["kid_real"] < row["kid"]
         assert row["coverage"] < row["coverage_real"]
         assert 0 < row["frequency_distance"] < 0.5
-        assert 0 <= row["memorised_share"] <= 1
+        assert row["memorised_share"] is None  # of 32 held-out images
         assert 0 < row["nearest_distance_real"] < 1
         assert 0 < row["order_parameter_data"] < 1
         assert row["fid_infinity"] is None

@@ -1,53 +1,56 @@
-"""CONTRIBUTING's example of a process passes what every process must, and needs nothing else."""
+"""CONTRIBUTING's and docs/plugins.md's packages pass what they must, and need nothing else.
 
-import inspect
-import re
+Their installation, and sweeps with them, are in tests/cli/test_plugin_package.py, which is slow.
+"""
+
+import os
+import subprocess
 import sys
-import types
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from kod_bench.diffusion import PROCESSES
 from kod_bench.sweeps.space import load_space
-from tests.conformance import test_processes as suite
-
-PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
-CHECKS = {name: check for name, check in vars(suite).items() if name.startswith("test_")}
-SIZES = [((1, 8, 8), 25), ((3, 6, 9), 1)]
+from tests.pages import ROOT, copy_files, files_of
+from tests.plugins import Announce
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fading():
-    """Do what the page says: a file in diffusion/, an entry, a case."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    module = types.ModuleType("kod_bench.diffusion.fading")
-    sys.modules[module.__name__] = module
-    exec(compile(block, str(PAGE), "exec"), vars(module))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PROCESSES, "fading", module.Fading)
-        patch.setitem(suite.KINDS, "fading", ("fading", {}))
-        yield
-    del sys.modules[module.__name__]
+def install(announce: Announce, page: str) -> None:
+    """Have a page's package be installed, without the time that an installer takes."""
+    files = files_of(page)
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    modules = {name: text for name, text in files.items() if name.startswith("kod_bench")}
+    announce(project["name"], project["entry-points"], modules, version=project["version"])
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["T25", "T1"])
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_example_passes_the_conformance_suite(name, size):
-    check = CHECKS[name]
-    shape, steps = size
-    known = {
-        "process": suite.make("fading", shape, steps),
-        "shape": shape,
-        "steps": steps,
-        "device": "cpu",
-        "kind": "fading",
-        "number": 3,
-    }
-    check(**{argument: known[argument] for argument in inspect.signature(check).parameters})
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/plugins.md"])
+def test_the_authors_own_test_passes(announce: Announce, page: str, tmp_path: Path) -> None:
+    install(announce, page)
+    folder = copy_files(page, tmp_path / "package")
+    (folder / "kod_bench_fading.py").unlink(missing_ok=True)
+    (folder / "kod_bench_waves.py").unlink(missing_ok=True)
+    # Not this project's own options of pytest: an author has none of them.
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert tested.returncode == 0, tested.stdout
+    assert " passed" in tested.stdout
+    assert "failed" not in tested.stdout
 
 
-def test_a_search_space_knows_the_example(tmp_path):
+def environment() -> dict[str, str]:
+    """With this checkout on the path, wherever it is installed."""
+    paths = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def test_a_search_space_knows_the_example(announce: Announce, tmp_path: Path) -> None:
+    install(announce, "CONTRIBUTING.md")
     path = tmp_path / "study.yaml"
     path.write_text(
         "name: study\ndataset: {name: fingerprints, image_size: 16}\ntraining: {iterations: 10}\n"
@@ -58,6 +61,14 @@ def test_a_search_space_knows_the_example(tmp_path):
     assert [(v.process, v.parameters, v.samplers) for v in variants] == [
         ("fading", {"power": power}, ("straight",)) for power in (1.0, 2.0)
     ]
-    path.write_text(path.read_text().replace("straight", "euler"))
-    with pytest.raises(Exception, match="no sampler 'euler'; choose from ancestral, straight"):
-        load_space(path, "auto")
+    for old, new, message in (
+        ("straight", "euler", "no sampler 'euler'; choose from ancestral, straight"),
+        ("2.0", "-2.0", "power must"),
+        ("2.0", "two", r"power.*number"),
+        ("power", "powre", "unknown key; did you mean 'power'"),
+    ):
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text(path.read_text().replace(old, new))
+        with pytest.raises(Exception, match=message) as raised:
+            load_space(wrong, "auto")
+        assert "wrong.yaml: models.fading" in str(raised.value)

@@ -101,7 +101,6 @@ USED: dict[str, Make] = {
     "16-bit gray TIFF": image("x.tif", DEEP, "TIFF"),
     "CMYK JPEG": image("x.jpg", PRINT.convert("RGB").convert("CMYK"), "JPEG"),
     "palette PNG": image("x.png", PALETTE, "PNG"),
-    "palette PNG with transparency": image("x.png", PALETTE, "PNG", transparency=0),
     "gray with alpha": image("x.png", TRANSPARENT, "PNG"),
     "RGBA": image("x.png", TRANSPARENT.convert("RGBA"), "PNG"),
     "one bit per pixel": image("x.png", PRINT.convert("1"), "PNG"),
@@ -119,13 +118,33 @@ USED: dict[str, Make] = {
     ),
     "bytes after the end": put("x.png", encoded(PRINT, "PNG") + b"\0" * 100),
 }
-USED_WITH_REMARK: dict[str, Make] = {
-    "animated GIF": image("x.gif", PRINT, "GIF", save_all=True, append_images=FRAMES),
-    "animated PNG": image("x.png", PRINT, "PNG", save_all=True, append_images=FRAMES),
-    "animated WebP": image(
-        "x.webp", PRINT.convert("RGB"), "WEBP", save_all=True, append_images=FRAMES, lossless=True
+FIRST = "used the first of several frames of 1 image"
+USED_WITH_REMARK: dict[str, tuple[Make, str]] = {
+    "palette PNG with transparency": (
+        image("x.png", PALETTE, "PNG", transparency=0),
+        "filled the transparent parts of 1 image with white",
     ),
-    "TIFF of several pages": image("x.tif", PRINT, "TIFF", save_all=True, append_images=FRAMES),
+    "animated GIF": (
+        image("x.gif", PRINT, "GIF", save_all=True, append_images=FRAMES),
+        FIRST,
+    ),
+    "animated PNG": (
+        image("x.png", PRINT, "PNG", save_all=True, append_images=FRAMES),
+        FIRST,
+    ),
+    "animated WebP": (
+        image(
+            *("x.webp", PRINT.convert("RGB"), "WEBP"),
+            save_all=True,
+            append_images=FRAMES,
+            lossless=True,
+        ),
+        FIRST,
+    ),
+    "TIFF of several pages": (
+        image("x.tif", PRINT, "TIFF", save_all=True, append_images=FRAMES),
+        FIRST,
+    ),
 }
 SKIPPED: dict[str, tuple[Make, str]] = {
     "zero bytes": (put("x.png", b""), "empty file"),
@@ -151,11 +170,11 @@ SKIPPED: dict[str, tuple[Make, str]] = {
     "blank": (image("x.png", Image.new("L", (64, 64), 255), "PNG"), "blank"),
     "floating-point TIFF": (
         image("x.tif", Image.fromarray(np.ones((40, 40), np.float32)), "TIFF"),
-        "floating-point",
+        "32-bit floating-point numbers: no value is known to be white; value_range",
     ),
     "32-bit TIFF": (
         image("x.tif", Image.fromarray(np.full((40, 40), 70_000, np.int32)), "TIFF"),
-        "more than 16 bits",
+        "32-bit signed integers: no value is known to be white; value_range",
     ),
     "decompression bomb": (put("x.png", png_header(60_000, 60_000)), "more than 20 million"),
     "20,000 x 20,000 pixels": (put("x.png", png_header(20_000, 20_000)), "more than 20 million"),
@@ -195,7 +214,8 @@ def prepare(root: Path) -> tuple[set[bytes], tuple[str, ...]]:
     dataset = load_dataset(OPTIONS, root)
     assert_clean(cache_dir)
     pixels = {image.numpy().tobytes() for side in (dataset.train, dataset.test) for image in side}
-    return pixels, dataset.warnings
+    # That some of these names say no finger is no matter here.
+    return pixels, tuple(w for w in dataset.warnings if not w.startswith("the names of"))
 
 
 @pytest.mark.parametrize("kind", USED)
@@ -211,10 +231,11 @@ def test_used(good: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", USED_WITH_REMARK)
 def test_used_with_a_remark(good: Path, kind: str) -> None:
     before, _ = prepare(good)
-    USED_WITH_REMARK[kind](good)
+    make, remark = USED_WITH_REMARK[kind]
+    make(good)
     after, warnings = prepare(good)
     assert len(after) == len(before) + 1
-    assert warnings == ("used the first of several frames of 1 image",)
+    assert warnings == (remark,)
 
 
 @pytest.mark.parametrize("kind", SKIPPED)

@@ -17,7 +17,7 @@ from kod_bench.data import (
     load_dataset,
     workers,
 )
-from kod_bench.data.files import decode
+from kod_bench.data.decoder import decode
 from kod_bench.data.views import make_view
 
 Prints = Callable[..., Path]

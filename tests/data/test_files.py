@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from kod_bench.data import DataError
-from kod_bench.data import files as files_module
+from kod_bench.data import decoder as decoder_module
+from kod_bench.data.decoder import decode
 from kod_bench.data.files import (
     SkippedImageError,
-    decode,
     find_images,
     printable,
     reason_kind,
@@ -34,7 +34,7 @@ def test_finds_every_suffix_in_any_case_below_the_folder(tmp_path: Path) -> None
     for name in [*names, "notes.txt", "a/._x.BMP", ".hidden/z.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_images(tmp_path, "data folder")[0] == sorted(names)
+    assert find_images(tmp_path, "data folder").names == sorted(names)
 
 
 def test_order_does_not_depend_on_the_file_system(
@@ -59,7 +59,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.png").touch()
     (tmp_path / "a/up").symlink_to(tmp_path, target_is_directory=True)
-    assert find_images(tmp_path, "data folder")[0] == ["a/x.png"]
+    assert find_images(tmp_path, "data folder").names == ["a/x.png"]
 
 
 def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/x.png").touch()
     (tmp_path / "data").mkdir()
     (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert find_images(tmp_path / "data", "data folder")[0] == ["link/x.png"]
+    assert find_images(tmp_path / "data", "data folder").names == ["link/x.png"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,8 @@ def test_refuses_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_unreadable_subfolder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     (tmp_path / "locked").mkdir(mode=0o000)
-    assert find_images(tmp_path, "data folder") == (["x.png"], ["locked"])
+    found = find_images(tmp_path, "data folder")
+    assert (found.names, found.unreadable) == (["x.png"], ["locked"])
 
 
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_skips_a_truncated_file(tmp_path: Path, suffix: str) -> None:
 def test_skips_extreme_sizes(tmp_path: Path, shape: tuple[int, int], reason: str) -> None:
     path = save(tmp_path / "x.png", Image.new("1", shape))
     with pytest.raises(SkippedImageError, match=reason):
-        decode_gray(path)
+        decode(path, "gray", min_side=8)
 
 
 def test_skips_pixels_without_a_white(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_skips_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(files_module.Image, "open", denied)
+    monkeypatch.setattr(decoder_module.Image, "open", denied)
     with pytest.raises(SkippedImageError, match=r"^Permission denied$"):
         decode_gray(path)
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kod_bench.data import DatasetOptions, ImageDataset, load_dataset, photographs, views
-from kod_bench.data.files import decode
+from kod_bench.data.decoder import decode
 from kod_bench.data.views import make_view
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"

@@ -64,7 +64,7 @@ def test_defaults_belong_to_the_data_set() -> None:
     assert of("textures") == ("patches", 1.0, "gray", both)
     assert of("terrain") == ("patches", (1.0, 0.5, 0.25), "gray", both)
     assert of("cifar10") == ("whole", 0.5, "rgb", ("horizontal-flip",))
-    assert of("folder:here") == ("whole", 0.5, "rgb", ())
+    assert of("folder:here") == ("whole", 0.5, "auto", ())
 
 
 def test_what_is_said_goes_before_a_default() -> None:

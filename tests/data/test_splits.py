@@ -3,58 +3,15 @@ import math
 import pytest
 
 from kod_bench.data import DataError
-from kod_bench.data.fingerprints import finger_keys
-from kod_bench.data.splits import class_labels, connected_groups, given_sides, split_groups
-from kod_bench.data.textures import texture_keys
+from kod_bench.data.splits import (
+    class_labels,
+    connected_groups,
+    given_sides,
+    split_groups,
+    stray_sides,
+)
 
 GROUPS = [[f"{group}-{image}" for image in range(3)] for group in range(30)]
-
-
-def keys(*names: str, digests: list[str] | None = None) -> list[str]:
-    return finger_keys(names, digests or [str(i) for i in range(len(names))])
-
-
-def test_fvc_names_give_the_finger() -> None:
-    assert keys("101_1.tif", "101_8.tif", "102_1.tif") == ["101", "101", "102"]
-
-
-def test_a_finger_spread_over_folders_is_one_finger() -> None:
-    first, second = keys("train/101_1.tif", "test/101_2.tif")
-    assert first == second
-
-
-def test_fvc_databases_side_by_side_are_told_apart() -> None:
-    one, two, other = keys("DB1/101_1.tif", "DB2/101_1.tif", "DB2/101_2.tif")
-    assert one != two == other
-
-
-def test_a_copy_of_a_database_is_not_another_database() -> None:
-    one, copy = keys("DB1/101_1.tif", "backup/101_1.tif", digests=["a", "a"])
-    assert one == copy
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Real/1__M_Left_index_finger.BMP",
-        "Altered/Altered-Easy/1__M_Left_index_finger_CR.BMP",
-        "Altered/Altered-Hard/1__M_Left_index_finger_CR.BMP",
-        "1__M_Left_index_finger_Obl.BMP",
-        "1__M_Left_index_finger_Zcut.BMP",
-    ],
-)
-def test_altered_socofing_prints_belong_to_their_finger(name: str) -> None:
-    assert keys(name) == ["1__m_left_index_finger"]
-
-
-@pytest.mark.parametrize("other", ["1__M_Right_index_finger", "2__M_Left_index_finger"])
-def test_other_socofing_fingers_are_other_fingers(other: str) -> None:
-    assert len(set(keys(f"{other}.BMP", "1__M_Left_index_finger.BMP"))) == 2
-
-
-def test_any_other_name_is_a_finger_of_its_own() -> None:
-    names = ("a/thumb.png", "b/thumb.png", "thumb_1.png", "1_2_3.png")
-    assert len(set(keys(*names))) == len(names)
 
 
 def test_groups_join_through_shared_labels() -> None:
@@ -88,21 +45,6 @@ def test_too_few_groups(count: int) -> None:
         split_groups(GROUPS[:count], 0.2)
 
 
-def test_an_equalised_texture_belongs_to_its_original() -> None:
-    names = ["1.1.01.tiff", "1.2.01.tiff", "1.1.02.tiff", "other/1.2.02.png", "1.3.01.tiff"]
-    one, one_equalised, two, two_equalised, other = texture_keys(names, [""] * 5)
-    assert one == one_equalised != two == two_equalised
-    assert other not in (one, two)
-
-
-def test_brodatz_numbers_are_textures_in_any_format() -> None:
-    original, normalised, other, photograph = texture_keys(
-        ["original/D1.gif", "normalised/d001.tif", "D11.gif", "D1 detail.gif"], [""] * 4
-    )
-    assert original == normalised
-    assert len({original, other, photograph}) == 3
-
-
 @pytest.mark.parametrize("wrapping", ["", "data/", "a/b/"])
 def test_folders_train_and_test_divide(wrapping: str) -> None:
     names = [f"{wrapping}{name}" for name in ("train/cat/1.png", "TEST/2.png", "notes/3.png")]
@@ -130,3 +72,18 @@ def test_classes_are_the_topmost_folders() -> None:
     divided = ["x/train/cat/1.png", "x/train/dog/2.png", "x/test/cat/3.png", "x/test/4.png"]
     assert class_labels(divided) == ["cat", "dog", "cat", ""]
     assert class_labels(["cat/1.png", "cat/2.png"]) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1.png", "cat/2.png"], ""),
+        (["train.png", "testing/2.png"], ""),
+        (["train/1.png"], "folders named train do not"),
+        (["cat/train/1.png", "dog/TEST/1.png"], "folders named train and test do not"),
+    ],
+)
+def test_folders_that_do_not_divide_are_named(names: list[str], said: str) -> None:
+    found = "".join(stray_sides(names))
+    assert found.startswith(said)
+    assert bool(found) == bool(said)

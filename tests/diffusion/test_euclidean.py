@@ -33,6 +33,12 @@ def test_any_number_of_steps_keeps_the_clock(steps):
     )
 
 
+@pytest.mark.parametrize(("steps", "left"), [(1000, 0.0064), (100, 0.0045), (25, 0.0005)])
+def test_few_steps_leave_less_signal_at_the_same_clock(steps, left):
+    assert DDPM(shape=(1, 1, 1), steps=steps).signal[steps] == pytest.approx(left, abs=5e-5)
+    assert left < math.exp(-10.05 / 2)
+
+
 def test_forward_steps_compose_to_the_marginal():
     process, rng = DDPM(shape=(1, 1, 1), steps=40), generator()
     state = torch.full((50_000, 1, 1, 1), 0.7)

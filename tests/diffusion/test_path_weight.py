@@ -16,11 +16,10 @@ def generator(seed=0):
 
 def run(process, state, steps, rng):
     """State and weight of chains after some steps."""
-    weight = torch.zeros_like(state)
+    chains = torch.stack([state, torch.zeros_like(state)], dim=1)
     for t in range(1, steps + 1):
-        step = torch.full((len(state),), t)
-        state, weight = process.weighted_step(state, weight, step, rng)
-    return state, weight
+        chains = process.advance_chains(chains, torch.full((len(state),), t), rng)
+    return chains.unbind(1)
 
 
 class TestGains:
@@ -235,14 +234,15 @@ class TestOnePixel:
         rng = generator()
         chosen = torch.rand((number, 1, 1, 1), generator=rng) < self.points[0][1]
         state = torch.where(chosen, self.points[0][0], self.points[1][0])
-        weight, bins = torch.zeros_like(state), 32
+        chains, bins = torch.stack([state, torch.zeros_like(state)], dim=1), 32
         # Spread of the target; of the one-step target it is 5.84, 4.09, 3.16.
         table = {30: 1.517, 60: 0.849, 100: 0.713}
         expected = self.scores(process, table)
         for t in range(1, 101):
-            state, weight = process.weighted_step(state, weight, torch.full((number,), t), rng)
+            chains = process.advance_chains(chains, torch.full((number,), t), rng)
             if t not in table:
                 continue
+            state, weight = chains.unbind(1)
             mass, score = (each.view(bins, -1) for each in expected[t])
             share = mass.sum(1)
             wanted = (mass * score).sum(1) / share

@@ -135,8 +135,8 @@ def test_a_damaged_reference_is_computed_again(tmp_path: Path) -> None:
 
 
 def test_every_metric_fills_its_columns_and_knows_its_direction() -> None:
-    everything = blurred(noise_like(torch.empty(160, 1, 16, 16)), 1.0)
-    train, test, fresh = everything[:80], everything[80:120], everything[120:]
+    everything = blurred(noise_like(torch.empty(220, 1, 16, 16)), 1.0)
+    train, test, fresh = everything[:80], everything[80:180], everything[180:]
     reference = Measured.of(test, Pixels(), train)
     columns = [column for metric in METRICS for column in metric.columns]
     good = score(Measured.of(fresh, Pixels(), train), reference, seed=0)
@@ -150,13 +150,20 @@ def test_every_metric_fills_its_columns_and_knows_its_direction() -> None:
             continue
         for column in metric.columns:
             one, two = good[column], bad[column]
-            if column not in ("fid_infinity", "nearest_distance", "memorised_share"):
+            if column != "fid_infinity" and metric.better is not None:
                 assert one is not None
                 assert two is not None
                 assert one < two if metric.better == "lower" else one > two, column
     assert copies["nearest_distance"] == 0.0
     assert copies["memorised_share"] == 1.0
     assert good["memorised_share"] == pytest.approx(0.02, abs=0.05)
+    # Held-out images have a distance between those of copies and of noise: neither end is good.
+    real, far = reference.nearest, bad["nearest_distance"]
+    assert real is not None
+    assert far is not None
+    assert 0 < np.median(real.distance) < far
+    directions = {c: metric.better for metric in METRICS for c in metric.columns}
+    assert directions["nearest_distance"] is directions["memorised_share"] is None
 
 
 def test_real_versus_real_takes_training_images_but_held_out_ones_for_neighbours() -> None:

@@ -21,8 +21,10 @@ from kod_bench.evaluation import (
     choose_extractor,
     extractors,
     inception,
+    look_for_modules_in,
     make_extractor,
 )
+from tests.plugins import Announce
 
 
 def noise(count: int, channels: int = 3, side: int = 20) -> Tensor:
@@ -207,11 +209,40 @@ def test_a_users_module_in_the_working_folder(own_module) -> None:  # type: igno
     asked = own_module()
     assert choose_extractor(asked) == (asked, "")
     extractor = make_extractor(asked)
-    assert extractor.name == f"{asked}-rgb-v1"
+    assert extractor.name.startswith(f"{asked}-rgb-v1-")
     images = noise(4)
     found = extractor(images)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, images.double().mean((2, 3)), rtol=1e-6)
+
+
+def test_a_users_folder_stands_behind_the_libraries(  # type: ignore[no-untyped-def]
+    own_module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = own_module()
+    Path("fractions.py").write_text("raise AssertionError('not the library')")
+    Path("beside_it.py").write_text("FACTOR = 2")
+    own = Path(asked.partition(":")[0]).with_suffix(".py")
+    own.write_text("import beside_it\nimport fractions\n" + own.read_text())
+    monkeypatch.delitem(sys.modules, "fractions", raising=False)
+    assert make_extractor(asked).name.startswith(f"{asked}-rgb-v1-")
+    assert sys.path[-1] == str(tmp_path)
+    import fractions
+
+    assert fractions.Fraction(1, 2) == 0.5
+
+
+def test_a_module_is_looked_for_in_the_folder_that_is_named(  # type: ignore[no-untyped-def]
+    own_module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = own_module()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ExtractorError, match="No module named"):
+        make_extractor(asked)
+    monkeypatch.setattr(extractors, "_users_folder", [])
+    look_for_modules_in(tmp_path)
+    assert make_extractor(asked).name.startswith(f"{asked}-rgb-v1-")
 
 
 def test_without_a_name_the_source_is_the_identity(own_module) -> None:  # type: ignore[no-untyped-def]
@@ -260,14 +291,25 @@ def test_names_that_lead_nowhere(name: str, part: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_installed_packages_announce_extractors(
-    own_module, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
-    from importlib.metadata import EntryPoint
-
-    entry = EntryPoint("means", own_module(), extractors.ENTRY_POINTS)
-    monkeypatch.setattr(extractors, "entry_points", lambda group: [entry])
+@pytest.mark.parametrize("group", ["kod_bench.extractors", "kod_bench.feature_extractors"])
+def test_installed_packages_announce_extractors(announce: Announce, group: str) -> None:
+    source = OWN.format(returned="images.float().mean((2, 3))", name="name = 'rgb-v1'")
+    announce("my-means", {group: {"means": "my_means:Means"}}, {"my_means.py": source})
     assert check_extractor("means") == "means"
-    assert make_extractor("means").name == "means-rgb-v1"
+    assert "my_means" not in sys.modules  # before anybody wants it
+    assert make_extractor("means").name.startswith("means-rgb-v1-")
     with pytest.raises(ExtractorError, match="did you mean 'means'"):
         check_extractor("mean")
+
+
+def test_installed_extractors_that_cannot_be_had(announce: Announce) -> None:
+    announce("broken-one", {"kod_bench.extractors": {"broken": "no_such_module:Extractor"}})
+    with pytest.raises(ExtractorError) as raised:
+        make_extractor("broken")
+    assert str(raised.value) == (
+        "feature extractor 'broken' of package broken-one 1.0 cannot be imported from "
+        "no_such_module:Extractor: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    announce("taker", {"kod_bench.extractors": {"inception": "json:loads"}})
+    with pytest.raises(ExtractorError, match=r"'inception' is built in, and the .* taker 1\.0"):
+        choose_extractor("inception")

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,34 @@ def test_copies_are_memorised_and_fresh_images_are_not() -> None:
     assert memorised_share(found, held_out) == pytest.approx(0.75, abs=0.02)
     assert memorised_share(Nearest.find(FRESH, TRAIN), held_out) < 0.04
     assert Nearest.find(TRAIN[5:6], TRAIN).distance == 0
+
+
+@pytest.mark.parametrize("held_out", [99, 100, 149, 180, 199, 200, 400])
+def test_a_perfect_generator_shares_one_percent_at_any_count(held_out: int) -> None:
+    """Of any law: what is averaged over both sets of images knows their order alone."""
+    draws = np.random.default_rng(held_out).random((4000, held_out + 100)) ** 3
+    shares = [
+        memorised_share(of_ratios(each[held_out:]), of_ratios(each[:held_out])) for each in draws
+    ]
+    found = np.array(shares, dtype=float)
+    assert found.mean() == pytest.approx(0.01, abs=4 * found.std() / math.sqrt(len(found)))
+    assert found.std() / math.sqrt(len(found)) < 3e-4
+
+
+def test_fewer_than_99_held_out_images_have_no_such_quantile() -> None:
+    samples = of_ratios(np.zeros(10))
+    assert memorised_share(samples, of_ratios(np.ones(98))) is None
+    assert memorised_share(samples, of_ratios(np.ones(99))) == 1.0
+    assert memorised_share(of_ratios(np.ones(10)), of_ratios(np.ones(150))) == 0.0
+    # Between the smallest and the next but one: 1.5 of 150 are below.
+    ordered = of_ratios(np.arange(149) + 1.0)
+    assert memorised_share(of_ratios(np.array([0.5, 1.5, 2.5, 3.5])), ordered) == pytest.approx(
+        0.5 * 0.25 + 0.5 * 0.5
+    )
+
+
+def of_ratios(ratios: np.ndarray) -> Nearest:
+    return Nearest(torch.zeros(len(ratios), dtype=torch.int64), ratios, ratios)
 
 
 def test_blurred_images_are_near_everything_and_memorised_nothing() -> None:

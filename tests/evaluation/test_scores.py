@@ -38,6 +38,13 @@ def test_fid_of_two_gaussians_is_exact() -> None:
     assert fid(x, y) == pytest.approx(expected, rel=1e-9)
 
 
+def test_fid_of_one_feature_is_the_formula() -> None:
+    one = np.random.default_rng(0).normal(size=(50, 1))
+    other = np.random.default_rng(1).normal(2, 3, size=(60, 1))
+    shift = (one.mean() - other.mean()) ** 2
+    assert fid(one, other) == pytest.approx(shift + (one.std(ddof=1) - other.std(ddof=1)) ** 2)
+
+
 def test_where_clean_fid_finds_no_root_fid_is_the_same_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

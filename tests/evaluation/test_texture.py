@@ -1,6 +1,7 @@
 """Texture distances: known answers on gratings, and the right order on real images."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from kod_bench.data import synthetic_fingerprints
 from kod_bench.data.views import patch_view
-from kod_bench.evaluation.spectrum import radial_spectrum
+from kod_bench.evaluation.spectrum import radial_spectrum, rings
 from kod_bench.evaluation.structure_tensor import orientation_and_coherence
 from kod_bench.evaluation.texture import (
     TextureStatistics,
@@ -91,6 +92,43 @@ def test_spectrum_of_a_grating_is_at_its_frequency() -> None:
     assert spectrum.sum() == pytest.approx(1.0, abs=1e-3)
     assert abs(spectrum.argmax() - 16) <= 1  # 32 bins up to 0.5
     assert radial_spectrum(torch.zeros(2, 1, 16, 16, dtype=torch.uint8)).sum() == 0
+
+
+@pytest.mark.parametrize("side", [27, 28, 36, 48, 60, 96, 100])
+def test_frequencies_on_the_edge_of_a_ring_are_in_the_outer_one(side: int) -> None:
+    """Exactly: along an even side every frequency of the transform is an edge."""
+    found = rings(side, side)
+    half = side // 2
+    turns = np.minimum(np.arange(side), side - np.arange(side)).tolist()
+    exact = [
+        [math.isqrt((2 * half) ** 2 * (i * i + j * j) // side**2) for j in turns] for i in turns
+    ]
+    assert found.tolist() == exact
+    if side % 2 == 0:
+        assert found[0].tolist() == turns
+        assert found[half // 5 * 3, half // 5 * 4] == half // 5 * 5  # 3, 4, 5
+
+
+def test_rings_of_sides_that_differ_are_exact_and_large_ones_do_not_overflow() -> None:
+    for height, width in ((8, 28), (28, 36), (45, 100), (1999, 2000)):
+        found, half = rings(height, width), min(height, width) // 2
+        assert np.array_equal(found.T, rings(width, height))
+        for i, j in (
+            np.random.default_rng(0).integers(0, [height // 2, width // 2], (50, 2)).tolist()
+        ):
+            square = Fraction(i, height) ** 2 + Fraction(j, width) ** 2
+            assert found[i, j] == math.isqrt(math.floor(square * (2 * half) ** 2))
+
+
+@pytest.mark.parametrize("side", [28, 36, 48, 60, 100])
+def test_a_wave_has_two_thirds_of_its_energy_in_its_own_ring(side: int) -> None:
+    """The Hann window's three lines, amplitudes 1/4, 1/2, 1/4, which bins of other widths mix."""
+    for turns in range(3, side // 2 - 2):
+        wave = np.cos(2 * math.pi * turns * np.arange(side) / side)
+        images = np.broadcast_to(np.rint(127.5 + 100 * wave), (1, 1, side, side)).astype(np.uint8)
+        spectrum = radial_spectrum(torch.from_numpy(images.copy()))
+        assert spectrum[turns] == pytest.approx(2 / 3, abs=0.12), turns
+        assert spectrum[turns - 1 : turns + 2].sum() > 0.97, turns
 
 
 def test_statistics_add_up_and_repeat_to_the_last_bit() -> None:

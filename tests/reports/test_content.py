@@ -266,7 +266,7 @@ def test_of_many_differences_the_clearest_are_shown_and_that_is_said() -> None:
     shown = [d for d in group.differences if d.metric == "kid"]
     assert len(shown) == MOST_SHOWN < (group.difference_table["metric"] == "kid").sum()
     assert "m017" in {d.label.split(",")[0] for d in shown}
-    assert any("paired differences" in note for note in group.notes)
+    assert any("differences, those" in note for note in group.notes)
 
 
 def test_budgets_that_differ_are_not_called_equal() -> None:

@@ -15,8 +15,9 @@ from kod_bench.reports.figures import (
     trial_figures,
     write_paper_figures,
 )
+from kod_bench.reports.figures.axes import log_ticks
 from kod_bench.reports.figures.chart import COLOURS
-from kod_bench.reports.figures.from_content import log_ticks, pareto_front
+from kod_bench.reports.figures.quality import pareto_front
 from tests.reports.study import SWEEP, make_study
 
 

@@ -44,7 +44,7 @@ def test_a_page_has_all_its_parts_and_needs_nothing_from_elsewhere(tmp_path: Pat
     for heading in (
         "What the evidence supports",
         "Comparison",
-        "Paired differences",
+        "Differences",
         "Samples",
         "Nearest training images",
         "From the prior to the image",

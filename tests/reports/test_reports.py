@@ -41,11 +41,12 @@ def test_models_stand_side_by_side_at_equal_steps() -> None:
     ]
     assert [line[:3] for line in table_lines(markdown(rows))[:6]] == [
         ["NFE", "Model", "KID"],
-        ["--:", "-" * 16, "--------:"],
+        ["--:", "-" * 16, "----------:"],
         ["", "real versus real", "0.010"],
-        ["25", "ddpm", "**2.000**"],
-        ["25", "kuramoto", "3.000"],
-        ["100", "ddpm", "**1.000**"],
+        # One seed tells nothing apart; and what has no rival is not the best of anything.
+        ["25", "ddpm", "**2.000 ~**"],
+        ["25", "kuramoto", "3.000 ~"],
+        ["100", "ddpm", "1.000"],
     ]
 
 
@@ -71,11 +72,11 @@ def test_samplers_and_skipped_steps_are_named_where_they_matter() -> None:
 
 def test_seeds_are_averaged_with_an_interval_from_three_on() -> None:
     two = markdown([make_row(seed=s, kid=k) for s, k in enumerate([1.0, 2.0])])
-    assert "**1.500** |" in two
+    assert " 1.500 |" in two
     assert "No interval where there are fewer than 3 seeds" in two
     three = markdown([make_row(seed=s, kid=k) for s, k in enumerate([1.0, 2.0, 3.0])])
     # 2 +- t(0.975, 2) / sqrt(3)
-    assert "**2.000 [-0.484, 4.484]**" in three
+    assert "2.000 [-0.484, 4.484]" in three
     assert "95 % Student interval" in three
     assert "No interval" not in three
 

@@ -46,6 +46,16 @@ def train_with_curves(folder: Path, iterations: int) -> None:
     run(folder, replace(OPTIONS, iterations=iterations), history=history)
 
 
+def test_lines_of_a_history_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    note = "\N{LINE SEPARATOR}\N{NEXT LINE}\x1c"
+    path.write_bytes(
+        f'{{"iteration": 1, "note": "{note[:2]}"}}\n'.encode()
+        + b'{"iteration": 2, "note": "\xff"}\n{"iteration": 3}\n{"iter'
+    )
+    assert [each["iteration"] for each in read_history(path)] == [1, 3]
+
+
 def test_a_continued_run_continues_its_curve(tmp_path: Path) -> None:
     train_with_curves(tmp_path, 30)
     # As after a kill between two checkpoints: iterations 25 and 30 are trained again.

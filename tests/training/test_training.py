@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kod_bench.diffusion import DiffusionProcess, make_process
-from kod_bench.diffusion.process import TrainingBatch
+from kod_bench.diffusion import DiffusionProcess, Jump, TrainingBatch, make_process
 from kod_bench.networks import make_network
 from kod_bench.training import (
     CheckpointStore,
@@ -304,14 +303,8 @@ class _Broken(DiffusionProcess):
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
         return state
 
-    def reverse_step(
-        self,
-        state: Tensor,
-        step: int,
-        to: int,
-        prediction: Tensor,
-        generator: torch.Generator,
-        sampler: str | None = None,
+    def step_back(
+        self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
         return state
 

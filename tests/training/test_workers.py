@@ -62,6 +62,7 @@ class Joined:
 
     def __init__(self, process: DiffusionProcess) -> None:
         self._process = process
+        self.sources: list[ShuffledImages] = []
 
     def shard(self, workers: int) -> "Joined":
         assert workers == 1
@@ -74,13 +75,10 @@ class Joined:
             return torch.Generator().manual_seed(derive_seed(SEED, name, rank, 0))
 
         share = self._process.shard(WORKERS)
+        self.sources = [ShuffledImages(images(), stream("images", rank)) for rank in range(WORKERS)]
         parts = [
-            share.training_batches(
-                ShuffledImages(images(), stream("images", rank)),
-                batch_size // WORKERS,
-                stream("process", rank),
-            )
-            for rank in range(WORKERS)
+            share.training_batches(own, batch_size // WORKERS, stream("process", rank))
+            for rank, own in enumerate(self.sources)
         ]
         for batches in zip(*parts, strict=True):
             yield TrainingBatch(
@@ -123,6 +121,7 @@ def _worker(rank: int, name: str, options: TrainingOptions, folder: Path) -> Non
     model = run(folder / "workers", fitted(name), options)
     weights = torch.cat([p.detach().flatten() for p in model.network.parameters()])
     torch.save(weights, folder / f"{rank}.pt")
+    torch.save(model.images_seen, folder / f"{rank}-images.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -152,6 +151,10 @@ def test_two_workers_follow_one(
     difference = (first - weights).abs().max().item()
     record_property("largest_relative_deviation_of_a_loss", deviation)
     assert torch.equal(first, second)
+    # Of chains, one worker may have drawn more images than the other.
+    for rank in range(WORKERS):
+        seen = torch.load(tmp_path / f"{rank}-images.pt")
+        assert seen == sum(source.drawn for source in joined.sources)
     assert one[-5:].mean() < 0.9 * one[:5].mean()  # it is training that is compared
     assert deviation < 1e-5  # 2e-7 where this was written
     assert difference < 1e-5

@@ -11,8 +11,8 @@ import numpy as np
 
 from kod_bench.inside import MOST_NUMBERS, UnreadableError, child, is_file, read_json
 from kod_bench.reports.content import Cell, Group
+from kod_bench.reports.figures.axes import label_slots, log_ticks, slots
 from kod_bench.reports.figures.chart import Chart, Figure, Line
-from kod_bench.reports.figures.from_content import label_slots, log_ticks, slots
 from kod_bench.results import FORWARD_START, measured_file
 from kod_bench.training import read_history
 

@@ -27,7 +27,7 @@ from kod_bench.reports.layout import (
     PUBLISHED_TITLE,
     TableText,
     comparison_table,
-    difference_table,
+    difference_tables,
     one_line,
     published_table,
 )
@@ -113,11 +113,7 @@ def _sections(content: ReportContent, files: TrialFiles) -> list[_Section]:
             _Section(
                 group,
                 comparison_table(group),
-                tuple(
-                    (reported.heading, table)
-                    for metric, reported in METRICS.items()
-                    if (table := difference_table(group.differences, metric)).lines
-                ),
+                tuple(titled for metric in METRICS for titled in difference_tables(group, metric)),
                 tuple(figures),
                 GroupPictures(""),
             )
@@ -155,8 +151,8 @@ def _render(content: ReportContent, sections: Sequence[_Section], omitted: int) 
         published_title=PUBLISHED_TITLE,
         published_note=PUBLISHED_NOTE,
         differences_note=DIFFERENCES_NOTE,
-        style=(here / "style.css").read_text(),
-        script=(here / "script.js").read_text(),
+        style=(here / "style.css").read_text("utf-8"),
+        script=(here / "script.js").read_text("utf-8"),
         figures=embedded,
         plotly=_plotly() if figures else "",
         nonce=nonce,

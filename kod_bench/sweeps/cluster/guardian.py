@@ -42,11 +42,17 @@ def guardian() -> Iterator[None]:
     # takes a second.
     reader, writer = os.pipe()
     before = _to_text(_descendants(os.getpid()) | _in_ray_session(os.getpid()))
+    # -P: nothing is imported from the working folder, unless this process does so itself. Any name
+    # may be taken there.
     process = subprocess.Popen(
-        [sys.executable, "-m", "kod_bench.sweeps.cluster.guardian", str(os.getpid()), before],
+        [
+            *(sys.executable, "-P", "-m", "kod_bench.sweeps.cluster.guardian"),
+            *(str(os.getpid()), before),
+        ],
         stdin=reader,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     os.close(reader)
     try:

@@ -6,9 +6,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import kod_bench
 from kod_bench.errors import UsageError, one_line
 from kod_bench.sweeps.cluster.capacity import check_capacity
 from kod_bench.sweeps.space import ResourceOptions
@@ -70,6 +72,27 @@ def _cluster_resources() -> dict[str, float]:
     return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
 
 
+def _job_config() -> Any:
+    """Ray's options of a job, without the working folder as the first place for modules.
+
+    Ray 2.60 puts the driver's working folder before everything else on the path of its workers,
+    the standard library included: a ``statistics.py`` there ends each of them. The folder stays if
+    this package itself is imported from it, as in a checkout that is not installed.
+    """
+    from ray.job_config import JobConfig
+
+    here = Path.cwd()
+    if Path(kod_bench.__file__).resolve().parent.parent == here.resolve():
+        return JobConfig()
+
+    class OwnPath(JobConfig):
+        def _serialize(self) -> str:
+            self._py_driver_sys_path = [p for p in self._py_driver_sys_path if Path(p) != here]
+            return super()._serialize()
+
+    return OwnPath()
+
+
 @contextlib.contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
     """Ray while the body runs: one of this machine's own, or a running cluster's.
@@ -87,8 +110,12 @@ def ray_session(address: str | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray  # reads some of these as it is imported
 
+    options: dict[str, Any] = {}
+    if address is None or not address.startswith("ray://"):
+        options["job_config"] = _job_config()
     if address is None:
         ray.init(
+            **options,
             address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
             num_cpus=local_cpus(),
             include_dashboard=False,
@@ -101,7 +128,9 @@ def ray_session(address: str | None) -> Iterator[None]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Ray's client: the error says it
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(
+                    address=address, log_to_driver=False, logging_level=logging.ERROR, **options
+                )
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
     logging.getLogger("ray").setLevel(logging.ERROR)

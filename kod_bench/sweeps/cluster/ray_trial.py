@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from kod_bench.evaluation import look_for_modules_in
 from kod_bench.results import Row
 from kod_bench.storage import parse_location
 from kod_bench.sweeps.plan.failures import root_message
@@ -42,7 +43,10 @@ def run_on_ray(config: dict[str, str]) -> None:
         tune.report({"status": status.to_json()})
 
     in_workers = functools.partial(
-        _run_workers, scratch=config["scratch"], restarts=int(config["restarts"])
+        _run_workers,
+        folder=config["folder"],
+        scratch=config["scratch"],
+        restarts=int(config["restarts"]),
     )
     execute = train_and_score if trial.workers == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
@@ -57,6 +61,7 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
             f"{location} is not on {socket.gethostname()}: on a cluster, --results-dir must be on "
             "a disk that all nodes share, or at s3:// or gs://"
         )
+    look_for_modules_in(Path(config["folder"]))
     sweep, trial = open_planned(location, config["id"])
     if (data_dir := config.get("data_dir")) is not None:
         sweep = replace(sweep, data_dir=parse_location(data_dir))
@@ -82,7 +87,7 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
 
 
 def _run_workers(
-    sweep: Sweep, trial: Trial, report: Report, *, scratch: str, restarts: int
+    sweep: Sweep, trial: Trial, report: Report, *, folder: str, scratch: str, restarts: int
 ) -> list[Row]:
     """Train a trial with several workers; then score it where there is what one worker asks for.
 
@@ -91,7 +96,8 @@ def _run_workers(
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    _train_workers(sweep, trial, report, scratch, restarts)
+    config = _config(sweep, trial, folder)
+    _train_workers(sweep, trial, report, config, scratch, restarts)
     report(Status("scoring"))
     r = sweep.resources
     score = ray.remote(
@@ -100,14 +106,14 @@ def _run_workers(
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
     )(_score_on_ray)
-    rows: list[Row] = ray.get(score.remote(_config(sweep, trial)))
+    rows: list[Row] = ray.get(score.remote(config))
     return rows
 
 
-def _config(sweep: Sweep, trial: Trial) -> dict[str, str]:
+def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
     """What `_planned` needs in another process."""
     place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
-    return {"id": trial.id, "sweep": str(sweep.location), **place}
+    return {"id": trial.id, "sweep": str(sweep.location), "folder": folder, **place}
 
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
@@ -115,7 +121,14 @@ def _score_on_ray(config: dict[str, str]) -> list[Row]:
     return score_trained(sweep, trial, lambda _: None)
 
 
-def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, restarts: int) -> None:
+def _train_workers(
+    sweep: Sweep,
+    trial: Trial,
+    report: Report,
+    config: dict[str, str],
+    scratch: str,
+    restarts: int,
+) -> None:
     """Train a trial with several workers, to its last checkpoint."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -125,7 +138,7 @@ def _train_workers(sweep: Sweep, trial: Trial, report: Report, scratch: str, res
     r = sweep.resources
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=_config(sweep, trial),
+        train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
             num_workers=r.workers_per_trial,
             use_gpu=r.gpus_per_worker > 0,

@@ -130,13 +130,17 @@ class RemoteDriver:
             arguments = [str(path) if a == SPACE else a for a in arguments]
         self._lines: queue.Queue[tuple[Stream, str]] = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kod_bench.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "kod_bench.cli.main", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             # Not that of this actor's own Ray worker.
-            env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+            },
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None

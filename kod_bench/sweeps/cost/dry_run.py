@@ -140,7 +140,7 @@ def _plan_table(space: SearchSpace, seconds: Sequence[float] | None) -> Table:
     seeds = len(space.options.seeds)
     of_variant = dict(zip(map(id, space.variants), seconds, strict=True)) if seconds else {}
     lines = [[variant] for variant in space.variants]
-    if few := len(lines) <= MOST_LINES:
+    if len(lines) <= MOST_LINES:
         names = [variant.label for variant in space.variants]
     else:
         by_model: dict[str, list[ModelVariant]] = {}
@@ -157,7 +157,7 @@ def _plan_table(space: SearchSpace, seconds: Sequence[float] | None) -> Table:
         "Batch",
         *(("Each", "All") if seconds else ()),
     ):
-        table.add_column(name, justify="right", no_wrap=few)
+        table.add_column(name, justify="right", no_wrap=True)  # names give way
     for name, line in zip(names, lines, strict=True):
         cells = [
             _span([variant.steps for variant in line]),

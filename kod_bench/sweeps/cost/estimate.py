@@ -1,11 +1,13 @@
 """What a sweep would cost, from timing each distinct shape of trial on the hardware here."""
 
+import contextlib
 import heapq
 import math
 import multiprocessing
+import os
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -105,9 +107,15 @@ def estimate(
     # Idle processes would flatter the others: the tasks are repeated until all have one.
     repeated = tasks * math.ceil(processes / len(tasks))
     context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
-    with ProcessPoolExecutor(
-        processes, context, initializer=torch.set_num_threads, initargs=(resources.cpus_per_worker,)
-    ) as pool:
+    with (
+        _no_modules_from_here(),
+        ProcessPoolExecutor(
+            processes,
+            context,
+            initializer=torch.set_num_threads,
+            initargs=(resources.cpus_per_worker,),
+        ) as pool,
+    ):
         ready = [pool.submit(time.time) for _ in range(processes)]
         for each in ready:
             each.result()
@@ -139,6 +147,23 @@ def estimate(
         timed=len(timed),
         timing=time.perf_counter() - began,
     )
+
+
+@contextlib.contextmanager
+def _no_modules_from_here() -> Iterator[None]:
+    """Python starts without the working folder on its path, where any module's name may be taken.
+
+    Processes that are spawned begin with it, and import before they are told this one's path.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _result(future: Future[Any], trial: Trial) -> Any:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -37,19 +38,63 @@ _STYLES = {
     "stopped": "yellow",
     "pruned": "dim",
 }
+#: Stands for the middle of a name that is too long.
+_LEFT_OUT = "..."
+#: Cells that names keep; on a terminal too narrow for that, these columns go, one after another.
+_SHORTEST_NAME = 12
+_MAY_GO = ("it/s", "Left", "Loss", "Seed", "T")
 _COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID")
 
 
-def trial_table(views: Iterable[TrialView], caption: str = "") -> Table:
-    """All trials as a table that fits 80 columns."""
-    below = Text(visible(caption)) if caption else None
-    table = Table(box=None, pad_edge=False, caption=below, caption_justify="left")
-    for name in _COLUMNS:
+def trial_table(views: Iterable[TrialView], width: int, caption: str = "") -> Table:
+    """All trials as a table: numbers keep their width, names give way.
+
+    Args:
+        views: the trials.
+        width: of the terminal, in characters.
+        caption: to stand below.
+    """
+    rows = [dict(zip(_COLUMNS, _cells(view), strict=True)) for view in views]
+    widths = {
+        name: max([len(name), *(cell_len(row[name].plain) for row in rows)]) for name in _COLUMNS
+    }
+    longest = widths.pop("Model")
+    for name in _MAY_GO:
+        if sum(widths.values()) + len(widths) + _SHORTEST_NAME > width:
+            del widths[name]  # half a number is another number
+    # Between columns; where names must be cut, they need it more.
+    space = 2 if longest + sum(widths.values()) + 2 * len(widths) <= width else 1
+    room = max(_SHORTEST_NAME, width - sum(widths.values()) - space * len(widths))
+    table = Table(
+        box=None,
+        padding=(0, space, 0, 0),
+        pad_edge=False,
+        caption=Text(visible(caption)) if caption else None,
+        caption_justify="left",
+    )
+    for name in ("Model", *widths):
         numeric = name not in ("Model", "State")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for view in views:
-        table.add_row(*_cells(view))
+        table.add_column(
+            name, justify="right" if numeric else "left", no_wrap=True, overflow="crop"
+        )
+    for row in rows:
+        row["Model"].plain = shortened(row["Model"].plain, room)
+        table.add_row(row["Model"], *(row[name] for name in widths))
     return table
+
+
+def shortened(name: str, room: int) -> str:
+    """A name in so many cells of a terminal, without its middle: its end tells trials apart.
+
+    The mark is of plain characters, for terminals that have no others.
+    """
+    if cell_len(name) <= room:
+        return name
+    kept = room - len(_LEFT_OUT)
+    end = name[-kept:]
+    while cell_len(end) > (kept + 1) // 2:
+        end = end[1:]
+    return set_cell_size(name, kept - cell_len(end)) + _LEFT_OUT + end
 
 
 def _cells(view: TrialView) -> list[Text]:
@@ -64,7 +109,7 @@ def _cells(view: TrialView) -> list[Text]:
     loss = s.loss if s else None
     left = s.seconds_left if s else None
     return [
-        Text(view.trial.model, overflow="ellipsis"),
+        Text(view.trial.model),
         Text(str(view.trial.steps)),
         Text(str(view.trial.seed)),
         Text(state, style=_STYLES.get("pruned" if pruned else view.state, "cyan")),
@@ -225,7 +270,8 @@ class Board:
         caption = summary(self.standing, time.monotonic() - self._began)
         failed = [view for view in views if view.state == "failed"]
         caption += [f"failed {v.trial.id}: {v.reason}" for v in failed[-_SHOWN_FAILURES:]]
-        return trial_table(self._visible(views, len(caption)), "\n".join(caption))
+        visible = self._visible(views, len(caption))
+        return trial_table(visible, self.console.width, "\n".join(caption))
 
     def _visible(self, views: list[TrialView], below: int) -> list[TrialView]:
         """As many trials as the terminal has lines for: active ones before others."""

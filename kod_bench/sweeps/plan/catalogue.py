@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.plan.networks import check_networks, guessed_channels
 from kod_bench.sweeps.space import (
@@ -15,6 +13,7 @@ from kod_bench.sweeps.space import (
     read_profiles,
     resolve_space,
 )
+from kod_bench.sweeps.space.yaml_file import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -73,4 +72,4 @@ def resolved_yaml(space: SearchSpace) -> str:
     """One profile of a space as a space of its own, with the defaults of its sections."""
     said = space.options.model_dump(mode="json", exclude_none=True)
     document = {key: value for key, value in merge(said, space.document).items() if value != {}}
-    return yaml.safe_dump(document, sort_keys=False, width=90, default_flow_style=None)
+    return dump_yaml(document, width=90, default_flow_style=None)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import kod_bench
 from kod_bench.data import DatasetOptions
 from kod_bench.results.provenance import code_hash
+from kod_bench.sweeps.plan.needed_plugins import needed_plugins
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.space import ModelVariant, SearchSpace
 
@@ -91,6 +92,12 @@ def make_trial(
         workers=workers,
         seed=seed,
         code=code,
+        plugins=[
+            plugin.identity()
+            for plugin in needed_plugins(
+                variant.process, variant.dataset.name, str(evaluation["features"])
+            )
+        ],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from kod_bench.data import DatasetOptions
-from kod_bench.diffusion import PROCESSES
+from kod_bench.diffusion import find_process
 from kod_bench.errors import UsageError
 from kod_bench.networks import make_network, parameter_count
 from kod_bench.sweeps.space import SearchSpace
@@ -13,7 +13,7 @@ from kod_bench.sweeps.space import SearchSpace
 
 def guessed_channels(space: SearchSpace) -> dict[DatasetOptions, int]:
     """C of the images by what is asked for, without opening them."""
-    return {v.dataset: 3 if v.dataset.color == "rgb" else 1 for v in space.variants}
+    return {v.dataset: 1 if v.dataset.color == "gray" else 3 for v in space.variants}
 
 
 def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -> None:
@@ -34,10 +34,10 @@ def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -
     counts: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
     for variant in space.variants:
         options = variant.network
-        periodic = PROCESSES[variant.process].periodic
+        periodic = find_process(variant.process).periodic
         image = (channels[variant.dataset], variant.dataset.image_size)
         try:
-            PROCESSES[variant.process].check_shape((image[0], *variant.dataset.image_shape))
+            find_process(variant.process).check_shape((image[0], *variant.dataset.image_shape))
         except ValueError as error:
             raise UsageError(f"{space.source}: {variant.label}: {error}") from error
         sizes = tuple(v for name, v in options if name != "variant")

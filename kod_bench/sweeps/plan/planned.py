@@ -1,7 +1,7 @@
 """What a search space would run: everything is validated that can be before Ray starts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
@@ -48,9 +48,11 @@ def plan_sweep(
     # Frozen in the plan: all trials, and those of a resume, use the same one.
     space = _with_features(space, features)
     options = space.options
-    datasets = {}
+    datasets, settled = {}, {}
     for wanted in dict.fromkeys(variant.dataset for variant in space.variants):
-        dataset = datasets[wanted] = load_dataset(wanted, data_dir, progress=_sparing(say))
+        dataset = load_dataset(wanted, data_dir, progress=_sparing(say))
+        settled[wanted] = dataset.options
+        datasets[dataset.options] = dataset
         for warning in dataset.warnings:
             say(f"warning: {warning}")
         say(f"data: {dataset.name}: {dataset.description}")
@@ -62,6 +64,8 @@ def plan_sweep(
                 say(f"warning: evaluation.{what} is {count}, but there are only {have} real images")
     if (mark := marks(options.evaluation.samples)) is not None:
         say(f"warning: {mark}; every row says so")
+    # Frozen in the plan, too: rows say what `auto` stood for, and no trial finds it out anew.
+    space = _with_datasets(space, settled)
     check_networks(space, {each: data.train.shape[1] for each, data in datasets.items()})
     hashes = {each: dataset.content_hash for each, dataset in datasets.items()}
     return Planned(space, datasets, make_trials(space, hashes))
@@ -71,6 +75,16 @@ def _with_features(space: SearchSpace, features: str) -> SearchSpace:
     evaluation = space.options.evaluation.model_copy(update={"features": features})
     options = space.options.model_copy(update={"evaluation": evaluation})
     return space.model_copy(update={"options": options})
+
+
+def _with_datasets(
+    space: SearchSpace, settled: Mapping[DatasetOptions, DatasetOptions]
+) -> SearchSpace:
+    variants = tuple(
+        variant.model_copy(update={"dataset": settled[variant.dataset]})
+        for variant in space.variants
+    )
+    return space.model_copy(update={"variants": variants})
 
 
 def _sparing(say: Callable[[str], None], interval: float = 5.0) -> Callable[[str], None]:

@@ -70,6 +70,8 @@ class Sweep:
         remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.store.mirror`.
         growth: how trials are added; None for a plan that is complete.
         early_stopping: how trials are pruned; None: they are not.
+        permissions: options of `resume` by which the user who runs it here lets it import what is
+            not this package's; nothing that the plan says.
     """
 
     folder: Path
@@ -81,6 +83,7 @@ class Sweep:
     remote: ObjectFolder | None = None
     growth: Growth | None = None
     early_stopping: Pruner | None = None
+    permissions: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -105,7 +108,7 @@ class Sweep:
     @property
     def resume_command(self) -> str:
         """What a user types to go on with the sweep."""
-        return f"kod-bench resume {shlex.quote(self.shown)}"
+        return f"kod-bench resume {shlex.join((self.shown, *self.permissions))}"
 
     @property
     def code(self) -> str:

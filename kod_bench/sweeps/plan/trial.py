@@ -3,12 +3,16 @@
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kod_bench.data import DatasetOptions
+from kod_bench.names import MAX_NAME_BYTES, cut_to_bytes
 from kod_bench.sweeps.space import EvaluationOptions, NetworkOptions, TrainingSection
 from kod_bench.visible import is_visible
+
+#: Of a trial's id that would be too long for a file's name: leaves room for what others add to it.
+_CUT_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Trial:
     workers: int
     seed: int
     code: str  # version and hash of the code that planned it
+    # `Plugin.identity` of each plug-in among process, data set and extractor, as it was then.
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A plan may come from anywhere, and these become the name of a folder.
@@ -48,6 +54,8 @@ class Trial:
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, str) and not is_visible(value)):
                 raise ValueError(f"{name}: not a {kind.__name__} that can be shown")
+        if not all(isinstance(each, dict) for each in self.plugins):
+            raise ValueError("plugins: not mappings")
 
     @functools.cached_property
     def config(self) -> str:
@@ -56,8 +64,12 @@ class Trial:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The fields by name. Shared with other trials: not to be modified."""
-        return {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        """The fields by name. Shared with other trials: not to be modified.
+
+        Without `plugins` if there is none: trials are what they were before there were any.
+        """
+        every = {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        return every if self.plugins else {k: v for k, v in every.items() if k != "plugins"}
 
     @functools.cached_property
     def config_hash(self) -> str:
@@ -68,7 +80,11 @@ class Trial:
     def id(self) -> str:
         """Readable and unique: names the trial's folder."""
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.model)
-        return f"{model[:80]}-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        rest = f"-T{self.steps}-seed{self.seed}-{self.config_hash[:8]}"
+        name = model[:80] + rest
+        if len(name.encode()) > MAX_NAME_BYTES:  # shorter ones stay as earlier versions made them
+            name = cut_to_bytes(model, _CUT_BYTES - len(rest)) + rest
+        return name
 
     @property
     def scorings(self) -> list[Scoring]:
@@ -108,5 +124,6 @@ _KINDS: dict[str, type] = {
     "evaluation": dict,
     "sampling": list,
     "code": str,
+    "plugins": list,
 }
-_TRIAL_FIELDS = tuple(field.name for field in fields(Trial))
+_TRIAL_FIELDS = tuple(each.name for each in fields(Trial))

@@ -40,7 +40,7 @@ def encode_trials(
     drawn: Mapping[str, Drawn] | None = None,
     alike: Sequence[Mapping[str, Any]] | None = None,
 ) -> bytes:
-    """Write (id, values) pairs; the values of all trials have the same keys.
+    """Write (id, values) pairs; a key that only some of the values have is never shared.
 
     Args:
         trials: to write.
@@ -49,7 +49,7 @@ def encode_trials(
     """
     every = [values for _, values in trials] if alike is None else alike
     first = every[0] if every else {}
-    common = {k: v for k, v in first.items() if all(values[k] == v for values in every)}
+    common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in every)}
     head = json.dumps({"common": common}).encode() + b"\n"
     return head + encode_more(head, trials, drawn or {})
 

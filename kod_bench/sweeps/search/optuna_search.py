@@ -24,7 +24,7 @@ from kod_bench.sweeps.search.samplers import distribution, make_sampler, suggest
 from kod_bench.sweeps.search.study_file import Record, StudyFile
 from kod_bench.sweeps.space import Document, Model, ModelVariant, Point, resolve_models
 from kod_bench.sweeps.space.messages import dotted
-from kod_bench.sweeps.space.options import OBJECTIVES
+from kod_bench.sweeps.space.search_options import OBJECTIVES
 from kod_bench.sweeps.space.strategies import position_of
 from kod_bench.sweeps.store.growth import GrowingPlan
 

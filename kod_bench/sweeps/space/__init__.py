@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     )
     from kod_bench.sweeps.space.model import Model, Point
     from kod_bench.sweeps.space.options import (
-        PRUNERS,
-        AshaOptions,
         EvaluationOptions,
-        MedianOptions,
         NetworkOptions,
-        Pruner,
         ResourceOptions,
-        SearchOptions,
         StudyOptions,
         TrainingSection,
+    )
+    from kod_bench.sweeps.space.search_options import (
+        PRUNERS,
+        AshaOptions,
+        MedianOptions,
+        Pruner,
+        SearchOptions,
     )
     from kod_bench.sweeps.space.variants import ModelVariant, parameters_model
 
@@ -60,6 +62,7 @@ _MODULES = {
     "files": ("find_space", "known_spaces"),
     "load": ("SearchSpace", "load_space", "read_profiles", "resolve_models", "resolve_space"),
     "model": ("Model", "Point"),
+    "search_options": ("PRUNERS", "AshaOptions", "MedianOptions", "Pruner", "SearchOptions"),
     "variants": ("ModelVariant", "parameters_model"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

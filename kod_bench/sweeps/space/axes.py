@@ -80,10 +80,10 @@ class Axis:
         return value in self.values
 
     @property
-    def all_values(self) -> tuple[Any, ...]:
+    def all_values(self) -> Sequence[Any]:
         """Every value that can be drawn; of a range of real numbers, as many as are told apart."""
         if self.kind == "int":
-            return tuple(range(int(self.low), int(self.high) + 1, self.step))
+            return range(int(self.low), int(self.high) + 1, self.step)  # there may be very many
         if self.kind in ("uniform", "loguniform"):
             count = round(1 / _RESOLUTION)
             return tuple(dict.fromkeys(self.at(i / count) for i in range(count)))

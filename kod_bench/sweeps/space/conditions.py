@@ -1,13 +1,13 @@
 """Conditions: whether what a `when` asks for is something that can be."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from kod_bench.diffusion import PROCESSES
+from kod_bench.diffusion import process_names
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.axes import Axis, Condition, Path
 from kod_bench.sweeps.space.keys import PROCESS, SECTIONS, fields_of
@@ -21,6 +21,7 @@ def check_condition(
     axis: Axis | None,
     *,
     shared: bool,
+    processes: Iterable[str],
 ) -> None:
     """Refuse a condition on a key that a model cannot have, or on a value that the key cannot have.
 
@@ -31,6 +32,7 @@ def check_condition(
         axis: of the key that the condition is on, if that varies.
         shared: whether the condition stands in a section for all models, only some of which may
             have the key; for the others it does not hold.
+        processes: some of which may have it.
 
     Raises:
         UsageError: with the condition's path and what is allowed.
@@ -40,7 +42,7 @@ def check_condition(
         _check_processes(where, condition)
         return
     if condition.path not in fields:
-        if shared and any(condition.path in fields_of(process) for process in PROCESSES):
+        if shared and any(condition.path in fields_of(process) for process in processes):
             return
         names = ["process", *map(dotted, fields)]
         short = [name for name in names if "." not in name] + [f"{s}.KEY" for s in SECTIONS]
@@ -65,6 +67,6 @@ def check_condition(
 
 def _check_processes(where: str, condition: Condition) -> None:
     for value in condition.values:
-        if value not in list(PROCESSES):
-            known = ", ".join(PROCESSES)
+        if value not in process_names():
+            known = ", ".join(process_names())
             raise UsageError(f"{where}: {value!r} is not a process; known: {known}")

@@ -4,6 +4,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from kod_bench.errors import UsageError
+from kod_bench.storage import local_path
+
+#: Of the files; of two that differ in it alone, the first hides the other.
+SUFFIXES = (".yaml", ".yml")
 
 #: Looked into before the spaces that come with the package.
 LOCAL_SPACES = Path("search_spaces")
@@ -15,9 +19,9 @@ def find_space(name: str) -> Path:
     Raises:
         UsageError: if there is none; the message lists the known names.
     """
-    if Path(name).is_file():
-        return Path(name)
-    if Path(name).suffix in (".yaml", ".yml") or "/" in name:
+    if (path := local_path(name)).is_file():
+        return path
+    if path.suffix in SUFFIXES or "/" in name:
         raise UsageError(f"{name}: no such search space file")
     known = known_spaces()
     if name not in known:
@@ -32,7 +36,7 @@ def known_spaces() -> dict[str, list[Path]]:
     """Every name that `find_space` knows, and its files: the one that is taken, then the hidden."""
     found: dict[str, list[Path]] = {}
     for folder in (LOCAL_SPACES, shipped_spaces()):
-        for path in folder.glob("*.yaml"):
+        for path in (path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")):
             same = any(path.samefile(other) for other in found.get(path.stem, []))
             if not same:  # in a checkout, both folders are one
                 found.setdefault(path.stem, []).append(path)

@@ -8,15 +8,21 @@ from pydantic import ValidationError
 
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.frechet import INFINITY_SMALLEST
+from kod_bench.plugins import PluginError
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.keys import SECTIONS, leaves
+from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
-from kod_bench.sweeps.space.options import SearchOptions, Section, StudyOptions
+from kod_bench.sweeps.space.options import StudyOptions
+from kod_bench.sweeps.space.search_options import SearchOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.space.yaml_file import load_yaml
+
+#: Ten thousand trials are planned in seconds, these in a minute or two.
+MAX_TRIALS = 100_000
 
 #: What a file may say beside `StudyOptions`.
 _LAYERS = ("models", "profiles")
@@ -104,6 +110,7 @@ def resolve_space(document: Document) -> SearchSpace:
     options, models = resolve_models(document)
     variants: list[ModelVariant] = []
     _check_objectives(document, options)
+    _check_size(document, options, models)
     for model in models:
         _check_comparable(options.search, model)
         points = list(STRATEGIES[options.search.strategy](model, options.search))
@@ -147,6 +154,24 @@ def _check_objectives(document: Document, options: StudyOptions) -> None:
         raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
 
 
+def _check_size(document: Document, options: StudyOptions, models: Sequence[Model]) -> None:
+    """Refuse more trials than any sweep has, before the first of them is made."""
+    seeds, total = len(options.seeds), 0
+    for model in models:
+        points = model.grid_size(MAX_TRIALS)
+        # A few values may be exhausted before so many draws: what is wanted is counted.
+        draws = options.search.trials or 1 if model.sampled else 1
+        total += points * draws * seeds
+        if total > MAX_TRIALS:
+            parts = [f"{points:,} points of grids", f"{draws:,} draws", f"{seeds:,} seeds"]
+            factors = [part for part, n in zip(parts, (points, draws, seeds), strict=True) if n > 1]
+            raise UsageError(
+                f"{document.where(('models', model.name))}: {' x '.join(factors) or 'one trial'} "
+                f"{'make' if total == points * draws * seeds else 'with the models before make'} "
+                f"at least {total:,} trials; at most {MAX_TRIALS:,} are planned"
+            )
+
+
 def _check_comparable(search: SearchOptions, model: Model) -> None:
     """Refuse to draw what makes scores of one search incomparable."""
     if search.strategy != "optuna" and search.pruner is None:
@@ -172,9 +197,14 @@ def _check_rungs(
     """Refuse early stopping that would stop nothing."""
     if (pruner := search.pruner) is None:
         return
-    ends = [variant.training.iterations for variant in variants]
-    if not any(pruner.rungs(end) for end in ends):
-        name = ("search", str(search.early_stopping), "min_iterations")
+    ends = {variant.training.iterations for variant in variants}
+    section = ("search", str(search.early_stopping))
+    try:
+        rungs = [pruner.rungs(end) for end in ends]
+    except ValueError as error:
+        raise UsageError(f"{document.touched(section)}: {error}") from error
+    if not any(rungs):
+        name = (*section, "min_iterations")
         raise UsageError(
             f"{document.where(name)}: {pruner.min_iterations or 1} is not before the end of any "
             f"trial, training.iterations {max(ends, default=0)}: nothing could be stopped"
@@ -190,6 +220,8 @@ def _options(document: Document) -> StudyOptions:
         where, message = first_error(error, StudyOptions, _LAYERS)
         place = document.where(where) if where else document.name
         raise UsageError(f"{place}: {message}") from error
+    except PluginError as error:  # only a data set's options ask a plug-in for anything
+        raise UsageError(f"{document.where(('dataset', 'name'))}: {error}") from error
 
 
 def _at_first_values(document: Document, common: Mapping[str, Any]) -> dict[str, Any]:

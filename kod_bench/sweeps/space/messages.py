@@ -1,6 +1,7 @@
 """Validation errors as one line: the key's path, what is wrong, what is allowed."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,11 +39,22 @@ def first_error(
         return where, first["msg"].removeprefix("Value error, ")
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
-        return where, f"{first['input']!r} is not allowed: {message}"
+        return where, f"{first['input']!r} is not allowed: {message}{_of_yaml_1_1(first['input'])}"
     section: Any = model
     for key in where[:-1]:
         section = section.model_fields[key].annotation
     return where, unknown_key(str(where[-1]), [*section.model_fields, *also])
+
+
+def _of_yaml_1_1(value: Any) -> str:
+    """A word to who writes what YAML 1.1 took for something else than a text."""
+    if not isinstance(value, str):
+        return ""
+    if value.lower() in ("yes", "no", "on", "off", "y", "n"):
+        return "; YAML 1.2 says true or false"
+    if re.fullmatch(r"[-+]?[0-9][0-9_:.]*", value):
+        return "; numbers of YAML 1.2 have neither _ nor :"
+    return ""
 
 
 def unknown_key(key: str, allowed: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from kod_bench.data import DatasetOptions
-from kod_bench.diffusion import PROCESSES
+from kod_bench.diffusion import PROCESSES, find_process, process_names
 from kod_bench.errors import UsageError
+from kod_bench.plugins import PluginError
 from kod_bench.sweeps.space.axes import Axis, Path, is_axis, parse_axis
 from kod_bench.sweeps.space.conditions import check_condition
 from kod_bench.sweeps.space.document import Document
@@ -41,7 +42,7 @@ class Model:
 
     Attributes:
         name: as given.
-        process: a key of `PROCESSES`.
+        process: its name, a key of `PROCESSES` or a plug-in's.
         axes: what varies, or exists under a condition, in the order of labels.
 
     Raises:
@@ -56,12 +57,16 @@ class Model:
         if not isinstance(section, dict):
             raise UsageError(f"{here}: must be a mapping with the key 'process'")
         process: Any = section.get("process")
-        if not isinstance(process, str) or process not in PROCESSES:
+        its_process = document.where(("models", name, "process"))
+        if not isinstance(process, str) or process not in process_names():
             raise UsageError(
-                f"{document.where(('models', name, 'process'))}: {process!r} is not a "
-                f"process; known: {', '.join(PROCESSES)}"
+                f"{its_process}: {process!r} is not a process; known: {', '.join(process_names())}"
             )
         self.process: str = process
+        try:
+            self._periodic = find_process(process).periodic
+        except PluginError as error:
+            raise UsageError(f"{its_process}: {error}") from error
         for key in SECTIONS:
             if not isinstance(section.get(key, {}), dict):
                 raise UsageError(f"{here}.{key}: must be a mapping")
@@ -86,6 +91,7 @@ class Model:
                     self._fields,
                     self.axes.get(condition.path),
                     shared=path not in self._own_paths,
+                    processes=_named_in(document),
                 )
         self._order = self._dependencies_first()
         self._drawn = self._after_drawing()
@@ -103,6 +109,14 @@ class Model:
     def grid(self) -> Iterator[Point]:
         """Every point of the grids, without what is drawn."""
         return self._grid({}, [path for path in self._order if path not in self._drawn])
+
+    def grid_size(self, most: int) -> int:
+        """How many points `grid` has, without making them.
+
+        Args:
+            most: beyond it, the counting may end with any number above.
+        """
+        return self._size({}, [path for path in self._order if path not in self._drawn], most)
 
     def complete(self, point: Point, place: Place) -> Point:
         """A grid point with a value for everything that is drawn, and exists there.
@@ -165,7 +179,7 @@ class Model:
             samplers=checked.samplers,
             network_evaluations=checked.network_evaluations,
             dataset=dataset,
-            network=network.resolved(periodic=PROCESSES[self.process].periodic),
+            network=network.resolved(periodic=self._periodic),
             training=training,
         )
 
@@ -194,7 +208,7 @@ class Model:
         for key, options in SECTIONS.items():
             own |= leaves(section.get(key, {}), options, (key,))
         variant = own.get(_VARIANT)
-        if variant is not None and not PROCESSES[self.process].periodic:
+        if variant is not None and not self._periodic:
             raise UsageError(
                 f"{self.where(_VARIANT)}: is for processes on phases; {self.process} is none, "
                 "leave the key out"
@@ -211,7 +225,7 @@ class Model:
         }
         for key, options in SECTIONS.items():
             shared |= leaves(merged.get(key, {}), options, (key,))
-        if not PROCESSES[self.process].periodic:
+        if not self._periodic:
             shared.pop(_VARIANT, None)
         common = shared.get(_ARCHITECTURE, "unet")
         if not is_axis(chosen := own.get(_ARCHITECTURE, common)) and chosen != common:
@@ -237,6 +251,8 @@ class Model:
         except ValidationError as error:
             location, message = first_error(error, options)
             raise UsageError(f"{self.where((section, *location))}: {message}") from error
+        except PluginError as error:
+            raise UsageError(f"{self.where((section, 'name'))}: {error}") from error
 
     def _unknown_or_wrong(self, error: ValidationError) -> tuple[tuple[str | int, ...], str]:
         sections = [f"{name}.{key}" for name, each in SECTIONS.items() for key in each.model_fields]
@@ -244,6 +260,10 @@ class Model:
         return first_error(error, parameters_model(self.process), also)
 
     # What varies.
+
+    @functools.cached_property
+    def _deciding(self) -> set[Path]:
+        return {condition.path for axis in self.axes.values() for condition in axis.when}
 
     @functools.cached_property
     def _varied(self) -> tuple[Path, ...]:
@@ -260,6 +280,24 @@ class Model:
             return
         for value in axis.values:
             yield from self._grid(point | {path: value}, rest)
+
+    def _size(self, point: Point, paths: list[Path], most: int) -> int:
+        """Axes multiply; only those that conditions look at are gone through value by value."""
+        factor = 1
+        for place, path in enumerate(paths):
+            axis = self.axes[path]
+            if not self._exists(axis, point):
+                continue
+            if path not in self._deciding:
+                factor *= len(axis.values)
+                continue
+            total = 0
+            for value in axis.values:
+                total += self._size(point | {path: value}, paths[place + 1 :], most)
+                if factor * total > most:
+                    break
+            return factor * total
+        return factor
 
     def _choices(self, point: Point, paths: list[Path]) -> Iterator[Point]:
         if not paths:
@@ -287,8 +325,7 @@ class Model:
         if path not in self._fields:
             return None
         if path[0] == "network":
-            periodic = PROCESSES[self.process].periodic
-            return getattr(NetworkOptions().resolved(periodic=periodic), path[1])
+            return getattr(NetworkOptions().resolved(periodic=self._periodic), path[1])
         if path[0] == "dataset":
             name = self._value(("dataset", "name"), point)
             return _at(DatasetOptions(name=name, image_size=32), path[1:])
@@ -331,6 +368,14 @@ class Model:
             if depends or axis.is_sampled:
                 drawn.add(path)
         return drawn
+
+
+def _named_in(document: Document) -> Iterator[str]:
+    """Processes that are built in, or a model's: no other plug-in is imported for a condition."""
+    yield from PROCESSES
+    for section in document.merged["models"].values():
+        if isinstance(section, Mapping) and section.get("process") in process_names():
+            yield section["process"]
 
 
 def _forcing(forced: Mapping[Path, Any]) -> Place:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.files import LOCAL_SPACES
-from kod_bench.sweeps.space.options import Name
+from kod_bench.sweeps.space.limits import Name
 from kod_bench.sweeps.space.schema import schema_text
 from kod_bench.sweeps.space.yaml_file import parse_yaml
 

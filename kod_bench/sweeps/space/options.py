@@ -1,24 +1,30 @@
-"""The sections of a search space, and what each key allows."""
+"""The sections of a search space but `search`, and what each key allows."""
 
 import inspect
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kod_bench.data import DatasetOptions
-from kod_bench.evaluation import METRICS, check_extractor
+from kod_bench.evaluation import check_extractor
 from kod_bench.networks import ARCHITECTURES, VARIANTS, Padding, UNet, UseFast
-
-Count = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
-
-
-class Section(BaseModel):
-    """A mapping of a search space: no unknown keys, no infinite numbers, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+from kod_bench.sweeps.space.limits import (
+    MAX_ITERATIONS,
+    MAX_MINUTES,
+    MAX_WIDTH,
+    MAX_WORKERS,
+    BatchSize,
+    Count,
+    Iterations,
+    Name,
+    PositiveFloat,
+    Samples,
+    Section,
+    Seed,
+    Small,
+    Workers,
+)
+from kod_bench.sweeps.space.search_options import SearchOptions
 
 #: What `UNet` takes beside what the data and the process decide, with its defaults.
 UNET_SIZES = {
@@ -49,10 +55,10 @@ class NetworkOptions(Section):
 
     architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]
     variant: Literal[tuple(VARIANTS)] | None = None  # type: ignore[valid-type]
-    width: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    blocks: Count | None = None
-    attention: tuple[Count, ...] | None = None
+    width: Annotated[int, Field(ge=2, le=MAX_WIDTH, multiple_of=2)] | None = None
+    multipliers: Annotated[tuple[Small, ...], Field(min_length=1, max_length=10)] | None = None
+    blocks: Small | None = None
+    attention: Annotated[tuple[Count, ...], Field(max_length=10)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     padding: Literal[get_args(Padding)] | None = None  # type: ignore[valid-type]
 
@@ -95,17 +101,17 @@ class TrainingSection(Section):
         micro_batch_size: images that one worker has in memory at once; None for its whole share.
     """
 
-    iterations: Count
-    batch_size: Count = 128
+    iterations: Iterations
+    batch_size: BatchSize = 128
     learning_rate: PositiveFloat = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[int, Field(ge=0)] = 100
+    warmup: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 100
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    checkpoint_every: Count = 1000
-    log_every: Count = 50
+    checkpoint_every: Iterations = 1000
+    log_every: Iterations = 50
     fast: UseFast = "auto"
-    micro_batch_size: Count | None = None  # of one worker; None: its whole share of the batch
+    micro_batch_size: BatchSize | None = None  # of one worker; None: its whole share of the batch
 
 
 class EvaluationOptions(Section):
@@ -120,9 +126,9 @@ class EvaluationOptions(Section):
     """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
-    samples: Annotated[int, Field(ge=2)] = 2048
-    references: Annotated[int, Field(ge=2)] = 2048
-    batch_size: Count = 128
+    samples: Samples = 2048
+    references: Samples = 2048
+    batch_size: BatchSize = 128
 
 
 def _part_or_whole(gpus: float) -> float:
@@ -141,10 +147,14 @@ class ResourceOptions(Section):
         time_limit_minutes: of one attempt of a trial; resume begins another.
     """
 
-    workers_per_trial: Count = 1
-    cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_part_or_whole)] = 0
-    time_limit_minutes: PositiveFloat | None = None  # of one attempt; resume begins another
+    workers_per_trial: Workers = 1
+    cpus_per_worker: Workers = 1
+    gpus_per_worker: Annotated[
+        float, Field(ge=0, le=MAX_WORKERS), AfterValidator(_part_or_whole)
+    ] = 0
+    time_limit_minutes: Annotated[float, Field(gt=0, le=MAX_MINUTES)] | None = (
+        None  # of one attempt; resume begins another
+    )
 
 
 def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
@@ -161,215 +171,10 @@ def check_shares(training: TrainingSection, resources: ResourceOptions) -> None:
         )
 
 
-class TpeOptions(Section):
-    """Of `optuna.samplers.TPESampler`, where they are described."""
-
-    n_startup_trials: Count = 10  # drawn independently before it learns
-    n_ei_candidates: Count = 24
-    group: bool = False
-    constant_liar: bool = True  # trials that run are no good: those beside them look elsewhere
-
-
-class CmaEsOptions(Section):
-    """Of `optuna.samplers.CmaEsSampler`."""
-
-    n_startup_trials: Count = 1
-    sigma0: PositiveFloat | None = None
-    popsize: Annotated[int, Field(ge=2)] | None = None
-
-
-class GaussianProcessOptions(Section):
-    """Of `optuna.samplers.GPSampler`."""
-
-    n_startup_trials: Count = 10
-    deterministic_objective: bool = False
-
-
-#: Optuna's samplers by the name that a space says, with what it may say of them.
-SAMPLERS: dict[str, type[Section]] = {
-    "tpe": TpeOptions,
-    "random": Section,
-    "cmaes": CmaEsOptions,
-    "gp": GaussianProcessOptions,
-}
-
-#: What a search can go by, and whether low or high is good: columns of rows, and the wall time of
-#: sampling over the number of samples.
-OBJECTIVES: dict[str, Literal["min", "max"]] = {
-    **{
-        column: "min" if metric.better == "lower" else "max"
-        for metric in METRICS
-        for column in metric.columns
-    },
-    "seconds_per_sample": "min",
-}
-
-
-class AshaOptions(Section):
-    """Asynchronous successive halving; see `kod_bench.sweeps.search.early_stopping`.
-
-    Attributes:
-        min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
-        reduction_factor: of the trials at a rung one in so many goes on, and the next rung is so
-            many times as far.
-        samples: behind the KID of a rung, at most as many as a full evaluation's.
-    """
-
-    min_iterations: Count | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 4
-    samples: Annotated[int, Field(ge=2)] = 256
-
-    def rungs(self, end: int) -> tuple[int, ...]:
-        """The iterations at which a training of `end` is judged."""
-        rung = self.min_iterations or max(1, end // self.reduction_factor**2)
-        found = []
-        while rung < end:
-            found.append(rung)
-            rung *= self.reduction_factor
-        return tuple(found)
-
-
-class MedianOptions(Section):
-    """The median rule; see `kod_bench.sweeps.search.early_stopping`.
-
-    Attributes:
-        min_iterations: the first rung; None for a tenth of all.
-        interval: from each rung to the next; None for as many as to the first.
-        startup_trials: so many at a rung go on whatever they have.
-        samples: behind the KID of a rung, at most as many as a full evaluation's.
-    """
-
-    min_iterations: Count | None = None
-    interval: Count | None = None
-    startup_trials: Count = 4
-    samples: Annotated[int, Field(ge=2)] = 256
-
-    def rungs(self, end: int) -> tuple[int, ...]:
-        """The iterations at which a training of `end` is judged."""
-        first = self.min_iterations or max(1, end // 10)
-        return tuple(range(first, end, self.interval or first))
-
-
-Pruner = AshaOptions | MedianOptions
-
-#: Rules of early stopping by the name that a space says; its options are under the same name.
-PRUNERS: dict[str, type[Pruner]] = {"asha": AshaOptions, "median": MedianOptions}
-
-
-class SearchOptions(Section):
-    """Which configurations become trials; see `kod_bench.sweeps.space.strategies`.
-
-    Attributes:
-        strategy: "grid" takes every point of the grids; "random" draws what else varies, too;
-            "optuna" chooses it by the results so far.
-        trials: how many configurations "random" and "optuna" take at every grid point of every
-            model that has something to draw.
-        seed: of the draws.
-        metric: what "optuna" goes by, of `OBJECTIVES`; of several, it looks for the best trade.
-        mode: "min" or "max", for each metric; None for what is good of it.
-        sampler: of `SAMPLERS`.
-        sampler_options: of that sampler.
-        early_stopping: of `PRUNERS`, or None: every trial is trained to its end.
-        asha: how it stops.
-        median: how it stops.
-    """
-
-    strategy: Literal["grid", "random", "optuna"] = "grid"
-    trials: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "kid"
-    mode: Literal["min", "max"] | tuple[Literal["min", "max"], ...] | None = None
-    sampler: Literal[tuple(SAMPLERS)] = "tpe"  # type: ignore[valid-type]
-    sampler_options: dict[str, Any] = {}
-    early_stopping: Literal[tuple(PRUNERS)] | None = None  # type: ignore[valid-type]
-    asha: AshaOptions = AshaOptions()
-    median: MedianOptions = MedianOptions()
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """What is gone by, one or several."""
-        return (self.metric,) if isinstance(self.metric, str) else self.metric
-
-    @property
-    def pruner(self) -> Pruner | None:
-        """The rule of early stopping, with its options; None if there is none."""
-        found: Pruner | None = getattr(self, self.early_stopping) if self.early_stopping else None
-        return found
-
-    @property
-    def sampler_settings(self) -> Section:
-        """The sampler's options, defaults included."""
-        return SAMPLERS[self.sampler].model_validate(self.sampler_options)
-
-    @model_validator(mode="after")
-    def _trials_are_for_drawing(self) -> Self:
-        if self.strategy != "grid" and self.trials is None:
-            raise ValueError(
-                f"strategy {self.strategy} needs trials: how many configurations it takes at every "
-                "grid point"
-            )
-        if self.strategy == "grid" and self.trials is not None:
-            raise ValueError(
-                "trials is for strategies random and optuna; grid takes every point once, leave "
-                "it out"
-            )
-        return self
-
-    def _differs(self, name: str) -> bool:
-        """Whether something else than the default is said; a resolved space says all of them."""
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
-
-    @model_validator(mode="after")
-    def _learning_is_for_optuna(self) -> Self:
-        said = [
-            name for name in ("metric", "mode", "sampler", "sampler_options") if self._differs(name)
-        ]
-        if self.strategy != "optuna" and said:
-            raise ValueError(f"{said[0]} is for strategy optuna, not {self.strategy}")
-        return self
-
-    @model_validator(mode="after")
-    def _stops_what_is_drawn(self) -> Self:
-        for name in PRUNERS:
-            if self._differs(name) and self.early_stopping != name:
-                raise ValueError(f"{name} is for early_stopping: {name}")
-        if self.early_stopping is None:
-            return self
-        if self.strategy == "grid":
-            raise ValueError("early_stopping is for strategies random and optuna")
-        if self.metrics != ("kid",):
-            raise ValueError("early_stopping goes by KID; metric must be kid")
-        return self
-
-    @model_validator(mode="after")
-    def _goes_by_something(self) -> Self:
-        for name in self.metrics:
-            if name not in OBJECTIVES:
-                raise ValueError(f"metric {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
-        if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError("metric: one is given twice")
-        good = tuple(OBJECTIVES[name] for name in self.metrics)
-        modes = (self.mode,) if isinstance(self.mode, str) else self.mode
-        if modes is not None and modes != good:
-            each = ", ".join(f"{n} {m}" for n, m in zip(self.metrics, good, strict=True))
-            raise ValueError(f"mode must say what is good of each metric: {each}; or leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _sampler_knows_its_options(self) -> Self:
-        if self.sampler == "cmaes" and len(self.metrics) > 1:
-            raise ValueError("sampler cmaes goes by one metric; for several: tpe, gp or random")
-        try:
-            _ = self.sampler_settings
-        except ValidationError as error:
-            first = error.errors()[0]
-            names = ", ".join(SAMPLERS[self.sampler].model_fields) or "none"
-            key = ".".join(map(str, first["loc"]))
-            message = "unknown key" if first["type"] == "extra_forbidden" else f"{first['msg']}"
-            raise ValueError(
-                f"sampler_options.{key}: {message}; sampler {self.sampler} has: {names}"
-            ) from None
-        return self
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
 
 
 class StudyOptions(Section):
@@ -383,11 +188,11 @@ class StudyOptions(Section):
     dataset: DatasetOptions
     network: NetworkOptions = NetworkOptions()
     training: TrainingSection
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     search: SearchOptions = SearchOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     resources: ResourceOptions = ResourceOptions()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> Self:

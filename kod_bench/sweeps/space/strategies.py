@@ -13,7 +13,7 @@ from kod_bench.errors import UsageError
 from kod_bench.sweeps.space.axes import Axis, Path
 from kod_bench.sweeps.space.messages import dotted
 from kod_bench.sweeps.space.model import Model, Point
-from kod_bench.sweeps.space.options import SearchOptions
+from kod_bench.sweeps.space.search_options import SearchOptions
 
 #: A space of few values is exhausted before `trials` is reached: so many draws in a row that
 #: bring nothing new, per point found, say that it is.

@@ -1,22 +1,32 @@
 """One point of a model: every key has one value, and all of them are checked together."""
 
+import contextlib
 import functools
 import inspect
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, PydanticUserError, create_model
 
 from kod_bench.data import DatasetOptions
-from kod_bench.diffusion import PROCESSES, DiffusionProcess
+from kod_bench.diffusion import DiffusionProcess, find_process
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results import FORWARD_START
-from kod_bench.sweeps.space.options import Count, NetworkOptions, Section, TrainingSection
+from kod_bench.sweeps.space.limits import Count, Section
+from kod_bench.sweeps.space.options import NetworkOptions, TrainingSection
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
+#: The largest whole number that a parameter of a process may be: T, images, chains, pixels.
+MAX_WHOLE = 100_000
+
 #: What a model may say beside its process's parameters.
 SCORING = ("priors", "samplers", "network_evaluations")
+
+#: Tried in turn. Twice as wide as high: a process on the sphere takes nothing else, and others take
+#: anything; but a plug-in's may want squares, or colours.
+_SHAPES = ((1, 8, 16), (1, 16, 16), (3, 16, 16), (1, 32, 32), (3, 32, 32))
 
 
 class ModelVariant(Section):
@@ -70,11 +80,20 @@ def parameters_model(process: str) -> type[BaseModel]:
         "samplers": (Annotated[tuple[str, ...] | None, Field(min_length=1)], None),
         "network_evaluations": (Annotated[tuple[Count, ...] | None, Field(min_length=1)], None),
     }
-    for name, parameter in inspect.signature(PROCESSES[process]).parameters.items():
+    signature = inspect.signature(find_process(process), eval_str=True)
+    for name, parameter in signature.parameters.items():
         if name != "shape":
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (parameter.annotation, default)
-    return create_model(f"{process}Parameters", __base__=Section, **fields)
+            kind = parameter.annotation
+            if kind in (int, int | None):  # most are sizes, and the process is built to be checked
+                kind = Annotated[kind, Field(le=MAX_WHOLE)]
+            fields[name] = (kind, default)
+    try:
+        return create_model(f"{process}Parameters", __base__=Section, **fields)
+    except PydanticUserError as error:  # of a plug-in: a type that no search space can say
+        raise UsageError(
+            f"process {process!r}: its parameters cannot be validated: {one_line(error)}"
+        ) from error
 
 
 def validated(options: type[_Options], values: Mapping[str, Any]) -> _Options:
@@ -109,12 +128,12 @@ def _checked(process: str, text: str) -> Parameters:
     given = parameters_model(process).model_validate_json(text, strict=True)
     resolved = given.model_dump(mode="json")
     steps = resolved.pop("steps")
-    priors = resolved.pop("priors") or (PROCESSES[process].priors[0],)
-    samplers = resolved.pop("samplers") or (PROCESSES[process].samplers[0],)
+    process_class = find_process(process)
+    priors = resolved.pop("priors") or (process_class.priors[0],)
+    samplers = resolved.pop("samplers") or (process_class.samplers[0],)
     evaluations = resolved.pop("network_evaluations") or (steps,)
     own = given.model_dump(exclude={"steps", *SCORING})
-    # Twice as wide as high: a process on the sphere takes nothing else, and others take anything.
-    built = PROCESSES[process](shape=(1, 8, 16), steps=steps, **own)
+    built = process_class(shape=_taken_by(process_class), steps=steps, **own)
     for prior in priors:
         if prior != FORWARD_START:
             _check_prior(built, prior)
@@ -128,6 +147,15 @@ def _checked(process: str, text: str) -> Parameters:
         samplers=tuple(dict.fromkeys(samplers)),
         network_evaluations=tuple(dict.fromkeys(evaluations)),
     )
+
+
+def _taken_by(process: type[DiffusionProcess]) -> tuple[int, int, int]:
+    """A small shape of images that a process takes, if it takes any."""
+    for shape in _SHAPES:
+        with contextlib.suppress(ValueError):
+            process.check_shape(shape)
+            return shape
+    return _SHAPES[0]
 
 
 def _check_prior(process: DiffusionProcess, prior: str) -> None:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions
 from kod_bench.errors import UsageError, one_line
@@ -23,6 +21,7 @@ from kod_bench.sweeps.plan.sweep import FORMATS, SWEEP_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import Drawn, encode_trials
 from kod_bench.sweeps.space import SearchSpace
+from kod_bench.sweeps.space.yaml_file import dump_yaml
 from kod_bench.sweeps.store.open import open_sweep
 from kod_bench.sweeps.store.ownership import signature
 
@@ -130,7 +129,7 @@ def create_sweep(
                 "hashes": {canonical_json(plain_options(k)): v for k, v in (hashes or {}).items()},
                 "total": total,
             }
-        return yaml.safe_dump(_plain(document), sort_keys=False, width=100).encode()
+        return dump_yaml(_plain(document), width=100).encode()
 
     try:
         if isinstance(parent, ObjectFolder):

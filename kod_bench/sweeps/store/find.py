@@ -1,10 +1,9 @@
 """Sweeps by what a user calls them: one, several, or all in a folder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kod_bench.errors import UsageError, one_line
-from kod_bench.storage import Location, ObjectFolder, is_uri
+from kod_bench.storage import Location, ObjectFolder, is_uri, local_path
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.store.open import open_sweep
 
@@ -22,8 +21,8 @@ def find_sweep(name: str | None, results_dir: Location) -> Sweep:
     """
     if name is not None and is_uri(name):
         return open_sweep(ObjectFolder(name))
-    if name is not None and (Path(name) / SWEEP_FILE).is_file():
-        return open_sweep(Path(name))
+    if name is not None and (local_path(name) / SWEEP_FILE).is_file():
+        return open_sweep(local_path(name))
     if isinstance(results_dir, ObjectFolder):
         return _find_remote(name, results_dir)
     found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
@@ -57,7 +56,7 @@ def find_sweeps(names: Sequence[str], results_dir: Location) -> list[Sweep]:
 def _of(name: str, results_dir: Location) -> list[Sweep]:
     if is_uri(name):
         return _below(ObjectFolder(name))
-    folder = Path(name)
+    folder = local_path(name)
     if folder.is_dir() and not (folder / SWEEP_FILE).is_file():
         files = sorted((*folder.glob(f"*/{SWEEP_FILE}"), *folder.glob(f"*/*/{SWEEP_FILE}")))
         if files:

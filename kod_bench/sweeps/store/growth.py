@@ -4,11 +4,13 @@ Only the driver of the sweep adds, and it holds the sweep's lock. The file is re
 whoever reads it sees it before or after; on an object store likewise.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import DatasetOptions, load_dataset
+from kod_bench.data.settling import settled_before
 from kod_bench.inside import MOST_PLAN, read_bytes
 from kod_bench.sweeps.plan.make import canonical_json, make_trial, plain_options
 from kod_bench.sweeps.plan.sweep import TRIALS_FILE, Sweep
@@ -47,6 +49,7 @@ class GrowingPlan:
 
     def make(self, variant: ModelVariant, seeds: Sequence[int]) -> list[Trial]:
         """A variant's trials, one of each seed; nothing is written."""
+        variant = variant.model_copy(update={"dataset": self._settled(variant.dataset)})
         return [
             make_trial(
                 variant,
@@ -90,6 +93,11 @@ class GrowingPlan:
             self._sweep.remote.write(TRIALS_FILE, self._content)
         self._unpublished = False
 
+    def _settled(self, dataset: DatasetOptions) -> DatasetOptions:
+        """Without `auto`, as frozen in the plan: another default must not change it half way."""
+        found = settled_before(dataset, [json.loads(key) for key in self._hashes])
+        return found or load_dataset(dataset, self._sweep.data_dir).options
+
     def _data_hash(self, dataset: DatasetOptions) -> str:
         """As frozen in the plan; of a data set that no trial has had yet, as its images are now."""
         key = canonical_json(plain_options(dataset))
@@ -115,5 +123,6 @@ def grown(sweep: Sweep) -> Sweep:
     """The sweep with what was added since it was opened."""
     if sweep.growth is None:
         return sweep
-    # Its images are where its user has said, which the plan need not know.
-    return replace(open_sweep(sweep.remote or sweep.folder), data_dir=sweep.data_dir)
+    # Its images are where its user has said, and it imports what they let it: no plan says either.
+    again = open_sweep(sweep.remote or sweep.folder)
+    return replace(again, data_dir=sweep.data_dir, permissions=sweep.permissions)

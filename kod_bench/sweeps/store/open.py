@@ -15,7 +15,7 @@ from kod_bench.sweeps.plan.sweep import FORMATS, LOCK_FILE, SWEEP_FILE, TRIALS_F
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import DamagedError, decode_ids, decode_trial, decode_trials
 from kod_bench.sweeps.space import PRUNERS, Pruner, ResourceOptions
-from kod_bench.sweeps.space.yaml_file import parse_yaml
+from kod_bench.sweeps.space.yaml_file import parse_plan
 from kod_bench.sweeps.store.locks import is_locked
 from kod_bench.visible import is_visible, visible
 
@@ -170,10 +170,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise UsageError(one_line(error)) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not a UTF-8 text file") from error
-    document = parse_yaml(text, str(path))
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: must hold a mapping of keys to values")
-    return document
+    return parse_plan(text, str(path))
 
 
 def _read_trials(folder: Path) -> bytes:

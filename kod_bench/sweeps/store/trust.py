@@ -1,8 +1,9 @@
 """What a stranger's sweep may not do: run code or read images that its user has not named.
 
 Plans, rows and histories are JSON, YAML and Parquet, and checkpoints are read without unpickling.
-What is left is what a plan names: a feature extractor, which is imported from the working folder,
-and where its images are, which end in the report. A user's own plan (`ownership`) reads what it was
+What is left is what a plan names: plug-ins, which are imported from what is installed, a feature
+extractor, which is imported from the working folder (both in `plugged`), and where its images are,
+which end in the report. A user's own plan (`ownership`) reads what it was
 made with; of any other, both have to be named again.
 """
 
@@ -16,31 +17,9 @@ from typing import Any
 
 from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.errors import UsageError
-from kod_bench.evaluation import is_users_code
 from kod_bench.storage import Location
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.store.ownership import is_own
-
-
-def check_trusted(sweep: Sweep, extractor: str | None) -> None:
-    """Refuse a plan that names code, unless its user has named the same.
-
-    Args:
-        sweep: about to be resumed.
-        extractor: what the user lets it import.
-
-    Raises:
-        UsageError: naming the extractor.
-    """
-    evaluations = [trial.evaluation for trial in sweep.trials]
-    if sweep.growth is not None:
-        evaluations.append(sweep.growth.evaluation)  # of the trials to come
-    for name in dict.fromkeys(str(each.get("features")) for each in evaluations):
-        if is_users_code(name) and name != extractor:
-            raise UsageError(
-                f"{sweep.shown}: its plan imports the feature extractor {name!r}; if you know "
-                f"that code and trust it, add --extractor {name}"
-            )
 
 
 def with_confirmed_data(sweep: Sweep, named: Sequence[Location]) -> Sweep:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import known_spectrum
-from kod_bench.diffusion import DiffusionProcess, circle
+from kod_bench.diffusion import DiffusionProcess
 from kod_bench.evaluation import (
     FeatureExtractor,
     Measured,
@@ -33,6 +32,8 @@ from kod_bench.results import (
     nearest_file,
     provenance,
 )
+from kod_bench.sweeps.plan.needed_plugins import needed_plugins
+from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.trial.drawing import Samples
 from kod_bench.sweeps.trial.reference import REFERENCE_SEED
 from kod_bench.sweeps.trial.subject import Subject
@@ -85,6 +86,7 @@ def make_row(
         trial=trial.id,
         model=trial.model,
         process=trial.process,
+        kind=process.kind,
         steps=trial.steps,
         seed=trial.seed,
         config=trial.config,
@@ -109,7 +111,7 @@ def make_row(
         sampler=drawn.scoring.sampler,
         network_evaluations=drawn.scoring.network_evaluations,
         sampling_seconds=drawn.seconds,
-        order_parameter=_order_parameter(process, images),
+        **order_parameters(process, measured, reference.measured),
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
         **_from_known_spectrum(subject, measured, reference),
@@ -127,8 +129,33 @@ def make_row(
         git_commit=code.git_commit,
         git_dirty=code.git_dirty,
         packages=code.packages,
+        plugins=_plugins(trial),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _plugins(trial: Trial) -> str | None:
+    """The plug-ins behind a row as they are installed here, which the plan's need not be."""
+    names = (trial.process, trial.dataset["name"], trial.evaluation["features"])
+    said = [each.identity() for each in needed_plugins(*names)]
+    return json.dumps(said) if said else None
+
+
+def order_parameters(
+    process: DiffusionProcess, samples: Measured, reference: Measured
+) -> dict[str, Any]:
+    """Both by the map of `texture`, whatever `phase_margin` a process has: equal for equal images.
+
+    So models of different margins compare, too. That of samples is None but for phases.
+    """
+    found = {
+        "order_parameter": samples.texture if process.periodic else None,
+        "order_parameter_data": reference.texture,
+    }
+    return {
+        name: None if texture is None else float(texture.order.mean())
+        for name, texture in found.items()
+    }
 
 
 def _write_measured(
@@ -152,10 +179,8 @@ def _write_measured(
 
 
 def _quality(scores: Scores, reference: Reference) -> dict[str, Any]:
-    texture = reference.measured.texture
     columns = {**scores, **{f"{column}_real": value for column, value in reference.real.items()}}
     del columns["memorised_share_real"]  # the quantile that defines it
-    columns["order_parameter_data"] = None if texture is None else float(texture.order.mean())
     return columns
 
 
@@ -180,10 +205,3 @@ def _from_known_spectrum(
         for name, spectrum in zip(names, spectra, strict=True)
         if spectrum is not None
     }
-
-
-def _order_parameter(process: DiffusionProcess, images: Tensor) -> float | None:
-    if not process.periodic:
-        return None
-    phases = process.encode(images.float() / 127.5 - 1.0)
-    return float(circle.order_parameter(phases).mean())

@@ -39,8 +39,9 @@ class Subject:
         if dataset.content_hash != trial.data_hash:
             raise DataChangedError(
                 # Not the hashes: with them, a plan could be made to fit somebody else's images.
-                f"the images in {sweep.data_dir or 'the built-in generator'} have changed since "
-                "the sweep was planned; start a new sweep, or put the images back"
+                f"the images in {sweep.data_dir or 'the built-in generator'}, or how this version "
+                "divides them, have changed since the sweep was planned; start a new sweep, or put "
+                "the images back"
             )
         _, channels, height, width = dataset.train.shape
         process = make_process(

@@ -3,12 +3,15 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from kod_bench.sweeps.display.board import Board, JsonBoard, QuietBoard
+from kod_bench.sweeps.cost.dry_run import DryRun
+from kod_bench.sweeps.display.board import Board, JsonBoard, QuietBoard, trial_table
 from kod_bench.sweeps.display.standing import TrialView, standing
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
@@ -49,6 +52,44 @@ def test_the_table_names_leaders_speed_time_left_and_failures(trials: tuple[Tria
     assert "about 0s left" in text  # as long as the first took
     assert f"best KID: {trials[0].model} 1.250" in text  # not that of the forward chains
     assert f"failed {trials[2].id}: loss is nan at iteration 5" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("name", ["kuramoto " + "training.ema_decay=0.99 " * 6, "\u6269" * 90, "a"])
+def test_numbers_keep_their_width_and_names_give_way(
+    trials: tuple[Trial, ...], name: str, width: int
+) -> None:
+    named = [replace(trial, model=f"{name}{i}") for i, trial in enumerate(trials)]
+    views = [
+        TrialView(trial, "running", Status("preparing", 99_000, 100_000, 0.125, 321.5, 3723.0))
+        for trial in named
+    ]
+    views[0] = TrialView(named[0], "done", rows=[make_row(kid=1.25)])
+    console = Console(file=io.StringIO(), width=width)
+    console.print(trial_table(views, console.width))
+    assert isinstance(console.file, io.StringIO)
+    heads, *lines = console.file.getvalue().splitlines()
+    assert [*map(cell_len, (heads, *lines))] == [cell_len(heads)] * 4
+    assert cell_len(heads) <= width
+    assert heads.split() == ["Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID"]
+    assert lines[0].split()[-1] == "1.250"
+    for line in lines[1:]:
+        assert line.split()[-4:] == ["99000/100000", "0.125", "321.5", "1h02m"]
+    # The ends of names are there, which tell trials apart.
+    steps = [str(trial.steps) for trial in trials]
+    ends = [line.partition(f" {step} ")[0] for line, step in zip(lines, steps, strict=True)]
+    assert [end.rstrip()[-1] for end in ends] == ["0", "1", "2"]
+
+
+def test_on_a_narrow_terminal_columns_go_and_no_number_is_cut(trials: tuple[Trial, ...]) -> None:
+    status = Status("training", 99_000, 100_000, 0.125, 321.5, 3723.0)
+    views = [TrialView(replace(trials[0], model="kuramoto " * 20), "running", status)]
+    console = Console(file=io.StringIO(), width=50)
+    console.print(trial_table(views, console.width))
+    assert isinstance(console.file, io.StringIO)
+    heads, line = console.file.getvalue().splitlines()
+    assert heads.split() == ["Model", "T", "Seed", "State", "Step", "KID"]
+    assert line.split()[-3:] == ["0", "training", "99000/100000"]
 
 
 def test_lines_where_there_is_no_terminal(trials: tuple[Trial, ...]) -> None:
@@ -103,3 +144,20 @@ def test_time_left_counts_what_waits_and_what_runs_at_once(trials: tuple[Trial, 
     assert 99 <= left <= 101
     says = TrialView(two, "running", Status("training", seconds_left=20.0), began=100.0)
     assert standing([says, waiting], 140.0).seconds_left == 20 + 60
+
+
+def test_a_plan_of_long_names_keeps_its_numbers(tiny_space: Path) -> None:
+    steps = ", ".join(str(1000 + i) for i in range(50))
+    text = tiny_space.read_text().replace("ddpm: {process: ddpm, steps: {grid: [4, 8]}}", "")
+    name = "a model of a very long name " * 4
+    tiny_space.write_text(
+        text.replace(
+            "profiles:", f'  "{name}": {{process: ddpm, steps: {{grid: [{steps}]}}}}\nprofiles:'
+        )
+    )
+    space = load_space(tiny_space, "laptop")
+    console = Console(file=io.StringIO(), width=60)
+    console.print(DryRun(space, cpus=2, gpus=0, at_once=2, cost=None).table)
+    assert isinstance(console.file, io.StringIO)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "1000-1049" in line]
+    assert line.split()[-5:] == ["1000-1049", "1000-1049", "50", "40", "8"]

@@ -44,6 +44,32 @@ def test_a_plan_survives_the_disk(space: SearchSpace, tmp_path: Path) -> None:
     assert again.trials[0].dataset_options == space.options.dataset
 
 
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "plain",
+        "a" * 300,
+        "\N{CJK UNIFIED IDEOGRAPH-6269}" * 82,
+        "\N{MATHEMATICAL BOLD SMALL A}" * 90,
+    ],
+)
+def test_a_trial_is_a_folder_however_long_its_name(
+    space: SearchSpace, tmp_path: Path, model: str, seed: int
+) -> None:
+    trial = replace(make_trials(space, "hash")[0], model=model, seed=seed)
+    (tmp_path / trial.id).mkdir()  # file systems count bytes
+    assert trial.id.endswith(f"-T{trial.steps}-seed{seed}-{trial.config_hash[:8]}")
+    assert trial.id.startswith(model[:20])
+
+
+def test_names_that_were_possible_stay(space: SearchSpace) -> None:
+    trial = replace(make_trials(space, "hash")[0], model="\N{CJK UNIFIED IDEOGRAPH-6269}" * 76)
+    rest = f"-T{trial.steps}-seed{trial.seed}-{trial.config_hash[:8]}"
+    assert trial.id == trial.model + rest  # 249 bytes
+    assert replace(trial, model="b" * 90).id.startswith("b" * 80 + "-T")
+
+
 def test_one_seed_of_every_model_comes_before_the_next_seed(space: SearchSpace) -> None:
     trials = make_trials(with_seeds(space, 3, 4), "hash")
     assert [t.seed for t in trials] == [3, 3, 3, 4, 4, 4]
@@ -105,7 +131,7 @@ def test_results_that_cannot_be_written_are_refused(space: SearchSpace, tmp_path
         ("format: 1\ntrials: []", "is damaged"),
         ("format: 1\nspace: [", "is not valid YAML"),
         ("", "must hold a mapping"),
-        ("!!python/object/apply:os.system ['touch sprung']", "is not valid YAML"),
+        ("!!python/object/apply:os.system ['touch sprung']", "is not allowed here"),
     ],
 )
 def test_a_damaged_plan_is_one_line(
@@ -131,7 +157,7 @@ def test_the_plan_is_plain_yaml_that_people_can_read(space: SearchSpace, tmp_pat
     assert document["trials"]["count"] == len(sweep.trials) == 3
     first, *lines = (sweep.folder / "trials.jsonl").read_text().splitlines()
     trials = [json.loads(first)["common"] | json.loads(line)["own"] for line in lines]
-    assert trials == json.loads(json.dumps([asdict(t) for t in sweep.trials]))
+    assert trials == json.loads(json.dumps([t.values for t in sweep.trials]))
     assert document["provenance"]["version"]
 
 

@@ -20,7 +20,7 @@ from kod_bench.sweeps.space import SearchSpace, load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.growth import grown
 from kod_bench.sweeps.store.open import open_planned, open_sweep
-from kod_bench.sweeps.store.trust import check_trusted
+from kod_bench.sweeps.store.plugged import check_trusted
 from tests.rows import make_row
 
 STUDY = """
@@ -365,6 +365,12 @@ def test_a_complete_plan_is_not_searched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            "search.metric=nearest_distance",
+            r"search: metric 'nearest_distance' cannot be searched by: neither low nor high is "
+            r"good; possible: kid, fid",
+        ),
+        ("search.metric=[kid,memorised_share]", r"metric 'memorised_share' cannot be searched by"),
         ("search.metric=kidd", r"search: metric 'kidd' is unknown; known: kid, fid"),
         ("search.mode=max", r"search: mode must say what is good of each metric: kid min"),
         ("search.sampler=tpee", r"search.sampler: 'tpee' is not allowed: .*'tpe'.*'cmaes'"),

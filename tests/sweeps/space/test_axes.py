@@ -332,7 +332,7 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     # --set itself.
     (["iterations"], r"^--set 'iterations': must be path=value, such as"),
     (["training..iterations=1"], r"^--set 'training..iterations=1': must be path=value"),
-    (["training.iterations=[1"], r"^--set training.iterations:1:\d+: is not valid YAML"),
+    (["training.iterations=[1"], r"^--set training.iterations:\d+:\d+: is not valid YAML"),
     (["training.iterations=ten"], r"--set training.iterations: 'ten' is not allowed"),
     (["training.iteratons=1"], r"--set training.iteratons: unknown key; did you mean 'iteration"),
     (["seeds=[1]", "seeds=[2]"], r"^--set seeds: is set twice"),

@@ -343,7 +343,6 @@ def test_sections_of_a_plug_ins_model_are_checked_still(validator: Validator) ->
         ("iterations: 10}", "iterations: 10, learning_rate: .nan}"),
         ("iterations: 10}", "iterations: 10, weight_decay: .inf}"),
         ("iterations: 10}", "iterations: 10.0}"),
-        ("seeds: [0, 1]", "resources: {gpus_per_worker: .inf}"),
         ("{grid: [5, 10]}", "{int: [10, 5]}"),
         ("steps: 5", "steps: 0"),
         ("strategy: random, ", ""),

@@ -53,6 +53,8 @@ def test_cluster_follows_the_published_protocol(name: str, steps: set[int]) -> N
                 "final_noise": True,
             }
             assert variant.parameters | published == variant.parameters
+            # A chain for every sample: as many images are drawn as the released code draws.
+            assert variant.parameters["chain_steps"] >= variant.steps
             assert variant.priors[0] == "von-mises"
 
 

@@ -15,14 +15,10 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from kod_bench.data import DatasetOptions
 from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.sweeps.space.axes import AXIS_KINDS
-from kod_bench.sweeps.space.options import (
-    OBJECTIVES,
-    EvaluationOptions,
-    SearchOptions,
-    StudyOptions,
-)
+from kod_bench.sweeps.space.options import EvaluationOptions, StudyOptions
 from kod_bench.sweeps.space.schema.described import descriptions
 from kod_bench.sweeps.space.schema.known import known_datasets, known_extractors
+from kod_bench.sweeps.space.search_options import OBJECTIVES, SearchOptions
 
 Schema = dict[str, Any]
 

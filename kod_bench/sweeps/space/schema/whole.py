@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from kod_bench.results import FORWARD_START
 from kod_bench.sweeps.space.axes import AXIS_KINDS
 from kod_bench.sweeps.space.keys import SECTIONS, section_type
-from kod_bench.sweeps.space.options import SAMPLERS, StudyOptions
+from kod_bench.sweeps.space.options import StudyOptions
 from kod_bench.sweeps.space.schema.described import descriptions, summary
 from kod_bench.sweeps.space.schema.known import known_processes
 from kod_bench.sweeps.space.schema.rules import required_rules, strictness_rule
@@ -29,6 +29,7 @@ from kod_bench.sweeps.space.schema.values import (
     section_or_axis,
     value_schemas,
 )
+from kod_bench.sweeps.space.search_options import SAMPLERS
 from kod_bench.sweeps.space.variants import parameters_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,0 +1,215 @@
+"""`kod-bench sweep` and `resume`: begin a sweep, finish one."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kod_bench.cli.complete import complete_profiles
+from kod_bench.cli.options import (
+    DEFAULT_RESULTS,
+    Changes,
+    ResultsDir,
+    SpaceName,
+    SweepName,
+    expand_location,
+)
+from kod_bench.cli.say import echo
+from kod_bench.errors import UsageError
+from kod_bench.storage import Location, parse_location
+
+if TYPE_CHECKING:
+    from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.space import SearchSpace
+
+from kod_bench.cli.running import (
+    Address,
+    Json,
+    Quiet,
+    WaitForNodes,
+    choose_output,
+    is_client,
+    run,
+    run_there,
+    teller,
+)
+
+
+def sweep(
+    space: SpaceName,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="auto, or a profile of the search space: laptop, cluster.",
+            autocompletion=complete_profiles,
+        ),
+    ] = "auto",
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URI",
+            callback=expand_location,
+            help="Folder, zip or tar of images, or a zip or tar at s3:// or gs://; "
+            "default: $KOD_BENCH_DATA, else built-in ones.",
+        ),
+    ] = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    seeds: Annotated[
+        str | None, typer.Option(help="Training seeds in place of the space's, e.g. 0,1.")
+    ] = None,
+    address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
+    changes: Changes = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the trials and what they would cost; run none.")
+    ] = False,
+    timing: Annotated[
+        bool,
+        typer.Option(help="In a dry run, time a few real steps to estimate the cost."),
+    ] = True,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Run a search space: train and score every model at every step count and seed."""
+    chosen = None if seeds is None else _parse_seeds(seeds)
+    if dry_run and address is not None:
+        raise UsageError("--dry-run looks at this machine; leave out --address")
+    output = choose_output(quiet, json)
+    if address is not None and is_client(address):
+        given = data_dir or expand_location(os.environ.get("KOD_BENCH_DATA"))
+        options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
+        options += ["--data-dir", given] if given else []
+        options += ["--seeds", seeds] if seeds else []
+        options += [word for change in changes or [] for word in ("--set", change)]
+        run_there(address, ["sweep"], space, options, results_dir, given, output)
+    from kod_bench.data import default_data_dir
+    from kod_bench.sweeps.session import open_space, prepare_sweep
+
+    folder = parse_location(data_dir) if data_dir else default_data_dir()
+    if dry_run:
+        found = open_space(
+            space,
+            profile=profile,
+            seeds=chosen,
+            changes=changes or [],
+            address=None,
+            say=teller(output),
+        )
+        _dry_run(found, folder, timing, output)
+        return
+    prepared = prepare_sweep(
+        space,
+        profile=profile,
+        data_dir=folder,
+        results_dir=parse_location(results_dir),
+        seeds=chosen,
+        changes=changes or [],
+        address=address,
+        say=teller(output),
+    )
+    run(prepared, address, wait_for_nodes, output)
+
+
+def resume(
+    sweep: SweepName = None,
+    results_dir: ResultsDir = DEFAULT_RESULTS,
+    address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
+    extractor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
+        ),
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let the sweep import this plug-in, or those of this package; may be repeated.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the images are now; or, of a plan that is not yours, what it may read.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
+    output = choose_output(quiet, json)
+    if address is not None and is_client(address):
+        options = ["--wait-for-nodes", str(wait_for_nodes)]
+        options += ["--extractor", extractor] if extractor else []
+        options += [word for name in plugin or [] for word in ("--plugin", name)]
+        options += [word for each in data_dir or [] for word in ("--data-dir", each)]
+        chosen = ["resume", *([sweep] if sweep else [])]
+        run_there(address, chosen, None, options, results_dir, None, output)
+    from kod_bench.sweeps.plan.frozen import edited_space
+    from kod_bench.sweeps.plan.make import current_code
+    from kod_bench.sweeps.store.find import find_sweep
+    from kod_bench.sweeps.store.ownership import is_own
+    from kod_bench.sweeps.store.plugged import changed_plugins, check_trusted, permissions
+    from kod_bench.sweeps.store.trust import with_confirmed_data
+
+    found = find_sweep(sweep, parse_location(results_dir))
+    check_trusted(found, extractor, plugin or [])
+    found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
+    found = replace(found, permissions=permissions(found))
+    teller(output)(f"resuming {found.shown}")
+    if found.code != current_code():
+        echo(
+            f"warning: the sweep was planned by code {found.code}, this is {current_code()}; "
+            "its rows say which one made them",
+            err=True,
+        )
+    for before, now in changed_plugins(found):
+        echo(
+            f"warning: the sweep was planned with {before}, this is {now}; its rows say which one "
+            "made them",
+            err=True,
+        )
+    # Of a stranger's plan, not even whether the file that it names is there.
+    if is_own(found) and (edited := edited_space(found)) is not None:
+        echo(
+            f"warning: {edited} has changed since this sweep was planned; the plan in sweep.yaml "
+            "is what runs (for the changed one: kod-bench sweep)",
+            err=True,
+        )
+    run(found, address, wait_for_nodes, output)
+
+
+def _absolute(location: Location) -> Location:
+    return location.expanduser().absolute() if isinstance(location, Path) else location
+
+
+def _dry_run(
+    space: "SearchSpace", data_dir: Location | None, timing: bool, output: "Output"
+) -> None:
+    from rich.console import Console
+
+    from kod_bench.sweeps.cost.dry_run import dry_run
+    from kod_bench.sweeps.display.board import event_line
+
+    found = dry_run(space, data_dir=data_dir, timing=timing, say=teller(output))
+    if output == "json":
+        echo(event_line("dry-run", **found.event()))
+        return
+    Console().print(found.table)
+    for line in found.lines:
+        echo(line)
+
+
+def _parse_seeds(text: str) -> list[int]:
+    parts = text.split(",")
+    # `int` would take 1_0 for 10, and the digits of every script.
+    are_numbers = all(re.fullmatch(r"\s*[0-9]{1,19}\s*", part) for part in parts)
+    seeds = [int(part) for part in parts] if are_numbers else []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {text!r}: must be distinct integers from 0, such as 0,1,2")
+    return seeds
