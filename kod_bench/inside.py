@@ -207,8 +207,8 @@ def open_to_append(path: Path) -> BinaryIO:
     """Open a file to be appended to; it is made if it is not there.
 
     Raises:
-        UnreadableError: if it is a link or no regular file.
-        OSError: if it cannot be written.
+        UnreadableError: if it is a link, no regular file, or may not be written.
+        OSError: if it cannot be written for another reason.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     return os.fdopen(_open(path, flags), "ab")
@@ -218,8 +218,8 @@ def open_to_change(path: Path) -> BinaryIO:
     """Open a file to be read and written; it is made if it is not there.
 
     Raises:
-        UnreadableError: if it is a link or no regular file.
-        OSError: if it cannot be written.
+        UnreadableError: if it is a link, no regular file, or may not be written.
+        OSError: if it cannot be written for another reason.
     """
     return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT), "r+b")
 
@@ -238,6 +238,8 @@ def _open(path: Path, flags: int) -> int:
             raise UnreadableError(f"{path}: is not a regular file") from error
         if flags == os.O_RDONLY:
             raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from error
+        if isinstance(error, PermissionError):
+            raise UnreadableError(f"{path}: cannot be written ({error.strerror})") from error
         raise
     except ValueError as error:  # a NUL in the name
         raise UnreadableError(f"{path!r}: is no name of a file") from error
