@@ -25,7 +25,7 @@ from kod_bench.names import MAX_NAME_BYTES
 
 #: Largest sizes by kind, in bytes; many times what this project writes.
 MOST_RECORD = 4 * 2**20  # error.json, rungs.json and other small records
-MOST_NUMBERS = 64 * 2**20  # measured-*.json
+MOST_NUMBERS = 16 * 2**20  # measured-*.json
 MOST_HISTORY = 512 * 2**20
 MOST_ROWS = 256 * 2**20
 MOST_PICTURE = 64 * 2**20

@@ -67,6 +67,10 @@ def is_picture(name: str) -> bool:
 _PICTURES = ("samples-", "mollweide-", "nearest-", "trajectory-", "forward-end-", "measured-")
 
 
+#: Rows of a file, which has one for each way of drawing samples, and their bytes when unpacked:
+#: equal values are packed so well that a small file can hold more than any memory.
+MOST_FILE_ROWS = 10_000
+MOST_UNPACKED = 2**30
 #: Bytes of a name or remark in a row, and of its configuration or list of packages.
 MOST_NAME = 4096
 MOST_TEXT = 2**20
@@ -132,6 +136,8 @@ def parse_rows(content: bytes) -> list[Row] | None:
     file = pa.BufferReader(content)
     try:
         with pq.ParquetFile(file) as opened:
+            if not is_bounded(opened.metadata):
+                return None
             # A third of the time that `pq.read_table` takes, which is for rows of other versions.
             if opened.schema_arrow.equals(SCHEMA):
                 table = opened.read(use_threads=False)
@@ -143,6 +149,12 @@ def parse_rows(content: bytes) -> list[Row] | None:
     except (pa.ArrowException, ValueError, OSError):  # ValueError: bytes that are no text
         return None
     return [Row(**record) for record in records] or None
+
+
+def is_bounded(file: pq.FileMetaData) -> bool:
+    """Whether a file of rows holds no more of them than there can be."""
+    unpacked = sum(file.row_group(i).total_byte_size for i in range(file.num_row_groups))
+    return file.num_rows <= MOST_FILE_ROWS and unpacked <= MOST_UNPACKED
 
 
 def is_sound(table: pa.Table, names: Sequence[str]) -> bool:

@@ -1,7 +1,6 @@
 """Runs kod-bench on a damaged sweep in this process, and says what it did that it may not do."""
 
 import contextlib
-import ctypes
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from types import FrameType
 
 from kod_bench.cli.main import main
 from kod_bench.visible import visible
+from tests.privilege import without_privilege
 
 MOST_SECONDS = 20
 
@@ -52,7 +52,7 @@ def run(*words: object) -> Ended:
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
             _in_time(),
-            _unprivileged(),
+            without_privilege(),
             _arguments(words),
         ):
             try:
@@ -100,31 +100,6 @@ def _in_time() -> Iterator[None]:
     finally:
         timer.cancel()
         signal.signal(signal.SIGUSR1, before)
-
-
-_MAY_READ_ALL = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-_VERSION_3 = 0x20080522
-
-
-@contextlib.contextmanager
-def _unprivileged() -> Iterator[None]:
-    """Modes of files count for this thread, and for those it starts, even if root runs the tests.
-
-    Another user would not be let through the folders above the test's own.
-    """
-    library = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    had = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
-    if library.capget(header, had):
-        raise OSError(ctypes.get_errno(), "capget")
-    fewer = (ctypes.c_uint32 * 6)(*had)
-    fewer[0] &= ~_MAY_READ_ALL
-    if library.capset(header, fewer):
-        raise OSError(ctypes.get_errno(), "capset")
-    try:
-        yield
-    finally:
-        library.capset(header, had)
 
 
 def copy_sweep(base: Path, folder: Path) -> Path:

@@ -27,7 +27,7 @@ from kod_bench.sweeps.store.mirror import (
     list_trials,
     saved_iteration,
 )
-from kod_bench.training.history import read_history
+from kod_bench.training.history import last_record
 
 _THREADS = 8
 _log = logging.getLogger(__name__)
@@ -102,15 +102,14 @@ def _read(sweep: Sweep, view: TrialView) -> None:
         view.rows = rows or []
     elif view.state == "failed":
         view.reason = read_error(folder)
-    elif (status := view.status) is not None and (records := _history(folder)):
-        last = records[-1]
+    elif (status := view.status) is not None and (last := _last_record(folder)) is not None:
         done = int(last["iteration"]) if view.state == "running" else status.done
         view.status = Status(status.phase, done, status.total, last.get("loss"))
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def _last_record(folder: Path) -> dict[str, Any] | None:
     try:
-        return read_history(folder / HISTORY_FILE)
+        return last_record(folder / HISTORY_FILE)
     except OSError as error:
         _log.warning("%s", error)
-        return []
+        return None
