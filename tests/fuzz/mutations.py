@@ -173,7 +173,8 @@ def changed_value(value: Any, chooser: Random) -> Any:
 
 
 def _json(path: Path, chooser: Random) -> None:
-    put(path, json.dumps(changed_value(json.loads(path.read_bytes()), chooser)).encode())
+    content = path.read_bytes() if path.exists() else b'{"error": "it broke", "traceback": ""}'
+    put(path, json.dumps(changed_value(json.loads(content), chooser)).encode())
 
 
 def _json_lines(path: Path, chooser: Random) -> None:
@@ -403,8 +404,10 @@ _BYTES = ("cut", "bits", "noise", "pieces", "lines", "other text", "other file",
 _NO_FILE = ("pipe", "socket", "folder", "deep folder", "gone", "forbidden", "strange names")
 
 
-def kinds_for(name: str) -> tuple[str, ...]:
-    """What can become of a file, by its name; what fits its format as often as all else."""
+def kinds_for(path: Path) -> tuple[str, ...]:
+    """What can become of a file or folder; of a file, what fits its format as often as all else."""
+    if path.is_dir():
+        return _NO_FILE
     by_ending = {
         ".json": ("json",),
         ".jsonl": ("json lines",),
@@ -414,6 +417,6 @@ def kinds_for(name: str) -> tuple[str, ...]:
         ".png": ("picture",),
         ".gif": ("picture",),
     }
-    fitting = by_ending.get(Path(name).suffix, ())
+    fitting = by_ending.get(path.suffix, ())
     plain = (*_BYTES, *_NO_FILE)
     return (*plain, *(fitting * (len(plain) // len(fitting)) if fitting else ()))

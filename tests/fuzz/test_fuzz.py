@@ -36,6 +36,8 @@ LOOSE = (
 PLAN = ("sweep.yaml", "trials.jsonl", "trials")
 #: What a trial of another state has.
 TRIAL = ("row.parquet", "error.json", "mollweide-matched-ancestral-100.png")
+#: What commands read of a trial is damaged more often than what they do not.
+OFTEN = {"row.parquet": 12, "measured": 3, "history.jsonl": 4, "error.json": 4, "rungs.json": 2}
 
 #: So many faults are told in one go; each takes a search for the mutation that is enough for it.
 MOST_FAULTS = 5
@@ -99,22 +101,21 @@ def batches(bases: Bases, count: int) -> Iterator[Batch]:
     chooser = random.Random(SEED)
     numbers = itertools.count()
 
-    def mutation(path: str, kinds: Sequence[str] = ()) -> Mutation:
-        kind = chooser.choice(kinds or kinds_for(path))
-        return Mutation(path, kind, f"{SEED}-{next(numbers)}")
+    def mutation(path: str, kinds: Sequence[str]) -> Mutation:
+        return Mutation(path, chooser.choice(kinds), f"{SEED}-{next(numbers)}")
 
     made = 0
     while made < count:
         for large, small in zip(bases.large, bases.small, strict=True):
             for is_kept in (False, False, True):
                 paths = _of_each_trial(large, chooser, is_kept)
-                loose = mutation(chooser.choice(LOOSE))
-                found = (*map(mutation, paths), loose)
+                paths.append(chooser.choice(LOOSE))
+                found = tuple(mutation(path, kinds_for(large / path)) for path in paths)
                 yield Batch(large, found, "rows kept" if is_kept else "trials")
                 made += len(found)
             for _ in range(8):
                 path = chooser.choice(PLAN)
-                kinds = kinds_for(path)
+                kinds = kinds_for(small / path)
                 if path == "trials.jsonl":
                     kinds = (*kinds, *["planned trials"] * len(kinds))
                 yield Batch(small, (mutation(path, kinds),), "plan")
@@ -131,13 +132,10 @@ def _of_each_trial(sweep: Path, chooser: random.Random, is_row_kept: bool) -> li
     found = []
     for trial in sorted((sweep / "trials").iterdir()):
         names = [path.relative_to(trial).as_posix() for path in sorted(trial.rglob("*"))]
-        by_kind: dict[str, list[str]] = {}
-        for name in {*names, *TRIAL}:
-            if name != "row.parquet" or not is_row_kept:
-                by_kind.setdefault(name.partition("-")[0], []).append(name)
-        if not is_row_kept:
-            by_kind[""] = [""]
-        chosen = chooser.choice(sorted(by_kind[chooser.choice(sorted(by_kind))]))
+        names = sorted({*names, *TRIAL} - ({"row.parquet"} if is_row_kept else {""}))
+        names += [] if is_row_kept else [""]
+        weights = [OFTEN.get(name.partition("-")[0], 1) for name in names]
+        (chosen,) = chooser.choices(names, weights)
         found.append(f"trials/{trial.name}/{chosen}".rstrip("/"))
     return found
 
