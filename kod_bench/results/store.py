@@ -157,19 +157,21 @@ def is_bounded(file: pq.FileMetaData) -> bool:
     return file.num_rows <= MOST_FILE_ROWS and unpacked <= MOST_UNPACKED
 
 
-def is_sound(table: pa.Table, names: Sequence[str]) -> bool:
+def is_sound(table: pa.Table, names: Sequence[str], may_lack: bool = False) -> bool:
     """Whether rows say what no row can lack, each column once, in texts that a page can hold.
 
     Args:
         table: the rows.
         names: of the columns that their file has: one of an earlier version lacks some.
+        may_lack: whether the file has rows of several versions, some of which lack columns.
     """
     if len(set(names)) < len(names):
         return False
     for name in set(names) & set(table.column_names):
         known = SCHEMA.get_field_index(name)
         column = table[name]
-        if known >= 0 and not SCHEMA.field(known).nullable and column.null_count:
+        needed = not may_lack and known >= 0 and not SCHEMA.field(known).nullable
+        if needed and column.null_count:
             return False
         if pa.types.is_string(column.type) and len(column):
             longest = pc.max(pc.binary_length(column)).as_py() or 0
