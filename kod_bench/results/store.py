@@ -154,7 +154,7 @@ def parse_rows(content: bytes) -> list[Row] | None:
 def is_bounded(file: pq.FileMetaData) -> bool:
     """Whether a file of rows holds no more of them than there can be."""
     unpacked = sum(file.row_group(i).total_byte_size for i in range(file.num_row_groups))
-    return file.num_rows <= MOST_FILE_ROWS and unpacked <= MOST_UNPACKED
+    return bool(file.num_rows <= MOST_FILE_ROWS and unpacked <= MOST_UNPACKED)
 
 
 def is_sound(table: pa.Table, names: Sequence[str], may_lack: bool = False) -> bool:
