@@ -12,6 +12,7 @@ A results folder may be a stranger's, or from a bad day (docs/trust.md says what
 What cannot be read raises `UnreadableError`, which names the file and the reason.
 """
 
+import contextlib
 import json
 import os
 import stat
@@ -24,7 +25,7 @@ from kod_bench.names import MAX_NAME_BYTES
 
 #: Largest sizes by kind, in bytes; many times what this project writes.
 MOST_RECORD = 4 * 2**20  # error.json, rungs.json and other small records
-MOST_NUMBERS = 64 * 2**20  # measured-*.json
+MOST_NUMBERS = 16 * 2**20  # measured-*.json
 MOST_HISTORY = 512 * 2**20
 MOST_ROWS = 256 * 2**20
 MOST_PICTURE = 64 * 2**20
@@ -106,6 +107,45 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything lies there, be it a link to nothing, or in a folder that tells nothing."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
+
+
+def list_folder(folder: Path) -> dict[str, int | None]:
+    """What lies directly in a folder.
+
+    Returns:
+        Sizes of regular files in bytes, None for all else, by name; nothing if there is no folder.
+
+    Raises:
+        UnreadableError: if it is no folder, or does not tell what is in it.
+    """
+    found: dict[str, int | None] = {}
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(descriptor):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    seen = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    found[name] = seen.st_size if stat.S_ISREG(seen.st_mode) else None
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError as error:
+        raise UnreadableError(f"{folder}: is not a folder") from error
+    except OSError as error:
+        raise UnreadableError(f"{folder}: cannot be listed ({error.strerror})") from error
+    return found
+
+
 def open_file(path: Path, most: int) -> BinaryIO:
     """Open a file to be read.
 
@@ -168,8 +208,8 @@ def open_to_append(path: Path) -> BinaryIO:
     """Open a file to be appended to; it is made if it is not there.
 
     Raises:
-        UnreadableError: if it is a link or no regular file.
-        OSError: if it cannot be written.
+        UnreadableError: if it is a link, no regular file, or may not be written.
+        OSError: if it cannot be written for another reason.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     return os.fdopen(_open(path, flags), "ab")
@@ -179,8 +219,8 @@ def open_to_change(path: Path) -> BinaryIO:
     """Open a file to be read and written; it is made if it is not there.
 
     Raises:
-        UnreadableError: if it is a link or no regular file.
-        OSError: if it cannot be written.
+        UnreadableError: if it is a link, no regular file, or may not be written.
+        OSError: if it cannot be written for another reason.
     """
     return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT), "r+b")
 
@@ -199,6 +239,8 @@ def _open(path: Path, flags: int) -> int:
             raise UnreadableError(f"{path}: is not a regular file") from error
         if flags == os.O_RDONLY:
             raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from error
+        if isinstance(error, PermissionError):
+            raise UnreadableError(f"{path}: cannot be written ({error.strerror})") from error
         raise
     except ValueError as error:  # a NUL in the name
         raise UnreadableError(f"{path!r}: is no name of a file") from error

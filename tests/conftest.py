@@ -41,10 +41,15 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_key(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One key for all tests, sweeps of whole modules too; the user's own is left alone."""
+    os.environ["KOD_BENCH_KEY"] = str(tmp_path_factory.mktemp("config") / "key")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOD_BENCH_CACHE", str(cache_dir))
-    monkeypatch.setenv("KOD_BENCH_KEY", str(cache_dir / "key"))
     monkeypatch.delenv("KOD_BENCH_DATA", raising=False)
     monkeypatch.delenv("KOD_BENCH_DEBUG", raising=False)
 

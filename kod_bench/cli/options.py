@@ -16,6 +16,11 @@ def expand_location(named: str | None) -> str | None:
     return str(parse_location(named)) if named else named
 
 
+def expand_locations(named: list[str] | None) -> list[str] | None:
+    """Likewise, of an option that may be repeated."""
+    return None if named is None else [str(parse_location(each)) for each in named]
+
+
 def expand_path(named: Path | None) -> Path | None:
     """A path that an option or argument names, a home folder written out."""
     return None if named is None else local_path(named)

@@ -260,7 +260,7 @@ def _title(sweeps: Sequence["Sweep"]) -> str:
 
 def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
-    from kod_bench.inside import MOST_DOCUMENT, is_file, read_bytes
+    from kod_bench.inside import MOST_DOCUMENT, is_there, read_bytes
     from kod_bench.reports import SweepOrigin, read_cached
     from kod_bench.results import ROW_FILE
     from kod_bench.sweeps.plan.failures import ERROR_FILE, read_error
@@ -271,9 +271,9 @@ def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     paths, failures = [], []
     for trial in sweep.trials:
         folder = sweep.trial_folder(trial)
-        if is_file(folder / ROW_FILE):
+        if is_there(folder / ROW_FILE):
             paths.append(folder / ROW_FILE)
-        elif is_file(folder / ERROR_FILE):
+        elif is_there(folder / ERROR_FILE):
             failures.append((trial.id, read_error(folder) or "not recorded"))
     frame = read_cached(paths, sweep.folder / ROW_CACHE)
     document = read_bytes(sweep.folder / SWEEP_FILE, MOST_DOCUMENT)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kod_bench.cli.complete import complete_profiles, complete_spaces
-from kod_bench.cli.options import Changes, SpaceName
+from kod_bench.cli.options import Changes, SpaceName, expand_path
 from kod_bench.cli.say import echo
 
 spaces_app = typer.Typer(
@@ -90,7 +90,10 @@ def validate(
 @spaces_app.command()
 def schema(
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it there; default: print it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=expand_path, help="Write it there; default: print it."
+        ),
     ] = None,
 ) -> None:
     """Write the JSON Schema of search spaces, by which editors complete, explain and check them.

@@ -16,6 +16,7 @@ from kod_bench.cli.options import (
     SpaceName,
     SweepName,
     expand_location,
+    expand_locations,
 )
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
@@ -135,6 +136,7 @@ def resume(
         list[str] | None,
         typer.Option(
             metavar="PATH",
+            callback=expand_locations,
             help="Where the images are now; or, of a plan that is not yours, what it may read.",
         ),
     ] = None,

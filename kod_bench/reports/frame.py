@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from kod_bench.inside import MOST_ROWS, read_bytes
 from kod_bench.reports.kinds import kinds_of
-from kod_bench.results import SCHEMA, Row, is_sound
+from kod_bench.results import SCHEMA, Row, is_bounded, is_sound
 
 #: Columns that rows may have beside those of `Row`, from versions that stop trials early.
 _EXTRA = pa.schema([pa.field("pruned_at", pa.int64())])
@@ -132,7 +132,7 @@ def _read(path: Path) -> list[pa.Table] | None:
     try:
         with pq.ParquetFile(pa.BufferReader(read_bytes(path, MOST_ROWS))) as file:
             known = [name for name in file.schema_arrow.names if name in _NAMES]
-            if not file.metadata.num_rows:
+            if not file.metadata.num_rows or not is_bounded(file.metadata):
                 return None  # a trial that is done has rows
             if file.metadata.num_rows <= BATCH:  # row files: half the time that batches take
                 tables = [_typed(file.read(columns=known, use_threads=False))]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from kod_bench.atomic import atomic_write
 from kod_bench.inside import MOST_CACHE, open_file
 from kod_bench.reports.frame import BATCH, COLUMNS, Collector, ReadFrame, in_order, read_frame
+from kod_bench.results import is_sound
 
 #: With fewer row files there is nothing to gain.
 FEWEST_FILES = 500
@@ -96,7 +97,9 @@ def _keys_in(cache: Path) -> set[str]:
         with open_file(cache, MOST_CACHE) as whole, pq.ParquetFile(whole) as file:
             if not file.schema_arrow.equals(_SCHEMA):
                 return set()
-            return set(pc.unique(file.read(columns=[_KEY])[_KEY]).to_pylist())
+            keys = file.read(columns=[_KEY])
+            keys.validate(full=True)
+            return set(pc.unique(keys[_KEY]).to_pylist())
     except (OSError, pa.ArrowException, ValueError):
         return set()
 
@@ -106,7 +109,11 @@ def _kept(cache: Path, keys: set[str]) -> Iterator[pa.Table]:
     try:
         with open_file(cache, MOST_CACHE) as whole, pq.ParquetFile(whole) as file:
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-                yield pa.Table.from_batches([batch.filter(pc.is_in(batch[_KEY], wanted))])
+                table = pa.Table.from_batches([batch])
+                table.validate(full=True)
+                if not is_sound(table, table.column_names, may_lack=True):
+                    raise _BrokenCacheError
+                yield table.filter(pc.is_in(table[_KEY], wanted))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise _BrokenCacheError from error
 

@@ -67,6 +67,10 @@ def is_picture(name: str) -> bool:
 _PICTURES = ("samples-", "mollweide-", "nearest-", "trajectory-", "forward-end-", "measured-")
 
 
+#: Rows of a file, which has one for each way of drawing samples, and their bytes when unpacked:
+#: equal values are packed so well that a small file can hold more than any memory.
+MOST_FILE_ROWS = 10_000
+MOST_UNPACKED = 2**30
 #: Bytes of a name or remark in a row, and of its configuration or list of packages.
 MOST_NAME = 4096
 MOST_TEXT = 2**20
@@ -132,6 +136,8 @@ def parse_rows(content: bytes) -> list[Row] | None:
     file = pa.BufferReader(content)
     try:
         with pq.ParquetFile(file) as opened:
+            if not is_bounded(opened.metadata):
+                return None
             # A third of the time that `pq.read_table` takes, which is for rows of other versions.
             if opened.schema_arrow.equals(SCHEMA):
                 table = opened.read(use_threads=False)
@@ -145,19 +151,27 @@ def parse_rows(content: bytes) -> list[Row] | None:
     return [Row(**record) for record in records] or None
 
 
-def is_sound(table: pa.Table, names: Sequence[str]) -> bool:
+def is_bounded(file: pq.FileMetaData) -> bool:
+    """Whether a file of rows holds no more of them than there can be."""
+    unpacked = sum(file.row_group(i).total_byte_size for i in range(file.num_row_groups))
+    return bool(file.num_rows <= MOST_FILE_ROWS and unpacked <= MOST_UNPACKED)
+
+
+def is_sound(table: pa.Table, names: Sequence[str], may_lack: bool = False) -> bool:
     """Whether rows say what no row can lack, each column once, in texts that a page can hold.
 
     Args:
         table: the rows.
         names: of the columns that their file has: one of an earlier version lacks some.
+        may_lack: whether the file has rows of several versions, some of which lack columns.
     """
     if len(set(names)) < len(names):
         return False
     for name in set(names) & set(table.column_names):
         known = SCHEMA.get_field_index(name)
         column = table[name]
-        if known >= 0 and not SCHEMA.field(known).nullable and column.null_count:
+        needed = not may_lack and known >= 0 and not SCHEMA.field(known).nullable
+        if needed and column.null_count:
             return False
         if pa.types.is_string(column.type) and len(column):
             longest = pc.max(pc.binary_length(column)).as_py() or 0

@@ -11,7 +11,7 @@ import torch
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
-from kod_bench.inside import MOST_CHECKPOINT, open_file
+from kod_bench.inside import MOST_CHECKPOINT, list_folder, open_file
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"iteration-(\d+)\.pt")
@@ -90,9 +90,8 @@ class CheckpointStore:
 
     def _files(self) -> list[tuple[int, Path]]:
         """Checkpoints, newest first."""
-        if not self.folder.is_dir():
-            return []
-        found = ((checkpoint_iteration(path.name), path) for path in self.folder.iterdir())
+        names = list_folder(self.folder)
+        found = ((checkpoint_iteration(name), self.folder / name) for name in names)
         return sorted(((n, path) for n, path in found if n is not None), reverse=True)
 
 

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from kod_bench.cli.main import main
 from kod_bench.results import read_trial
 from kod_bench.sweeps.store.open import open_sweep
 from kod_bench.sweeps.trial.run import run_trial, train_and_score
+from kod_bench.training.history import sampled_history
+from tests.privilege import without_privilege
 
 EARLIER = Path(__file__).parents[1] / "sweeps" / "earlier"
 DONE, BEGUN = "kuramoto-local-T4-seed0-c7e905d0", "kuramoto-local-T4-seed1-427b6a0d"
@@ -50,6 +53,13 @@ def sweep(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "earlier" / "20261129-155100"
     shutil.copytree(EARLIER, folder)
     return folder
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """The modes of files count, even if root runs the tests."""
+    with without_privilege():
+        yield
 
 
 def png(side: int) -> bytes:
@@ -149,6 +159,74 @@ def test_rows_that_are_none_cost_their_trial(
     code, _, err = run("report", sweep, "--terminal")
     assert code == 2
     assert f"warning: {sweep}/trials/{DONE}/row.parquet cannot be read" in err
+
+
+def test_more_rows_than_there_can_be_are_not_unpacked(sweep: Path, run: Run) -> None:
+    rows_with(sweep, lambda t: pa.concat_tables([t] * 20_000))  # in a megabyte
+    assert read_trial(sweep / "trials" / DONE) is None
+    code, out, err = run("status", sweep)
+    assert (code, "1 unreadable" in out) == (0, True), out + err
+    assert "row.parquet cannot be read" in run("report", sweep, "--terminal")[2]
+
+
+@pytest.mark.parametrize("line", ["\n", "{\n", '{"iteration": 3, "loss": 0.5}\n'])
+def test_a_history_of_millions_of_lines_is_not_read_to_show_some(
+    line: str, sweep: Path, run: Run
+) -> None:
+    path = sweep / "trials" / BEGUN / "history.jsonl"
+    path.write_bytes(path.read_bytes() + line.encode() * (64 * 2**20 // len(line)))
+    run("status", sweep)  # imports take their time, once
+    before = time.process_time()
+    assert run("status", sweep)[0] == 0
+    assert 1 <= len(sampled_history(path, 1000)) <= 1000
+    assert time.process_time() - before < 3
+
+
+@pytest.mark.parametrize("name", [BEGUN, DONE, f"{BEGUN}/checkpoints"])
+def test_a_folder_that_cannot_be_listed_costs_its_trial(
+    name: str, sweep: Path, run: Run, unprivileged: None
+) -> None:
+    (sweep / "trials" / name).chmod(0)
+    try:
+        code, out, err = run("status", sweep)
+        assert (code, "Traceback" in err) == (0, False), err
+        assert f"warning: {sweep}/trials/{name}: cannot be listed (Permission denied)" in err
+        assert ("1 unreadable" in out) == ("checkpoints" not in name)
+        _, _, err = run("report", sweep, "--terminal")
+        assert (f"{DONE}/row.parquet cannot be read" in err) == (name == DONE)
+    finally:
+        (sweep / "trials" / name).chmod(0o700)
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["a folder", "empty"])
+def test_what_lies_in_place_of_a_row_is_unreadable(
+    content: bytes | None, sweep: Path, run: Run
+) -> None:
+    path = sweep / "trials" / DONE / "row.parquet"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert "1 unreadable" in run("status", sweep)[1]
+    assert f"{path} cannot be read" in run("report", sweep, "--terminal")[2]
+
+
+def test_trials_that_cannot_be_listed_are_one_line(
+    sweep: Path, run: Run, unprivileged: None
+) -> None:
+    (sweep / "trials").chmod(0)
+    try:
+        code, _, err = run("status", sweep)
+    finally:
+        (sweep / "trials").chmod(0o700)
+    assert (code, err) == (2, f"error: {sweep}/trials: cannot be listed (Permission denied)\n")
+
+
+def test_a_lock_that_may_not_be_written_is_one_line(
+    sweep: Path, run: Run, unprivileged: None
+) -> None:
+    (sweep / "lock").touch(0o400)
+    code, _, err = run("resume", sweep, "--quiet")
+    assert code == 2
+    assert err.splitlines()[-1] == f"error: {sweep}/lock: cannot be written (Permission denied)"
 
 
 @pytest.mark.timeout(60)

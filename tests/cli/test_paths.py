@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from kod_bench.cli.main import app, main
-from kod_bench.cli.options import expand_path
+from kod_bench.cli.options import expand_locations, expand_path
 from kod_bench.data import DatasetOptions, default_data_dir
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
@@ -69,10 +69,13 @@ def test_the_options_with_paths_are_known() -> None:
 def test_every_option_with_a_path_knows_the_home(name: str, home: Path) -> None:
     expand = paths()[name].callback
     assert expand is not None
+    assert expand(None) is None
+    if expand is expand_locations:
+        assert expand(["~/x y", "some/where"]) == [str(home / "x y"), "some/where"]
+        return
     kind = Path if expand is expand_path else str
     assert str(expand(kind("~/x y"))) == str(home / "x y")
     assert str(expand(kind("some/where"))) == "some/where"
-    assert expand(None) is None
 
 
 def test_the_command_line_looks_there(

@@ -4,7 +4,6 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from kod_bench.evaluation import Reference, extractors, make_extractor
+from kod_bench.evaluation import Reference, make_extractor
 from kod_bench.evaluation.identity import identity_hash
+from tests.plugins import Announce
 
 OWN = """
 import numpy, torch
@@ -154,7 +154,7 @@ def test_what_is_installed_does_not_count(
 
 
 def test_an_installed_extractor_counts_with_its_own_package(
-    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    write: Callable[..., str], announce: Announce, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import kod_bench.evaluation.identity as module
 
@@ -171,8 +171,7 @@ def test_an_installed_extractor_counts_with_its_own_package(
         monkeypatch.syspath_prepend(str(tmp_path))
         return named("made")
 
-    entry = EntryPoint("made", "identity_pack:Made", extractors.ENTRY_POINTS)
-    monkeypatch.setattr(extractors, "entry_points", lambda group: [entry])
+    announce("identity-pack", {"kod_bench.extractors": {"made": "identity_pack:Made"}})
     one = version("X = 1", "Y = 1")
     assert one.startswith("made-made-")
     assert version("X = 2", "Y = 1") != one

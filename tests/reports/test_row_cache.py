@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kod_bench.reports import frame, read_cached, read_frame, row_cache
@@ -121,3 +123,16 @@ def test_damaged_row_files_are_unreadable_and_nothing_else(tmp_path: Path) -> No
     found = read_frame(paths)
     assert found.unreadable
     assert len(found.rows) == 2 * (len(paths) - len(found.unreadable))
+
+
+@pytest.mark.parametrize("text", [b"\xe4\xff", b"\x1b[2J", b"x" * 5000])
+def test_texts_that_no_row_can_have_are_not_believed(
+    text: bytes, paths: list[Path], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    wanted = read_cached(paths, cache).rows
+    table = pq.read_table(cache)
+    column = pa.array([text] * len(table), pa.binary()).view(pa.string())  # bytes need be no text
+    place = table.column_names.index("hostname")
+    pq.write_table(table.set_column(place, table.schema.field(place), column), cache)
+    assert same(read_cached(paths, cache).rows, wanted)

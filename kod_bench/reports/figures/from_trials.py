@@ -14,10 +14,11 @@ from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures.axes import label_slots, log_ticks, slots
 from kod_bench.reports.figures.chart import Chart, Figure, Line
 from kod_bench.results import FORWARD_START, measured_file
-from kod_bench.training import read_history
+from kod_bench.training.history import sampled_history
 
 _MOST_TRIALS = 24
 _MOST_POINTS = 200
+_MOST_RECORDS = 5_000
 _HISTORY = "history.jsonl"
 
 #: No number of ours is larger; beyond it, a figure's axis would show nothing else.
@@ -128,7 +129,7 @@ def _loss(cells: Sequence[Cell], places: dict[str, int], files: TrialFiles) -> C
 
 def _history(path: Path) -> list[dict[str, Any]]:
     try:
-        return read_history(path)
+        return sampled_history(path, _MOST_RECORDS)
     except OSError as error:
         _log.warning("%s", error)
         return []

@@ -27,7 +27,7 @@ from kod_bench.sweeps.store.mirror import (
     list_trials,
     saved_iteration,
 )
-from kod_bench.training.history import read_history
+from kod_bench.training.history import last_record
 
 _THREADS = 8
 _log = logging.getLogger(__name__)
@@ -39,26 +39,30 @@ def is_running(sweep: Sweep) -> bool:
 
 
 def trial_views(sweep: Sweep) -> list[TrialView]:
-    """Every trial's state (done, failed, running, interrupted or waiting), without its numbers.
+    """Every trial's state, without its numbers.
 
-    On an object store, where trials hold no locks, those that were begun and have not ended count
-    as running while somebody runs the sweep.
+    It is done, failed, running, interrupted, unreadable or waiting. On an object store, where
+    trials hold no locks, those that were begun and have not ended count as running while somebody
+    runs the sweep.
 
     Raises:
         OSError: if the store cannot be reached.
     """
     listed = list_trials(sweep)
     remotely = sweep.remote is not None and is_running(sweep)
-    return [_view(sweep, trial, listed.get(trial.id), remotely) for trial in sweep.trials]
+    return [
+        _view(sweep, trial, listed[trial.id], remotely) if trial.id in listed else TrialView(trial)
+        for trial in sweep.trials
+    ]
 
 
 def _view(
     sweep: Sweep, trial: Trial, files: Mapping[str, StoredObject] | None, remotely: bool
 ) -> TrialView:
     if files is None:
-        return TrialView(trial)
-    if (row := files.get(ROW_FILE)) is not None and row.size:
-        return TrialView(trial, "done")
+        return TrialView(trial, "unreadable")
+    if (row := files.get(ROW_FILE)) is not None:
+        return TrialView(trial, "done" if row.size else "unreadable")
     if ERROR_FILE in files:
         return TrialView(trial, "failed")
     said = trial.training.get("iterations")  # a plan may come from anywhere
@@ -99,15 +103,14 @@ def _read(sweep: Sweep, view: TrialView) -> None:
         view.rows = rows or []
     elif view.state == "failed":
         view.reason = read_error(folder)
-    elif (status := view.status) is not None and (records := _history(folder)):
-        last = records[-1]
+    elif (status := view.status) is not None and (last := _last_record(folder)) is not None:
         done = int(last["iteration"]) if view.state == "running" else status.done
         view.status = Status(status.phase, done, status.total, last.get("loss"))
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def _last_record(folder: Path) -> dict[str, Any] | None:
     try:
-        return read_history(folder / HISTORY_FILE)
+        return last_record(folder / HISTORY_FILE)
     except OSError as error:
         _log.warning("%s", error)
-        return []
+        return None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.errors import one_line
-from kod_bench.inside import is_file
+from kod_bench.inside import UnreadableError, is_file, list_folder
 from kod_bench.results import (
     REAL_FILE,
     REAL_MAPS_FILE,
@@ -168,7 +168,7 @@ def put_pictures(sweep: Sweep, trial: Trial) -> Iterator[None]:
 
 
 def _upload_pictures(folder: Path, there: ObjectFolder) -> None:
-    there.upload([path.name for path in folder.iterdir() if is_picture(path.name)], folder)
+    there.upload([name for name in list_folder(folder) if is_picture(name)], folder)
 
 
 def put_error(sweep: Sweep, trial: str) -> None:
@@ -250,7 +250,7 @@ def fetch_outcomes(sweep: Sweep, trials: Iterable[str] | None = None) -> frozens
         listed = {name: (sweep.remote / "trials" / name).list() for name in names}
     wanted, skipped = [], set()
     for name in names:
-        found = listed.get(name, {})
+        found = listed.get(name) or {}
         folder = sweep.trials_folder / name
         if is_worked_on_here(sweep, name):
             skipped.add(name)
@@ -289,7 +289,7 @@ def fetch_pictures(sweep: Sweep) -> None:
         f"trials/{trial}/{name}"
         for trial, files in list_trials(sweep).items()
         if trial in shown and not is_worked_on_here(sweep, trial)
-        for name, stored in files.items()
+        for name, stored in (files or {}).items()
         if _is_older(sweep.trials_folder / trial / name, stored)
     ]
     for name in (REAL_FILE, REAL_MAPS_FILE):
@@ -317,45 +317,68 @@ def put_report(sweep: Sweep, folder: Path) -> str:
     return str(there)
 
 
-def list_trials(sweep: Sweep) -> dict[str, dict[str, StoredObject]]:
+def list_trials(sweep: Sweep) -> dict[str, dict[str, StoredObject] | None]:
     """The files of every trial that has some, by trial, then by name within its folder.
 
     One listing of the store, or one walk over the folder; nothing is read.
 
+    Returns:
+        Names and sizes by trial; None for a trial whose folder cannot be listed.
+
     Raises:
-        OSError: if the store cannot be reached.
+        OSError: if the store cannot be reached, or the trials cannot be listed.
     """
-    trials: dict[str, dict[str, StoredObject]] = {}
     if sweep.remote is not None:
+        found: dict[str, dict[str, StoredObject]] = {}
         for name, stored in (sweep.remote / "trials").list().items():
             trial, _, file = name.partition("/")
-            trials.setdefault(trial, {})[file] = stored
-        return trials
-    if sweep.trials_folder.is_dir():
-        for folder in sweep.trials_folder.iterdir():
-            trials[folder.name] = {
-                name: StoredObject((folder / name).stat().st_size, None) for name in _files(folder)
-            }
+            found.setdefault(trial, {})[file] = stored
+        return {**found}
+    trials: dict[str, dict[str, StoredObject] | None] = {}
+    for trial in list_folder(sweep.trials_folder):
+        try:
+            trials[trial] = _stored(sweep.trials_folder / trial)
+        except UnreadableError as error:
+            _log.warning("%s", error)
+            trials[trial] = None
     return trials
+
+
+def _stored(folder: Path) -> dict[str, StoredObject]:
+    """As a store would list the files of a trial; what is no file has no bytes.
+
+    Raises:
+        UnreadableError: if the trial's folder cannot be listed.
+    """
+    sizes = list_folder(folder)
+    if CHECKPOINTS in sizes:
+        try:
+            checkpoints = list_folder(folder / CHECKPOINTS)
+        except UnreadableError as error:  # how far a trial is does not matter so much
+            _log.warning("%s", error)
+        else:
+            kept = {n: size for n, size in checkpoints.items() if size is not None}
+            sizes |= {f"{CHECKPOINTS}/{name}": size for name, size in kept.items()}
+    return {name: StoredObject(size or 0, None) for name, size in sizes.items()}
 
 
 def _files(folder: Path) -> list[str]:
     """Names of the files in a trial's folder and in its folder of checkpoints."""
-    found = []
-    for below in (folder, folder / CHECKPOINTS):
-        if below.is_dir():
-            found += [p.relative_to(folder).as_posix() for p in below.iterdir() if is_file(p)]
-    return found
+    return [
+        (below / name).relative_to(folder).as_posix()
+        for below in (folder, folder / CHECKPOINTS)
+        for name, size in list_folder(below).items()
+        if size is not None
+    ]
 
 
 def _grown_curves(folder: Path, on_store: dict[str, StoredObject]) -> list[str]:
     """Event files that the store lacks, or has shorter; each belongs to one process of one node."""
     found = []
-    if (folder / CURVES).is_dir():
-        for path in (folder / CURVES).iterdir():
-            name = path.relative_to(folder).as_posix()
-            if name not in on_store or on_store[name].size < path.stat().st_size:
-                found.append(name)
+    for file, size in list_folder(folder / CURVES).items():
+        name = f"{CURVES}/{file}"
+        if size is not None and (name not in on_store or on_store[name].size < size):
+            found.append(name)
     return found
 
 
