@@ -76,6 +76,15 @@ MOST_NAME = 4096
 MOST_TEXT = 2**20
 #: As `kod_bench.visible` has them, in the notation of Arrow's regular expressions.
 _ACTING = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", ACTING)
+#: Columns that rows of every version have, and none can do without.
+_ALWAYS = frozenset(
+    (
+        *("space", "sweep", "trial", "model", "process", "steps", "seed", "config", "config_hash"),
+        *("dataset", "data_hash", "image_size", "iterations", "loss"),
+        *("prior", "sampler", "network_evaluations", "kid", "fid"),
+        *("features", "sample_count", "reference_count", "reference_hash"),
+    )
+)
 _LONG_TEXTS = ("config", "packages")
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
@@ -165,7 +174,7 @@ def is_sound(table: pa.Table, names: Sequence[str], may_lack: bool = False) -> b
         names: of the columns that their file has: one of an earlier version lacks some.
         may_lack: whether the file has rows of several versions, some of which lack columns.
     """
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names) or not set(names) >= _ALWAYS:
         return False
     for name in set(names) & set(table.column_names):
         known = SCHEMA.get_field_index(name)

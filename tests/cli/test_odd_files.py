@@ -142,12 +142,13 @@ def replaced(table: pa.Table, name: str, value: object) -> pa.Table:
     [
         lambda t: replaced(t, "model", None),
         lambda t: replaced(t, "kid", None),
+        lambda t: t.drop_columns(["kid"]),
         lambda t: replaced(t, "model", "m" * 5_000_000),
         lambda t: replaced(t, "model", "red \x1b[31m"),
         lambda t: t.append_column("model", t["model"]),
         lambda t: t.slice(0, 0),
     ],
-    ids=["no model", "no kid", "5 MB", "escape", "twice", "no row"],
+    ids=["no model", "no kid", "no column kid", "5 MB", "escape", "twice", "no row"],
 )
 def test_rows_that_are_none_cost_their_trial(
     change: Callable[[pa.Table], pa.Table], sweep: Path, run: Run

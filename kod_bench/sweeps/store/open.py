@@ -9,7 +9,7 @@ from typing import Any
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.data.cache_folder import check_own, own_folder
 from kod_bench.errors import UsageError, one_line
-from kod_bench.inside import MOST_DOCUMENT, MOST_PLAN, check_links, is_file, read_bytes
+from kod_bench.inside import MOST_DOCUMENT, MOST_PLAN, check_links, is_file, parse_json, read_bytes
 from kod_bench.storage import Location, ObjectFolder, parse_location
 from kod_bench.sweeps.plan.files import STUDY_LOCK
 from kod_bench.sweeps.plan.sweep import FORMATS, LOCK_FILE, SWEEP_FILE, TRIALS_FILE, Growth, Sweep
@@ -201,6 +201,8 @@ def _pruner(said: Mapping[str, Any] | None) -> Pruner | None:
 def _growth(document: Mapping[str, Any]) -> Growth | None:
     if (said := document.get("search")) is None:
         return None
+    for key in said["hashes"]:  # options of data sets, which others read as such
+        parse_json(key.encode(), "search.hashes")
     return Growth(
         study=str(said["study"]),
         code=str(said["code"]),

@@ -195,3 +195,11 @@ def test_a_sweep_starts_where_no_key_can_be_kept(
     assert not (sweep.folder / "signature.json").exists()
     assert not is_own(sweep)
     assert os.listdir(sweep.folder)
+
+
+def test_hashes_of_no_options_are_damage(tiny_space: Path, tmp_path: Path) -> None:
+    sweep = make(tiny_space, tmp_path, None, SEARCH)
+    search = yaml.safe_load((sweep.folder / "sweep.yaml").read_text())["search"]
+    edit(sweep, search={**search, "hashes": {"{augment: []}": "hash"}})
+    with pytest.raises(UsageError, match=r"is damaged: search\.hashes: is no JSON"):
+        open_sweep(sweep.folder)
