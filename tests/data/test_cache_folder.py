@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kod_bench.data import (
-    DataError,
-    DatasetOptions,
-    cache,
-    cache_folder,
-    hash_index,
-    load_dataset,
-)
+from kod_bench.data import DataError, DatasetOptions, cache, cache_folder, hash_index, load_dataset
 from kod_bench.data.cache_folder import check_cache, check_own, own_folder
 from kod_bench.data.hash_index import hash_files
 from kod_bench.evaluation import against, inception

@@ -9,14 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kod_bench.data.decoder import (
-    FIRST_FRAME,
-    ON_WHITE,
-    decode,
-    decode_array,
-    read_header,
-    survey,
-)
+from kod_bench.data.decoder import FIRST_FRAME, ON_WHITE, decode, decode_array, read_header, survey
 from kod_bench.data.depths import Depth
 from kod_bench.data.files import SkippedImageError
 from kod_bench.evaluation.folders import ImageFolder

@@ -10,12 +10,7 @@ from PIL import Image
 from kod_bench.data import DataError
 from kod_bench.data import decoder as decoder_module
 from kod_bench.data.decoder import decode
-from kod_bench.data.files import (
-    SkippedImageError,
-    find_images,
-    printable,
-    reason_kind,
-)
+from kod_bench.data.files import SkippedImageError, find_images, printable, reason_kind
 
 GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

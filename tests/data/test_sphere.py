@@ -10,13 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kod_bench.data import (
-    DataError,
-    DatasetOptions,
-    known_spectrum,
-    load_dataset,
-    sphere_fields,
-)
+from kod_bench.data import DataError, DatasetOptions, known_spectrum, load_dataset, sphere_fields
 from kod_bench.data.options import SphereField
 from kod_bench.data.sphere_fields import GRAY, Land, known_power, log_normal_power, power_law
 from kod_bench.data.sphere_maps import interpolate

@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from kod_bench.diffusion import KuramotoDiffusion, released_schedule
-from kod_bench.diffusion.circle import (
-    order_parameter,
-    wrap,
-)
-from kod_bench.diffusion.phase_flow import (
-    drift,
-    global_mean_field,
-)
+from kod_bench.diffusion.circle import order_parameter, wrap
+from kod_bench.diffusion.phase_flow import drift, global_mean_field
 from tests.diffusion.kuramoto_cases import fitted, generator, phases, prints
 
 

@@ -7,15 +7,9 @@ import torch
 from scipy import stats
 
 from kod_bench.diffusion import KuramotoDiffusion
-from kod_bench.diffusion.circle import (
-    bessel_ratio,
-    wrap,
-    wrapped_normal_log_density,
-)
+from kod_bench.diffusion.circle import bessel_ratio, wrap, wrapped_normal_log_density
 from kod_bench.diffusion.kuramoto_stationary import self_consistent_order, stationary_modes
-from kod_bench.diffusion.phase_flow import (
-    drift,
-)
+from kod_bench.diffusion.phase_flow import drift
 from tests.diffusion.kuramoto_cases import generator
 
 

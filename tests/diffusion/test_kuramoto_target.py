@@ -6,9 +6,7 @@ import torch
 from scipy import stats
 
 from kod_bench.diffusion import KuramotoDiffusion
-from kod_bench.diffusion.circle import (
-    wrap,
-)
+from kod_bench.diffusion.circle import wrap
 from tests.diffusion.kuramoto_cases import fitted, generator, phases, prints
 
 

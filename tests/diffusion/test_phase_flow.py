@@ -3,11 +3,7 @@
 import pytest
 import torch
 
-from kod_bench.diffusion.circle import (
-    circular_mean,
-    order_parameter,
-    wrap,
-)
+from kod_bench.diffusion.circle import circular_mean, order_parameter, wrap
 from kod_bench.diffusion.phase_flow import (
     LocalMeanField,
     box_matrix,

@@ -20,13 +20,9 @@ from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.lease import is_held
+from kod_bench.sweeps.store.listing import list_trials, saved_iteration
 from kod_bench.sweeps.store.locks import is_locked
-from kod_bench.sweeps.store.mirror import (
-    fetch_named,
-    is_worked_on_here,
-    list_trials,
-    saved_iteration,
-)
+from kod_bench.sweeps.store.mirror import fetch_named, is_worked_on_here
 from kod_bench.training.history import last_record
 
 _THREADS = 8

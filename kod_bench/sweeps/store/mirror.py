@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kod_bench.errors import one_line
-from kod_bench.inside import UnreadableError, is_file, list_folder
+from kod_bench.inside import is_file, list_folder
 from kod_bench.results import (
     REAL_FILE,
     REAL_MAPS_FILE,
@@ -45,8 +45,9 @@ from kod_bench.sweeps.plan.files import (
 )
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
+from kod_bench.sweeps.store.listing import iteration_of, list_trials, saved_iteration, trial_files
 from kod_bench.sweeps.store.locks import is_locked
-from kod_bench.training import CheckpointStore, checkpoint_iteration
+from kod_bench.training import CheckpointStore
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def fetch_trial(sweep: Sweep, trial: Trial) -> None:
         if read_trial(folder) is not None:
             return
     reached = CheckpointStore(folder / CHECKPOINTS).latest_iteration()
-    ahead = [name for name in found if (_iteration(name) or 0) > reached]
+    ahead = [name for name in found if (iteration_of(name) or 0) > reached]
     if ahead:  # the history belongs to the checkpoints
         ahead += [name for name in (HISTORY_FILE, LOG_FILE) if name in found]
     there.download([*ahead, *({MEMORY_FILE, RUNGS_FILE} & found.keys())], folder)
@@ -116,7 +117,7 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
         return
     folder = sweep.trial_folder(trial)
     there = sweep.remote / "trials" / trial.id
-    checkpoints = {name for name in _files(folder) if _iteration(name) is not None}
+    checkpoints = {name for name in trial_files(folder) if iteration_of(name) is not None}
     try:
         on_store = there.list()
         there.upload(_present(folder, [ERROR_FILE]), folder)
@@ -129,7 +130,7 @@ def put_working_files(sweep: Sweep, trial: Trial) -> None:
         there.upload(sorted(checkpoints - on_store.keys()), folder)
         for name in on_store.keys() - checkpoints:
             # Those that were dropped here; never one that another node has reached meanwhile.
-            if (iteration := _iteration(name)) is not None and iteration < newest:
+            if (iteration := iteration_of(name)) is not None and iteration < newest:
                 there.delete(name)
     except OSError as error:
         _log.warning("%s: not all could be put on the store: %s", there, one_line(error))
@@ -317,61 +318,6 @@ def put_report(sweep: Sweep, folder: Path) -> str:
     return str(there)
 
 
-def list_trials(sweep: Sweep) -> dict[str, dict[str, StoredObject] | None]:
-    """The files of every trial that has some, by trial, then by name within its folder.
-
-    One listing of the store, or one walk over the folder; nothing is read.
-
-    Returns:
-        Names and sizes by trial; None for a trial whose folder cannot be listed.
-
-    Raises:
-        OSError: if the store cannot be reached, or the trials cannot be listed.
-    """
-    if sweep.remote is not None:
-        found: dict[str, dict[str, StoredObject]] = {}
-        for name, stored in (sweep.remote / "trials").list().items():
-            trial, _, file = name.partition("/")
-            found.setdefault(trial, {})[file] = stored
-        return {**found}
-    trials: dict[str, dict[str, StoredObject] | None] = {}
-    for trial in list_folder(sweep.trials_folder):
-        try:
-            trials[trial] = _stored(sweep.trials_folder / trial)
-        except UnreadableError as error:
-            _log.warning("%s", error)
-            trials[trial] = None
-    return trials
-
-
-def _stored(folder: Path) -> dict[str, StoredObject]:
-    """As a store would list the files of a trial; what is no file has no bytes.
-
-    Raises:
-        UnreadableError: if the trial's folder cannot be listed.
-    """
-    sizes = list_folder(folder)
-    if CHECKPOINTS in sizes:
-        try:
-            checkpoints = list_folder(folder / CHECKPOINTS)
-        except UnreadableError as error:  # how far a trial is does not matter so much
-            _log.warning("%s", error)
-        else:
-            kept = {n: size for n, size in checkpoints.items() if size is not None}
-            sizes |= {f"{CHECKPOINTS}/{name}": size for name, size in kept.items()}
-    return {name: StoredObject(size or 0, None) for name, size in sizes.items()}
-
-
-def _files(folder: Path) -> list[str]:
-    """Names of the files in a trial's folder and in its folder of checkpoints."""
-    return [
-        (below / name).relative_to(folder).as_posix()
-        for below in (folder, folder / CHECKPOINTS)
-        for name, size in list_folder(below).items()
-        if size is not None
-    ]
-
-
 def _grown_curves(folder: Path, on_store: dict[str, StoredObject]) -> list[str]:
     """Event files that the store lacks, or has shorter; each belongs to one process of one node."""
     found = []
@@ -380,12 +326,6 @@ def _grown_curves(folder: Path, on_store: dict[str, StoredObject]) -> list[str]:
         if size is not None and (name not in on_store or on_store[name].size < size):
             found.append(name)
     return found
-
-
-def _iteration(name: str) -> int | None:
-    """Of a checkpoint, by its name in the trial's folder; None if it is none."""
-    folder, _, file = name.partition("/")
-    return checkpoint_iteration(file) if folder == CHECKPOINTS else None
 
 
 def _drop_missing(folder: Path, found: dict[str, StoredObject]) -> None:
@@ -412,8 +352,3 @@ def _size(path: Path) -> int | None:
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if is_file(folder / name)]
-
-
-def saved_iteration(files: Iterable[str]) -> int:
-    """The iteration of the newest checkpoint among a trial's files, 0 if there is none."""
-    return max((_iteration(name) or 0 for name in files), default=0)

@@ -18,13 +18,7 @@ from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_sweep
 from kod_bench.sweeps.store.plugged import changed_plugins, check_trusted, permissions
 from tests.conftest import Command
-from tests.plugins import (
-    Announce,
-    blur,
-    dots,
-    marked,
-    write_space,
-)
+from tests.plugins import Announce, blur, dots, marked, write_space
 from tests.rows import make_row
 
 # Plans and rows
