@@ -225,7 +225,7 @@ def test_what_is_done_is_what_the_store_has(sweep: Sweep, tmp_path: Path) -> Non
     assert not (folder / "row.parquet").exists()
     assert (sweep.trial_folder(second) / "row.parquet").exists()
     views = status.trial_views(sweep)
-    assert [view.state for view in views] == ["waiting", "done", "interrupted"]
+    assert [view.state for view in views] == ["waiting", "done", "unreadable"]
 
 
 def test_what_is_being_worked_on_is_left_alone(sweep: Sweep) -> None:
