@@ -38,6 +38,7 @@ from kod_bench.sweeps.store.mirror import (
     put_working_files,
 )
 from kod_bench.sweeps.store.open import open_planned, open_sweep
+from kod_bench.sweeps.store.ownership import is_own
 from kod_bench.sweeps.store.stopping import stop_check, stop_requested
 from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.training import CheckpointStore, CurveWriter
@@ -469,3 +470,12 @@ def test_looking_at_a_trial_that_runs_here_puts_nothing_over_its_files(sweep: Sw
     with exclusive_lock(folder / LOCK_FILE, patience=1.0):
         status.read_details(sweep, [view])
     assert history.read_text() == longer
+
+
+def test_a_sweep_on_a_store_is_known_as_its_users_own(sweep: Sweep) -> None:
+    assert sweep.remote is not None
+    assert sweep.remote.find("signature.json") is not None
+    (sweep.folder / "signature.json").unlink(missing_ok=True)  # as on another node
+    assert is_own(sweep)
+    sweep.remote.write("signature.json", b'{"plan": "0"}')
+    assert not is_own(sweep)
