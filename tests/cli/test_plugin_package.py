@@ -77,7 +77,7 @@ def test_the_packages_work_in_a_fresh_environment(
     assert "waves\n  from     package kod-bench-waves 0.1.0; not prepared\n" in listed.stdout
     prepared = kod_bench("data", "prepare", "waves", "--image-size", "16")
     assert prepared.returncode == 0, prepared.stderr
-    assert prepared.stdout.startswith("waves: 80 training and 20 test 16x16 whole images")
+    assert prepared.stdout.startswith("waves: 80 training and 20 test 16x16 gray whole images")
     shown = kod_bench("data", "show", "waves", "--image-size", "16", "--steps", "4", "--chains", 8)
     assert shown.returncode == 0, shown.stderr
     assert (tmp_path / "waves-contact-sheet.png").exists()
