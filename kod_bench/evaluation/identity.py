@@ -71,6 +71,8 @@ def _sources(module: str, others: Iterable[str]) -> dict[str, bytes]:
             continue
         visited.add(name)
         for spec in _specs(name):
+            if spec.origin is not None and not _counts(spec, own):
+                break  # of a package that does not count, no part does
             if spec.name in found or not _counts(spec, own):
                 continue
             if (content := _content(spec)) is None:
@@ -130,7 +132,7 @@ def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
             if folders is None
             else PathFinder.find_spec(name, folders)
         )
-    except (ImportError, ValueError):
+    except (ImportError, ValueError, KeyError):  # KeyError: a folder in a package not yet loaded
         return None
 
 

@@ -284,3 +284,17 @@ def test_a_scripted_network_counts_by_its_weights() -> None:
         return identity_hash("json", [], torch.jit.trace(network, torch.zeros(1, 2)))
 
     assert scripted(1.0) == scripted(1.0) != scripted(2.0)
+
+
+def test_a_folder_of_a_package_that_is_not_loaded_is_looked_at_all_the_same(
+    write: Callable[..., str],
+) -> None:
+    # CPython raises KeyError for `identity_wrap.inside`: its finder asks for the loaded package.
+    helper = "import identity_wrap.inside.made\nSCALE = 1.0"
+    asked = write(
+        f"def later():\n    {helper.splitlines()[0]}\nSCALE = 1.0",
+        identity_wrap__in____init__="",
+    )
+    (Path("identity_wrap") / "inside").mkdir()
+    (Path("identity_wrap") / "inside" / "made.py").write_text("X = 1")
+    assert named(asked).startswith(asked)
