@@ -64,9 +64,11 @@ class CheckpointStore:
             check: raises for a state that is of another training; it is passed over, too.
         """
         for _, path in self._files():
+            stage = "read"
             try:
                 with open_file(path, MOST_CHECKPOINT) as file:
                     state = torch.load(file, map_location="cpu", weights_only=True)
+                stage = "used"
                 if not isinstance(state, dict):
                     raise TypeError("holds no state")
                 if check is not None:
@@ -74,7 +76,8 @@ class CheckpointStore:
             except MemoryError:
                 raise  # of this process, not of the file
             except Exception as error:  # a torn file fails in many ways: zip, pickle, EOF ...
-                _log.warning("%s cannot be used and is passed over: %s", path, one_line(error))
+                reason = one_line(error)
+                _log.warning("%s cannot be %s and is passed over: %s", path, stage, reason)
                 continue
             return state
         return None
