@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,9 @@ def atomic_write(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
         OSError: if it cannot be written.
     """
     # The name may already have all the bytes that a name may have.
-    temporary = path.with_name(f".{cut_to_bytes(path.name, 200)}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    # Nobody else's: threads share a process's number, and so do containers on one disk.
+    own = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{cut_to_bytes(path.name, 200)}.{own}.tmp")
     try:
         # Never through a link, or into a pipe, that somebody has put under this name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

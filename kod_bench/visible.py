@@ -4,10 +4,14 @@ import logging
 import re
 
 #: Control characters, lone surrogates, and what turns the direction of the text around it.
-ACTING = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+#: Also what has no width, by which two names could look equal, but for the joiners of scripts.
+ACTING = (
+    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069"
+    r"\ufeff"
+)
 _ACTING = re.compile(f"[{ACTING}\ud800-\udfff]")
 
-_WORD = re.compile(r"[^\s'\"]+")
+_WORD = re.compile(r"\S+")  # with quotes: a secret may have one
 #: Of an address, also one that a path has made of it: ``s3:/KEY:SEC/RET@bucket``.
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]:/{1,3}")
 

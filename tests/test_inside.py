@@ -126,12 +126,6 @@ def test_a_results_folder_may_be_a_link(sweep: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_written_whole_goes_through_no_link(sweep: Path, outside: Path) -> None:
-    (sweep / f".row.{os.getpid()}.tmp").symlink_to(outside)
-    with atomic_write(sweep / "row") as file:
-        file.write(b"ours")
-    assert outside.read_text() == "{}"
-    assert (sweep / "row").read_bytes() == b"ours"
-    (sweep / "row").unlink()
     (sweep / "row").symlink_to(outside)
     with atomic_write(sweep / "row") as file:
         file.write(b"again")
@@ -185,3 +179,17 @@ def test_nothing_below_a_sweep_is_opened_by_another_door() -> None:
             elif isinstance(called, ast.Name) and called.id == "open":
                 found.append(f"{name}: {ast.unparse(node)}")
     assert not found
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_two_writers_of_one_process_do_not_meet(first_ends_first: bool, tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    first, second = atomic_write(path), atomic_write(path)
+    first.__enter__().write(b"AAAA")
+    second.__enter__().write(b"BBBB")
+    one, other = (first, second) if first_ends_first else (second, first)
+    one.__exit__(None, None, None)
+    assert path.read_bytes() == (b"AAAA" if first_ends_first else b"BBBB")
+    other.__exit__(None, None, None)
+    assert path.read_bytes() == (b"BBBB" if first_ends_first else b"AAAA")
+    assert [each.name for each in tmp_path.iterdir()] == ["shard"]

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from kod_bench.visible import VisibleFormatter, visible
+from kod_bench.visible import VisibleFormatter, is_visible, visible
 
 SECRET = "hun/ter2"
 
@@ -45,3 +45,13 @@ def test_a_log_acts_on_no_terminal_and_has_no_credentials() -> None:
         *("x", logging.ERROR, "", 0, "\x1b[2J %s\u202e", (f"s3://AKIA:{SECRET}@b",), None)
     )
     assert VisibleFormatter("%(message)s").format(record) == "\\x1b[2J s3://...@b\\u202e"
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u00ad", "\u2060"])
+def test_what_has_no_width_is_shown(hidden: str) -> None:
+    assert visible(f"ddpm{hidden}") != f"ddpm{hidden}"
+    assert not is_visible(f"ddpm{hidden}")
+
+
+def test_a_secret_may_have_a_quote() -> None:
+    assert "c/ret" not in visible("error: s3:/KEY:se'c/ret@bucket/x: does not exist")

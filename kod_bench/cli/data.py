@@ -141,7 +141,6 @@ def prepare(
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
 
-    began = monotonic()
     options = _options(
         name,
         space,
@@ -162,6 +161,7 @@ def prepare(
             "fill": fill,
         },
     )
+    began = monotonic()
     opened = _open(options, data_dir)
     images = opened.images
     echo(f"{images.name}: {images.description}")

@@ -8,6 +8,7 @@ import typer
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
+from kod_bench.errors import UsageError
 from kod_bench.storage import parse_location
 from kod_bench.visible import visible
 
@@ -86,6 +87,8 @@ def evaluate(
     from kod_bench.evaluation.folder_scores import score_folder
     from kod_bench.training import pick_device
 
+    if data_dir is not None and Path(against).is_dir():
+        raise UsageError(f"--data-dir {data_dir}: is of a named data set; {against} is a folder")
     console = Console(stderr=True)
     progress = Progress(console=console, transient=True, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}

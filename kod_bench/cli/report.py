@@ -92,7 +92,9 @@ def report(
             why = "; ".join(each.reason for each in found.content.provenance.excluded)
             raise UsageError(f"{shown}: no row can be compared ({why})")
         if dataset or where:
-            raise UsageError(f"{shown}: no row meets --dataset and --where")
+            said = [f"--dataset {name}" for name in dataset or []]
+            said += [f"--where {condition}" for condition in where or []]
+            raise UsageError(f"{shown}: no row meets {' and '.join(said)}")
         if found.unreadable:
             raise UsageError(f"{shown}: no row can be read; kod-bench resume computes them again")
         raise UsageError(f"{shown}: no trial is done yet; see kod-bench status")

@@ -89,7 +89,7 @@ def sweep(
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
 
-    folder = parse_location(data_dir) if data_dir else default_data_dir()
+    folder = _there(parse_location(data_dir)) if data_dir else default_data_dir()
     if dry_run:
         found = open_space(
             space,
@@ -135,9 +135,10 @@ def resume(
     data_dir: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATH",
+            metavar="PATH|URI",
             callback=expand_locations,
-            help="Where the images are now; or, of a plan that is not yours, what it may read.",
+            help="Where the images are now; or, of a plan that is not yours, what it may read; may "
+            "be repeated.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -161,7 +162,7 @@ def resume(
 
     found = find_sweep(sweep, parse_location(results_dir))
     check_trusted(found, extractor, plugin or [])
-    found = with_confirmed_data(found, [_absolute(parse_location(each)) for each in data_dir or []])
+    found = with_confirmed_data(found, [_there(parse_location(each)) for each in data_dir or []])
     found = replace(found, permissions=permissions(found))
     teller(output)(f"resuming {found.shown}")
     if found.code != current_code():
@@ -186,8 +187,17 @@ def resume(
     run(found, address, wait_for_nodes, output)
 
 
-def _absolute(location: Location) -> Location:
-    return location.expanduser().absolute() if isinstance(location, Path) else location
+def _there(location: Location) -> Location:
+    """Where images are, in full.
+
+    Raises:
+        UsageError: if it is of this machine, and nothing is there.
+    """
+    if not isinstance(location, Path):
+        return location
+    if not location.exists():
+        raise UsageError(f"--data-dir {location}: does not exist")
+    return location.absolute()
 
 
 def _dry_run(

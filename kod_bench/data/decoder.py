@@ -235,6 +235,8 @@ def _depth(image: Image.Image) -> Depth | None:
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     bits = _first(tags.get(_BITS, 1))
     signed = _first(tags.get(_SAMPLE_FORMAT, 1)) == 2
+    if signed and bits <= 8:  # Pillow gives them as if they were unsigned (13.0)
+        raise SkippedImageError(f"{bits}-bit signed integers; save them unsigned")
     tile = next(iter(getattr(image, "tile", ())), None)
     if image.mode == "F":
         return Depth(max(bits, 32), "float")

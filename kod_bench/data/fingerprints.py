@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from kod_bench.data import synthetic_fingerprints
-from kod_bench.data.name_schemes import FINGER_SCHEMES, Labels, labels_by
+from kod_bench.data.name_schemes import FINGER_SCHEMES, SD4, Labels, labels_by
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, unless_folder
 
@@ -63,6 +63,10 @@ def finger_labels(names: Sequence[str], digests: Sequence[str]) -> list[Labels]:
         if not database and finger in reused:
             database = str(PurePosixPath(name).parent)
         labels.append((f"{database}/{finger}" if database else finger,))
+    # A user's own s0001_01 looks like SD4's. Of its fingers there are two impressions each.
+    sd4 = [label for own in labels for label in own if label.startswith(SD4)]
+    if len(set(sd4)) == len(sd4):
+        labels = [tuple(each for each in own if not each.startswith(SD4)) for own in labels]
     return labels
 
 

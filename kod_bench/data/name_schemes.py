@@ -106,6 +106,9 @@ _KTH_SAMPLE = re.compile(r"sample_([a-z])", re.IGNORECASE)
 
 NIST = NistScheme()
 
+#: How labels of NIST SD4 begin.
+SD4 = "sd4 "
+
 #: Fingers. FVC's names are not among them: they need a look at all names, see `fingerprints`.
 FINGER_SCHEMES: tuple[Scheme, ...] = (
     # SUBJECT__SEX_HAND_finger, and three kinds of alteration. Subjects are numbered once.
@@ -122,7 +125,7 @@ FINGER_SCHEMES: tuple[Scheme, ...] = (
     StemScheme(
         "NIST SD4",
         re.compile(r"(?<![0-9A-Za-z])[fs](\d{4})_(\d\d)(?![0-9])", re.IGNORECASE),
-        "sd4 ",
+        SD4,
     ),
     # PERSON_HAND-AND-FINGER_IMPRESSION.
     StemScheme(

@@ -135,6 +135,8 @@ class Evidence:
         rows = self.shape[0]
         north, south = self._north.found, self._south.found
         if north and south:
+            if columns == 2 * rows and rows in _ROUND:  # cells may end in rows of one value, too
+                raise self._undecided("poles", "cells")
             return "poles", "both end rows are poles"
         if columns == 2 * (rows - 1):
             return "poles", "by its shape"

@@ -178,7 +178,7 @@ class DatasetAgainst(Against):
                 raise UsageError(f"{name}: {where}: {message}") from error
             raise UsageError(
                 f"--against {name}: is neither a folder nor a data set "
-                f"({', '.join(dataset_names())})"
+                f"({', '.join(dataset_names())}, or folder:PATH)"
             ) from error
         self._dataset: ImageDataset = load_dataset(options, data_dir)
         for warning in self._dataset.warnings:

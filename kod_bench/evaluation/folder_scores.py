@@ -9,6 +9,7 @@ import torch
 
 import kod_bench
 from kod_bench.data.depths import ValueRange
+from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
 from kod_bench.evaluation.arrays import SUFFIXES, is_array
@@ -193,7 +194,7 @@ def _open(
         if (group := options.get("group")) is not None:
             raise UsageError(f"--group {group!r}: divides a named data set; {against} is none")
         return FolderAgainst(path, train)
-    if path.exists() or len(path.parts) > 1:
+    if not against.startswith(FOLDER_PREFIX) and (path.exists() or len(path.parts) > 1):
         raise UsageError(
             f"{against}: is not a folder, nor a file {' or '.join(SUFFIXES)}"
             if path.exists()

@@ -90,6 +90,11 @@ class ImageFolder:
         return set(self._sizes)
 
     @property
+    def depths(self) -> list[Depth]:
+        """What the numbers of images are that hold more than 8 bits."""
+        return [depth for depth in self._depths if depth is not None]
+
+    @property
     def is_deep(self) -> bool:
         """Whether any image is not 8-bit."""
         return any(depth is not None for depth in self._depths)
@@ -217,9 +222,19 @@ class ImageFolder:
 def choose_range(
     wanted: ValueRange | Literal["auto"] | None, folders: Iterable[ImageFolder]
 ) -> ValueRange | None:
-    """Give folders that are compared one range of values; "auto" is that of all of them."""
+    """Give folders that are compared one range of values; "auto" is that of all of them.
+
+    Raises:
+        UsageError: if it is to be found out, and their numbers are of several kinds.
+    """
     folders = list(folders)
     if wanted == "auto":
+        kinds = {str(depth) for folder in folders for depth in folder.depths}
+        if len(kinds) > 1:
+            raise UsageError(
+                f"--value-range auto: the files hold {' and '.join(sorted(kinds))}, which have no "
+                "range in common; say LOW,HIGH, or convert one side"
+            )
         spans = [span for folder in folders if (span := folder.span()) is not None]
         low, high = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
         wanted = (low, high) if low < high else None

@@ -35,7 +35,7 @@ def kinds_of(
 def _parameters(text: str | None) -> dict[str, object] | None:
     try:
         document = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = document.get("parameters", {}) if isinstance(document, dict) else None
     return found if isinstance(found, dict) else None

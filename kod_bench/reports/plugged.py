@@ -62,6 +62,6 @@ def plugin_statements(rows: pd.DataFrame) -> list[str]:
 def _read(text: str) -> list[Mapping[str, object]]:
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []

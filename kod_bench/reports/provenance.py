@@ -134,7 +134,7 @@ def _packages(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     for text in rows["packages"].dropna().unique():
         try:
             named = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             named = {}
         if isinstance(named, dict):
             for name, version in named.items():

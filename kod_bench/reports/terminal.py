@@ -28,6 +28,8 @@ _PUBLISHED_COLUMNS = ("Data", "T", "Model", "Metric", "Value")
 
 def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
     """The report, piece by piece; provenance only where it needs attention."""
+    yield Text(one_line(f"{content.title}: {content.summary}"))
+    yield Text()
     for group in content.groups:
         yield comparison(group)
         yield Text()

@@ -375,3 +375,10 @@ def test_what_cannot_be_read_is_named_and_does_not_change_the_status(sweep: Path
         code, out, err = run(*words)
         assert (code, out, lines(err)[0]) == (2, "", line)
     assert f"{sweep}: no row can be read" in run("report", sweep, "--terminal")[2]
+
+
+@pytest.mark.parametrize("column", ["config", "packages"])
+def test_deep_texts_in_rows_end_no_report(column: str, sweep: Path, run: Run) -> None:
+    rows_with(sweep, lambda t: replaced(t, column, DEEP))
+    code, _, err = run("report", sweep)
+    assert (code, "Traceback" in err) == (0, False), err

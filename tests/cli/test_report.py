@@ -95,7 +95,7 @@ def test_filters_and_terminal(run: Run, tiny_space: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "report").exists()
     for arguments, part in (
         (["--where", "modle=x"], "no column 'modle'"),
-        (["--where", "model=nobody"], "no row meets --dataset and --where"),
+        (["--where", "model=nobody"], "no row meets --where model=nobody"),
         (["--dataset", "cifar10"], "there are fingerprints-synthetic"),
         (["nothing"], "no sweep 'nothing'"),
         (["--output", "s3://bucket/report"], "must be a folder of this machine"),

@@ -229,3 +229,23 @@ def test_no_command_repeats_credentials_of_an_address(
     assert said
     for part in ("AKIA", "hun", "ter2"):
         assert part not in said
+
+
+def test_a_data_folder_that_is_not_there_is_refused_before_anything_runs(
+    run: Run, tiny_space: Path
+) -> None:
+    gone = ("--data-dir", "gone")
+    for words in (("sweep", tiny_space, *gone), ("sweep", tiny_space, "--dry-run", *gone)):
+        assert_one_line(run(*words), "--data-dir gone: does not exist")
+
+
+def test_a_key_is_proposed_where_it_is_allowed_alone(run: Run, tiny_space: Path) -> None:
+    refused = run("spaces", "show", tiny_space, "--set", "training.iteratons=3")
+    assert_one_line(refused, "did you mean 'iterations'?", "allowed: iterations")
+    assert "profiles" not in refused[2]
+
+
+def test_data_of_a_folder_that_is_scored_against_a_folder_are_refused(run: Run) -> None:
+    Path("a").mkdir()
+    refused = run("evaluate", "a", "--against", "a", "--data-dir", "a")
+    assert_one_line(refused, "--data-dir a: is of a named data set; a is a folder")

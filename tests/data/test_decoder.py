@@ -295,3 +295,10 @@ TINTED[3, 4, 0] += 2
 )
 def test_gray_but_for_rounding(file: Callable[[bytes], Path], content: bytes, gray: bool) -> None:
     assert survey(file(content), colors=True, spans=False).gray is gray
+
+
+def test_signed_numbers_of_eight_bits_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "signed.tif"
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path, tiffinfo={339: 2})
+    with pytest.raises(SkippedImageError, match="8-bit signed integers; save them unsigned"):
+        decode(path, "gray", None, 8)

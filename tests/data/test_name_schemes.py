@@ -246,3 +246,10 @@ def test_the_documents_example_is_a_data_set() -> None:
     match = re.search(options.group, "db/012_3_1.tif")
     assert match is not None
     assert match.groups() == ("012", "3")
+
+
+def test_names_that_only_look_like_sd4s_say_nothing() -> None:
+    names = [f"s{subject:04}_{take:02}.png" for subject in range(1, 6) for take in range(1, 5)]
+    assert set(finger_labels(names, names)) == {()}
+    both = ["f0001_01.png", "s0001_01.png", "f0002_02.png"]
+    assert finger_labels(both, both)[0] == finger_labels(both, both)[1] != ()

@@ -1,5 +1,7 @@
 """Statistics against studies whose truth is known."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,16 +56,32 @@ def test_intervals_are_those_of_scipy() -> None:
 
 
 def test_unpaired_intervals_and_p_values_are_those_of_scipy() -> None:
+    ours, theirs = np.array([1.0, 1.5, 0.7, 2.2]), np.array([2.0, 2.1, 2.6, 2.5])
+    low, high, p = of_samples(ours, theirs)
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+    assert p == pytest.approx(expected.pvalue)
+
+
+def test_where_one_side_has_fewer_seeds_its_own_freedom_is_the_most() -> None:
     ours, theirs = np.array([1.0, 1.5, 0.7, 2.2]), np.array([2.0, 2.1, 2.6])
+    low, high, p = of_samples(ours, theirs)
+    welchs = stats.ttest_ind(ours, theirs, equal_var=False)
+    assert welchs.df > 2
+    assert p == pytest.approx(2 * stats.t.sf(abs(welchs.statistic), 2))
+    interval = welchs.confidence_interval(0.95)
+    assert low < interval.low
+    assert high > interval.high
+
+
+def of_samples(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
     sides = [
         (np.array([x.mean()]), np.array([x.std(ddof=1)]), np.array([1.0 * len(x)]))
         for x in (ours, theirs)
     ]
     low, high, p = welch(*((a, b) for a, b in zip(*sides, strict=True)))
-    expected = stats.ttest_ind(ours, theirs, equal_var=False)
-    interval = expected.confidence_interval(0.95)
-    assert (low[0], high[0]) == pytest.approx((interval.low, interval.high))
-    assert p[0] == pytest.approx(expected.pvalue)
+    return float(low[0]), float(high[0]), float(p[0])
 
 
 def test_paired_p_values_are_those_of_scipy() -> None:
@@ -210,3 +228,34 @@ def test_only_equal_budgets_sizes_and_counts_are_paired() -> None:
         assert group([*ddpm, *rows]).differences == ()
     nearly = [make_row(**base, parameters=12_400, seed=s, trial=f"k{s}") for s in range(7)]
     assert len(group([*ddpm, *nearly]).differences) == 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "deviations"),
+    [
+        ((3, 10), (1.0, 1.0)),
+        ((3, 10), (2.0, 1.0)),
+        ((3, 10), (1.0, 2.0)),
+        ((3, 3, 3, 3, 10, 10, 10, 10), (1.0,) * 8),
+        ((3, 3, 3, 3, 10, 10, 10, 10), (2.0,) * 4 + (1.0,) * 4),
+    ],
+)
+def test_equal_models_of_which_some_lost_seeds_are_told_apart_in_5_of_100_tables(
+    counts: tuple[int, ...], deviations: tuple[float, ...]
+) -> None:
+    generator, tables = np.random.default_rng(7), 4_000
+    draws = [
+        d * generator.normal(size=(tables, n)) for n, d in zip(counts, deviations, strict=True)
+    ]
+    pairs = list(itertools.combinations(range(len(counts)), 2))
+    lowest = np.ones(tables)
+    for a, b in pairs:
+        sides = draws[a], draws[b]
+        p = welch(
+            (sides[0].mean(1), sides[1].mean(1)),
+            (sides[0].std(1, ddof=1), sides[1].std(1, ddof=1)),
+            (np.full(tables, counts[a]), np.full(tables, counts[b])),
+        )[2]
+        lowest = np.minimum(lowest, p * len(pairs))
+    alarms = (lowest <= 0.05).mean()
+    assert 0 < alarms <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / tables)

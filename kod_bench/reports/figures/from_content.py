@@ -49,10 +49,6 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
 
 def _flat(text: str) -> dict[str, Any]:
     """A configuration's values by dotted key; nothing of one that cannot be read."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
     found: dict[str, Any] = {}
 
     def walk(value: object, key: str) -> None:
@@ -62,5 +58,8 @@ def _flat(text: str) -> dict[str, Any]:
         else:
             found[key] = value
 
-    walk(document, "")
+    try:
+        walk(json.loads(text), "")
+    except (ValueError, RecursionError):
+        return {}
     return found

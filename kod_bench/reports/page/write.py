@@ -163,7 +163,7 @@ def _render(content: ReportContent, sections: Sequence[_Section], omitted: int) 
 def _configurations(found: Mapping[str, str]) -> list[tuple[str, str]]:
     shown = []
     for key, text in list(found.items())[:_MOST_CONFIGURATIONS]:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
         shown.append((key, text))
     return shown

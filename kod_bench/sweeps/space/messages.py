@@ -43,7 +43,9 @@ def first_error(
     section: Any = model
     for key in where[:-1]:
         section = section.model_fields[key].annotation
-    return where, unknown_key(str(where[-1]), [*section.model_fields, *also])
+    return where, unknown_key(
+        str(where[-1]), [*section.model_fields, *(also if len(where) == 1 else ())]
+    )
 
 
 def _of_yaml_1_1(value: Any) -> str:

@@ -167,7 +167,7 @@ class _Builder:
         self._room = room
         self._written_here = written_here
         # By name; None while what it names is not complete.
-        self._anchors: dict[str, tuple[Any, int] | None] = {}
+        self._anchors: dict[str, tuple[Any, int, int] | None] = {}
         self._weight = 0
         self._depth = 0
 
@@ -207,7 +207,7 @@ class _Builder:
             value = self._pairs(events) if is_mapping else self._items(events)
             self._depth -= 1
         if event.anchor is not None:
-            self._anchors[event.anchor] = value, self._weight - before
+            self._anchors[event.anchor] = value, self._weight - before, _height(value)
         return value
 
     def _alias(self, event: _Event) -> Any:
@@ -215,7 +215,9 @@ class _Builder:
             raise self._error(event, f"there is no anchor &{event.anchor} above")
         if (found := self._anchors[event.anchor]) is None:
             raise self._error(event, f"*{event.anchor} stands inside of what it names")
-        value, weight = found
+        value, weight, height = found
+        if self._depth + height > MAX_DEPTH:
+            raise self._error(event, f"is more than {MAX_DEPTH} levels deep")
         self._add(event, weight)
         return copy.deepcopy(value)  # who changes one of them does not mean the other
 
@@ -230,6 +232,7 @@ class _Builder:
     def _pairs(self, events: Iterator[_Event]) -> dict[Any, Any]:
         own: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
+        said: set[tuple[type, str]] = set()
         has_merge = False
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
@@ -240,8 +243,9 @@ class _Builder:
             key = self._node(event, events)
             if isinstance(key, dict | list):
                 raise self._error(event, "a key must be a single value")
-            if key in own or (is_merge and has_merge):
+            if (type(key), str(key)) in said or (is_merge and has_merge):
                 raise self._error(event, f"the key {_short(key)!r} is given twice")
+            said.add((type(key), str(key)))  # 1 and true are two keys, though Python's == is one
             value = self._node(next(events), events)
             if is_merge:
                 has_merge = True
@@ -305,6 +309,14 @@ class _Builder:
     def _error(self, event: _Event, problem: str) -> UsageError:
         mark = event.start_mark
         return UsageError(f"{self._where}:{mark.line + 1}:{mark.column + 1}: {problem}")
+
+
+def _height(value: Any) -> int:
+    """Levels of mappings and lists in a value; at most `MAX_DEPTH`."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_height, inner), default=0)
 
 
 def _short(value: Any) -> str:

@@ -46,7 +46,7 @@ def _key(make: bool) -> bytes | None:
         if make and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Whole or not at all, and never over one that another process has just made.
-            draft = path.with_name(f".key.{os.getpid()}")
+            draft = path.with_name(f".key.{secrets.token_hex(8)}")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(_KEY_BYTES))

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from kod_bench.atomic import LEFTOVERS
+from kod_bench.errors import one_line
 from kod_bench.inside import open_to_append
 from kod_bench.results import Row, read_trial, write_rows
 from kod_bench.sweeps.plan.failures import write_error
@@ -91,6 +92,7 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
         _trial_log(folder),
     ):
         if (done := read_trial(folder)) is not None:
+            _drop_samples(sweep, trial, done)  # a kill may have come between the row and this
             return done
         try:
             clear_leftovers(folder)
@@ -118,7 +120,10 @@ def _drop_samples(sweep: Sweep, trial: Trial, rows: list[Row]) -> None:
     bytes_each = rows[0].channels * math.prod(trial.dataset_options.image_shape)
     kept = options.kept(count, bytes_each, len(rows))
     size = shard_size(trial, count)
-    drop_shards(sweep, trial, lambda index: index * size < kept)
+    try:
+        drop_shards(sweep, trial, lambda index: index * size < kept)
+    except OSError as error:  # the row is there: the trial is done
+        _log.warning("not all samples could be dropped: %s", one_line(error))
 
 
 def _draw_scores(folder: Path, rows: list[Row]) -> None:

@@ -32,10 +32,10 @@ def space(tmp_path: Path) -> Path:
 
 
 def refusal(space: Path, *changes: str) -> str:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UsageError) as caught:
         load_space(space, "auto", changes=changes)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -116,19 +116,19 @@ def test_what_is_refused_is_refused_at_once_in_one_line(
     text: str, message: str, parser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(yaml_file, "_Parser", parser)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UsageError, match=message) as caught:
         parse_yaml(text, "here")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 200
 
 
 def test_forty_thousand_keys_are_read_in_linear_time() -> None:
     text = "".join(f"key{number}: {number}\n" for number in range(40_000))
-    began = time.monotonic()
+    began = time.process_time()
     assert len(parse_yaml(text, "here")) == 40_000
-    assert time.monotonic() - began < 5  # 39 s where each key was compared with all others
+    assert time.process_time() - began < 5  # 39 s where each key was compared with all others
 
 
 def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
@@ -171,3 +171,16 @@ def test_plans_are_read_as_they_were_written(seed: int, tmp_path: Path) -> None:
     # A resolved space that is written is a space again, for every reader of YAML.
     assert load_yaml(path) == value
     assert yaml.safe_load(path.read_text()) == value
+
+
+def test_depth_counts_through_aliases() -> None:
+    lines = ["a0: &a0 1"]
+    lines += [f"a{i}: &a{i} {'[' * 20}*a{i - 1}{']' * 20}" for i in range(1, 40)]
+    with pytest.raises(UsageError, match=r"space:3:\d+: is more than 32 levels deep"):
+        parse_yaml("\n".join(lines), "space")
+
+
+def test_keys_are_told_apart_by_their_type() -> None:
+    assert parse_yaml("{1: a, true: b, 1.0: c}", "space")[1] == "c"
+    with pytest.raises(UsageError, match="is given twice"):
+        parse_yaml("{.nan: 1, .nan: 2}", "space")

@@ -203,3 +203,12 @@ def test_hashes_of_no_options_are_damage(tiny_space: Path, tmp_path: Path) -> No
     edit(sweep, search={**search, "hashes": {"{augment: []}": "hash"}})
     with pytest.raises(UsageError, match=r"is damaged: search\.hashes: is no JSON"):
         open_sweep(sweep.folder)
+
+
+def test_a_draft_of_a_killed_process_is_no_obstacle_to_a_key(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOD_BENCH_KEY", str(tmp_path / "keys" / "key"))
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / f".key.{os.getpid()}").touch()
+    assert is_own(make(tiny_space, tmp_path, None))
