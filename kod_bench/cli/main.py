@@ -24,8 +24,6 @@ from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import UnreadableError
 
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="kod-bench",

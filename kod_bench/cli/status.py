@@ -10,8 +10,6 @@ from kod_bench.cli.options import (
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
 
-if TYPE_CHECKING:
-    pass
 
 
 #: A status has at most so many lines of trials.

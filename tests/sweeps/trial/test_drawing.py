@@ -136,6 +136,15 @@ def kill_after(patch: pytest.MonkeyPatch, count: int, before: bool = False) -> l
     return drawn
 
 
+def run_and_kill(sweep: Sweep, count: int, before: bool = False) -> list[int]:
+    """The shards that a run drew until it died: see `kill_after`."""
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = kill_after(patch, count, before)
+        with pytest.raises(KilledError):
+            run(sweep)
+    return drawn
+
+
 def test_shards_and_manifest_lie_in_the_trials_folder(
     undisturbed: tuple[Sweep, list[dict[str, Any]]],
 ) -> None:
@@ -156,10 +165,7 @@ def test_a_kill_in_sampling_costs_one_shard_at_most_and_no_bit_of_the_row(
     undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path, count: int, before: bool
 ) -> None:
     sweep = plan(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        first = kill_after(patch, count, before)
-        with pytest.raises(KilledError):
-            run(sweep)
+    first = run_and_kill(sweep, count, before)
     with pytest.MonkeyPatch.context() as patch:
         second = kill_after(patch, 1000)
         rows = run(sweep)
@@ -190,10 +196,7 @@ def test_a_damaged_shard_is_drawn_again_though_all_are_there(
     undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     sweep = plan(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 6)
-        with pytest.raises(KilledError):
-            run(sweep)
+    run_and_kill(sweep, 6)
     damaged = shards(sweep)[1]
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
@@ -211,9 +214,7 @@ def test_shards_of_another_code_version_are_drawn_again_with_one_line_a_way(
     sweep = plan(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kod_bench.sweeps.trial.drawing.current_code", lambda: "0.0.1+older")
-        kill_after(patch, 6)
-        with pytest.raises(KilledError):
-            run(sweep)
+        run_and_kill(sweep, 6)
     drawn = kill_after(monkeypatch, 1000)
     assert run(sweep) == undisturbed[1]
     assert len(drawn) == 6
@@ -227,10 +228,7 @@ def test_however_many_draw_in_whatever_order_the_shards_are_the_same(
 ) -> None:
     sweep = plan(tmp_path)
     (trial,) = sweep.trials
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 1, before=True)  # trained, and nothing drawn
-        with pytest.raises(KilledError):
-            run(sweep)
+    run_and_kill(sweep, 1, before=True)  # trained, and nothing drawn
     assert not shards(sweep)
     for worker in order:
         draw_trained(sweep, trial, worker, workers=3)  # of whom one never comes
@@ -336,10 +334,7 @@ def test_another_node_goes_on_with_what_is_on_the_store(
         (trial,) = here.trials
         assert here.remote is not None
         store = here.remote / "trials" / trial.id
-        with pytest.MonkeyPatch.context() as patch:
-            kill_after(patch, 4, before=True)
-            with pytest.raises(KilledError):
-                run(here)
+        run_and_kill(here, 4, before=True)
         listed = [name for name in store.list() if name.startswith("samples/")]
         assert sorted(listed) == [
             f"samples/matched-ancestral-4/shard-00000{n}.npz" for n in range(3)
