@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,6 @@ from kod_bench.cli.sweep import resume, sweep
 from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import UnreadableError
-
 
 app = typer.Typer(
     name="kod-bench",

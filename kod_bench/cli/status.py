@@ -1,7 +1,5 @@
 """`kod-bench status`: what a sweep has done, is doing and has left."""
 
-from typing import TYPE_CHECKING
-
 from kod_bench.cli.options import (
     DEFAULT_RESULTS,
     ResultsDir,
@@ -9,8 +7,6 @@ from kod_bench.cli.options import (
 )
 from kod_bench.cli.say import echo
 from kod_bench.storage import parse_location
-
-
 
 #: A status has at most so many lines of trials.
 MOST_SHOWN = 100

@@ -18,14 +18,6 @@ from kod_bench.cli.options import (
     expand_location,
     expand_locations,
 )
-from kod_bench.cli.say import echo
-from kod_bench.errors import UsageError
-from kod_bench.storage import Location, parse_location
-
-if TYPE_CHECKING:
-    from kod_bench.sweeps.display.board import Output
-    from kod_bench.sweeps.space import SearchSpace
-
 from kod_bench.cli.running import (
     Address,
     Json,
@@ -37,6 +29,13 @@ from kod_bench.cli.running import (
     run_there,
     teller,
 )
+from kod_bench.cli.say import echo
+from kod_bench.errors import UsageError
+from kod_bench.storage import Location, parse_location
+
+if TYPE_CHECKING:
+    from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.space import SearchSpace
 
 
 def sweep(
