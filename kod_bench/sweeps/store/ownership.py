@@ -86,8 +86,12 @@ def line_signer(sweep: Sweep) -> Callable[[bytes], str] | None:
     key = _key(make=False)
     if key is None:
         return None
+    return _line_signer(key, read_bytes(sweep.folder / SWEEP_FILE, MOST_DOCUMENT))
+
+
+def _line_signer(key: bytes, document: bytes) -> Callable[[bytes], str]:
     # A line belongs to this plan: it cannot be taken from another one of the same user's.
-    plan = hashlib.sha256(read_bytes(sweep.folder / SWEEP_FILE, MOST_DOCUMENT)).digest()
+    plan = hashlib.sha256(document).digest()
     return lambda line: _code(key, "trial", plan + line)
 
 
@@ -106,8 +110,8 @@ def is_own(sweep: Sweep) -> bool:
         if sweep.growth is None:
             return True  # the document has the hash of all trials
         content = read_bytes(sweep.folder / TRIALS_FILE, MOST_PLAN)
-        sign = line_signer(sweep)
-        return sign is not None and all(
+        sign = _line_signer(key, document)
+        return all(
             hmac.compare_digest(name, sign(line))
             for line, name in signed_lines(content, sweep.growth.frozen_bytes)
         )
