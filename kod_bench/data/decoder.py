@@ -195,9 +195,10 @@ def as_color(gray: SourcePixels, color: Color) -> SourcePixels:
 def _opened(path: Path, min_side: int) -> Iterator[tuple[Image.Image, Depth | None]]:
     """The image, of which only the header has been read, and the depth of what is not 8-bit."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
             raise SkippedImageError("not a regular file")
-        if path.stat().st_size == 0:
+        if status.st_size == 0:
             raise SkippedImageError("empty file")
         formats.image_suffixes()  # registers what Pillow does not read by itself
         # Not by its name: Pillow then maps an uncompressed TIFF into memory at its turned size, and

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kod_bench.data import files
+from kod_bench.data.depths import depth_of_array
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import MAX_PIXELS, MIN_SIDE, SkippedImageError
 from kod_bench.data.fill_values import fill_with_mean, find_fill, is_missing
@@ -181,8 +182,7 @@ def read_map(path: Path) -> FloatArray:
         raise SkippedImageError("no NumPy array, or cut short") from None
     if array.dtype.names == ("_data", "_mask"):
         raise SkippedImageError(f"a {_MASKED}")
-    if array.dtype.kind not in "biuf":
-        raise SkippedImageError(f"values of type {array.dtype}; needs real numbers")
+    depth_of_array(array.dtype)  # refuses what are no real numbers
     if array.ndim != 2 or min(array.shape) < MIN_SIDE or array.size > MAX_PIXELS:
         raise SkippedImageError(
             f"shape {tuple(array.shape)}; needs (latitudes, longitudes), each at least {MIN_SIDE}, "

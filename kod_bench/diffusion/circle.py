@@ -157,11 +157,23 @@ def von_mises_quantile(probability: Tensor, concentration: float | Tensor) -> Te
     if not bool((torch.isfinite(kappa) & (kappa >= 0)).all()):
         raise ValueError(f"concentration must be finite and at least 0, got {concentration}")
     half_width = (_TABLE_HALF_WIDTH / kappa.sqrt()).clamp_max(math.pi).unsqueeze(1)
-    # The law is symmetric: tabulate the distance from its mean. exp(kappa (cos x - 1)) is written
-    # without the cancellation in cos x - 1.
+    # The law is symmetric: tabulate the distance from its mean.
     nodes = torch.linspace(0, 1, count, dtype=kappa.dtype, device=kappa.device) * half_width
-    density = torch.exp(-2 * kappa.unsqueeze(1) * torch.sin(nodes / 2).square())
-    return symmetric_quantile(probability, nodes, density)
+    return symmetric_quantile(probability, nodes, von_mises_density(nodes, kappa.unsqueeze(1)))
+
+
+def von_mises_density(angle: Tensor, concentration: float | Tensor) -> Tensor:
+    """exp(kappa (cos x - 1)), von Mises' density over its highest value.
+
+    Args:
+        angle: x, from the mean, in radians.
+        concentration: kappa; a tensor broadcasts with `angle`.
+
+    Returns:
+        Of the shape of both together, at most 1.
+    """
+    # Without the cancellation in cos x - 1.
+    return torch.exp(-2 * concentration * torch.sin(angle / 2).square())
 
 
 def symmetric_quantile(probability: Tensor, nodes: Tensor, density: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.circle import sample_von_mises, symmetric_quantile, wrap
+from kod_bench.diffusion.circle import (
+    sample_von_mises,
+    symmetric_quantile,
+    von_mises_density,
+    wrap,
+)
 from kod_bench.diffusion.constants import DeviceConstant
 from kod_bench.diffusion.kuramoto_parameters import KuramotoDynamics
 from kod_bench.diffusion.kuramoto_stationary import self_consistent_order, stationary_modes
@@ -109,7 +114,7 @@ class KuramotoPriors:
         nodes = torch.linspace(0, math.pi, _TABLE_NODES, dtype=torch.float64)
         modes = stationary_modes(*self._last_step)
         if modes is None:  # as narrow as that, von Mises is as good
-            density = torch.exp(-2 * self.concentration * torch.sin(nodes / 2).square())
+            density = von_mises_density(nodes, self.concentration)
         else:
             numbers = torch.arange(1, len(modes), dtype=torch.float64)
             # Rounding may leave less than nothing where the law has vanished.

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kod_bench.data import DATASETS
+from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.diffusion import PROCESSES
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import find_installed, is_reference, is_users_code
@@ -88,7 +89,7 @@ def _foreign(sweep: Sweep) -> list[tuple[Kind, str]]:
             own = not is_users_code(name)
         else:
             # Also where a plug-in of the same name has it refused.
-            own = name in _BUILT_IN[kind] or (kind == "dataset" and name.startswith("folder:"))
+            own = name in _BUILT_IN[kind] or (kind == "dataset" and name.startswith(FOLDER_PREFIX))
         if not own:
             found[kind, name] = None
     return list(found)
