@@ -1,11 +1,17 @@
 """Sweeps by what a user calls them: one, several, or all in a folder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import kod_bench
 from kod_bench.errors import UsageError, one_line
 from kod_bench.storage import Location, ObjectFolder, is_uri, local_path
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.store.open import open_sweep
+
+#: Studies that are kept in the repository, and looked up below this name alone: the newest sweep,
+#: or that of a search space, is one of the user's own.
+REFERENCE = "reference"
 
 
 class NoSuchSweepError(UsageError):
@@ -15,6 +21,8 @@ class NoSuchSweepError(UsageError):
 def find_sweep(name: str | None, results_dir: Location) -> Sweep:
     """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
 
+    ``reference/NAME`` is a study that is kept in the repository.
+
     Raises:
         NoSuchSweepError: if there is none.
         UsageError: if it cannot be read.
@@ -23,9 +31,12 @@ def find_sweep(name: str | None, results_dir: Location) -> Sweep:
         return open_sweep(ObjectFolder(name))
     if name is not None and (local_path(name) / SWEEP_FILE).is_file():
         return open_sweep(local_path(name))
+    if name is not None and name.startswith(f"{REFERENCE}/"):
+        return _find_reference(name.removeprefix(f"{REFERENCE}/"))
     if isinstance(results_dir, ObjectFolder):
         return _find_remote(name, results_dir)
     found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
+    found = [p for p in found if p.parts[-3] != REFERENCE]
     if name is not None:
         found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
     if not found:
@@ -51,6 +62,23 @@ def find_sweeps(names: Sequence[str], results_dir: Location) -> list[Sweep]:
         for sweep in _of(name, results_dir):
             found.setdefault(sweep.location, sweep)
     return list(found.values())
+
+
+def reference_folder() -> Path:
+    """Where the kept studies are, if the package was imported from a checkout."""
+    return Path(kod_bench.__file__).parents[1] / "results" / REFERENCE
+
+
+def _find_reference(name: str) -> Sweep:
+    kept = sorted(path.parent.name for path in reference_folder().glob(f"*/{SWEEP_FILE}"))
+    if name in kept:
+        return open_sweep(reference_folder() / name)
+    if not kept:
+        raise NoSuchSweepError(
+            f"no study {REFERENCE}/{name}: studies are kept in the repository and are no part of "
+            "the installed package; name the folder of one"
+        )
+    raise NoSuchSweepError(f"no study {REFERENCE}/{name}; kept are {', '.join(kept)}")
 
 
 def _of(name: str, results_dir: Location) -> list[Sweep]:

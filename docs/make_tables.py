@@ -1,0 +1,134 @@
+"""Make the tables of README.md and docs/*.md from the rows in results/reference.
+
+    python docs/make_tables.py           writes them
+    python docs/make_tables.py --check   names the files whose tables are not what their rows say
+
+A table stands between two comments, the first of which says what it is::
+
+    <!-- table: STUDY METRIC [--where CONDITION]... [--models A,B,...] -->
+    <!-- /table -->
+
+One line per model, one column per number of evaluations, the mean over seeds with its interval, as
+`kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
+studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
+``A-minus-B METRIC`` the paired differences of two models.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kod_bench.cli.report import make_report
+from kod_bench.reports.comparison import compare_sides
+from kod_bench.reports.content import Cell, Group, base_model
+from kod_bench.reports.layout import CellText, TableText, difference_table, estimate_text
+from kod_bench.reports.markdown import escape, table_lines
+from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.statistics import Estimate
+from kod_bench.sweeps.store.find import find_sweep
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def made(text: str) -> str:
+    """A document with its tables as their rows have them."""
+    return BLOCK.sub(lambda m: f"{m[1]}\n{table(m[2])}\n\n{m[3]}", text)
+
+
+def table(words: str) -> str:
+    """What stands in one block.
+
+    Raises:
+        ValueError: if the words name no table.
+    """
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("study")
+    parser.add_argument("what")
+    parser.add_argument("metric", nargs="?")
+    parser.add_argument("--where", action="append", default=[])
+    parser.add_argument("--models", type=lambda text: text.split(","))
+    asked = parser.parse_args(shlex.split(words))
+    sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
+    content = make_report(sweeps, conditions=asked.where).content
+    if asked.what == "verdict":
+        return "\n".join(f"- {escape(line)}" for group in content.groups for line in group.verdict)
+    if asked.what in METRICS:
+        return "\n\n".join(_by_evaluations(content.groups, asked.what, asked.models))
+    sides = asked.what.split("-minus-")
+    if len(sides) != 2 or asked.metric not in METRICS:
+        raise ValueError(f"{words!r}: no table")
+    bases = content.rows["model"].astype(str).map(base_model)
+    ours, theirs = (content.rows[bases == side].reset_index(drop=True) for side in sides)
+    compared = compare_sides(sides[0], ours, sides[1], theirs).groups
+    tables = (table_lines(difference_table(group.differences, asked.metric)) for group in compared)
+    return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _by_evaluations(
+    groups: tuple[Group, ...], metric: str, models: list[str] | None
+) -> Iterator[str]:
+    for group in groups:
+        cells = [each for each in group.cells if models is None or each.base_model in models]
+        asked = sorted({cell.network_evaluations for cell in cells}, reverse=True)
+        lines: dict[str, dict[int, Cell]] = {}
+        for cell in cells:
+            lines.setdefault(cell.label, {})[cell.network_evaluations] = cell
+        if models is not None:
+            order = {model: place for place, model in enumerate(models)}
+            lines = dict(
+                sorted(
+                    lines.items(), key=lambda item: order[next(iter(item[1].values())).base_model]
+                )
+            )
+        seeds = {label: max(len(cell.seeds) for cell in of.values()) for label, of in lines.items()}
+        text = TableText(
+            ("Model", *(f"{number} evaluations" for number in asked), "Seeds"),
+            tuple(
+                (
+                    CellText(label),
+                    *(_text(of.get(number), metric) for number in asked),
+                    CellText(str(seeds[label])),
+                )
+                for label, of in lines.items()
+            ),
+            frozenset({"Model"}),
+        )
+        real = group.real.score(metric)
+        floor = estimate_text(Estimate(real, None, None, 1), metric)
+        heading = f"{METRICS[metric].heading}, {group.title}; real versus real {floor}:"
+        yield "\n".join([escape(heading), "", *table_lines(text)])
+
+
+def _text(cell: Cell | None, metric: str) -> CellText:
+    score = None if cell is None else cell.score(metric)
+    return CellText("") if score is None else CellText(estimate_text(score.estimate, metric))
+
+
+def documents() -> list[Path]:
+    """The files that may have tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def main() -> None:
+    """Write the tables, or say where they differ."""
+    parser = argparse.ArgumentParser(description="Make the docs' tables from results/reference.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    check = parser.parse_args().check
+    differing = []
+    for path in documents():
+        before = path.read_text(encoding="utf-8")
+        if (after := made(before)) != before:
+            differing.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if differing and check:
+        sys.exit(f"not what the rows say: {', '.join(differing)}; run python docs/make_tables.py")
+    print("\n".join(differing) or "all tables are what their rows say")
+
+
+if __name__ == "__main__":
+    main()
