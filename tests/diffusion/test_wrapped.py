@@ -44,7 +44,6 @@ def test_levels_are_spread_as_asked() -> None:
 
 def test_the_weight_noise_leaves_little_to_flat_levels() -> None:
     def weights(kind: str) -> list[float]:
-        process = WrappedDiffusion(shape=(1, 2, 2), steps=40, level_weight=kind)  # type: ignore[arg-type]
         source = two_peaks(generator(1))
         process = WrappedDiffusion(shape=(1, 1, 2), steps=40, level_weight=kind)  # type: ignore[arg-type]
         found: dict[int, float] = {}
@@ -128,10 +127,14 @@ def test_it_learns_the_score_that_uncoupled_kuramoto_learns() -> None:
     assert sigmas.abs().max() < 4.5
     # Where the score is far from zero, so that agreement means something.
     assert (means[0] / errors[0]).abs().amax(1).min() > 8
-    grid = waves(torch.linspace(-3, 3, 50).double())
     for index, t in enumerate(chosen):
-        ours, theirs = (grid @ fit[index] for fit in fits)
-        assert (ours - theirs).square().mean().sqrt() < 0.12 * ours.square().mean().sqrt(), t
+        # Over the states there are: elsewhere nothing holds the fits.
+        difference, ours = (
+            (gram[t] @ weights).square().mean().sqrt()
+            for weights in (fits[0][index] - fits[1][index], fits[0][index])
+        )
+        # Monte Carlo's error; the score itself is 0.06 (t = 20) to 1.7 per radian.
+        assert difference < 0.012 + 0.07 * ours, t
 
 
 def test_the_closed_target_is_no_noisier_than_the_chains() -> None:
