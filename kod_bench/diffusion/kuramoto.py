@@ -12,6 +12,7 @@ from kod_bench.diffusion.chain_pool import ChainPool
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import wrap
 from kod_bench.diffusion.constants import StepTable
+from kod_bench.diffusion.correlated_ends import EndStatistics
 from kod_bench.diffusion.kuramoto_parameters import (
     Coupling,
     default_chain_steps,
@@ -33,7 +34,6 @@ from kod_bench.diffusion.process import (
     standard_normal,
 )
 from kod_bench.diffusion.readings import PhaseReading
-from kod_bench.diffusion.terminal import mean_vectors
 
 #: Calibration chains run at once.
 _CHUNK = 128
@@ -300,17 +300,18 @@ class KuramotoDiffusion(PhaseDiffusion):
             step = torch.full((len(chains),), t, dtype=torch.int64, device=chains.device)
             chains = self.advance_chains(chains, step, generator)
             squares.append(self.estimate(chains, step).square().mean())
-        ends = [mean_vectors(chains[:, 0])]
+        ends = EndStatistics()
+        ends.add(chains[:, 0])
         for first in range(_CHUNK, self.calibration_chains, _CHUNK):
             state = self.encode(images(min(_CHUNK, self.calibration_chains - first)))
             for t in range(1, self.steps + 1):
                 state = self.forward_step(state, t, generator)
-            ends.append(mean_vectors(state))
+            ends.add(state)
         if not self._chain_target.one_step:
             rms = torch.stack(squares).cpu().double().sqrt()
             # The score vanishes where noise has covered the circle; there is nothing to magnify.
             self.scale = StepTable(1 / rms.clamp_min(1e-3))
-        self._priors.fit(torch.cat(ends), generator)
+        self._priors.fit(ends, generator)
 
     def diagnostics(self, prior: str | None = None) -> dict[str, float]:
         """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
@@ -352,7 +353,7 @@ class KuramotoDiffusion(PhaseDiffusion):
         """Draw phases from a prior, (count, C, H, W).
 
         Raises:
-            RuntimeError: if the prior is the matched one and `fit` was not called.
+            RuntimeError: if the prior is one of end states and `fit` was not called.
             ValueError: if there is no such prior.
         """
         return self._priors.draw(self.check_prior(prior), count, generator)
