@@ -1,4 +1,4 @@
-"""Cost of a training step: Kuramoto diffusion over DDPM, same network, batch and images.
+"""Cost of a training step: diffusion of phases over DDPM, same network, batch and images.
 
 Prints ratios from one run, models taking turns so that a drifting machine slows all of them; on a
 CPU of processor time, which other processes touch least:
@@ -75,7 +75,10 @@ def measure(
     """Median seconds of a step, and the share spent outside the network, per model and path."""
     batch = options.batch
     shape = (1, options.size, options.size)
-    processes = {"ddpm": make_process("ddpm", shape=shape, steps=steps)}
+    processes = {
+        name: make_process(name, shape=shape, steps=steps)
+        for name in ("ddpm", "wrapped", "torus-flow")
+    }
     processes |= {
         f"kuramoto {coupling}, {target}": make_process(
             "kuramoto",

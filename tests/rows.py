@@ -47,6 +47,7 @@ def make_row(**changes: Any) -> Row:
         "prior_phase_spread": 0.05,
         "prior_order": 0.4,
         "prior_order_spread": 0.02,
+        "prior_correlation_distance": 0.01,
         "noise_from_induced": None,
         "noise_from_isotropic": None,
         "kid": 2.0,

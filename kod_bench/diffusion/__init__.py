@@ -20,7 +20,9 @@ from kod_bench.diffusion.process import (
 from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
+from kod_bench.diffusion.torus_flow import TorusFlow
 from kod_bench.diffusion.variance_exploding import VarianceExploding
+from kod_bench.diffusion.wrapped import WrappedDiffusion
 from kod_bench.plugins import find_plugin, plugin_names
 
 __all__ = [
@@ -39,8 +41,10 @@ __all__ = [
     "SphereDiffusion",
     "StepObserver",
     "TerminalMismatch",
+    "TorusFlow",
     "TrainingBatch",
     "VarianceExploding",
+    "WrappedDiffusion",
     "find_process",
     "make_process",
     "process_names",
@@ -57,7 +61,9 @@ PROCESSES: dict[str, type[DiffusionProcess]] = {
     "heat": HeatDissipation,
     "kuramoto": KuramotoDiffusion,
     "sphere": SphereDiffusion,
+    "torus-flow": TorusFlow,
     "ve": VarianceExploding,
+    "wrapped": WrappedDiffusion,
 }
 
 

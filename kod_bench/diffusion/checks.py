@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from torch import Tensor
+
 
 def check_count(name: str, value: int, low: int = 1) -> int:
     """Return a whole number.
@@ -63,3 +65,26 @@ def check_choice(name: str, value: str, allowed: Any) -> None:
     """
     if value not in get_args(allowed):
         raise ValueError(f"{name} must be one of {get_args(allowed)}, got {value!r}")
+
+
+def check_batch_shape(batch: Tensor, shape: tuple[int, int, int]) -> None:
+    """Refuse a batch of another shape than (B, *shape).
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if batch.ndim != 4 or batch.shape[1:] != shape:
+        raise ValueError(f"expected (B, *{shape}), got {tuple(batch.shape)}")
+
+
+def check_name(kind: str, name: str | None, known: tuple[str, ...]) -> str:
+    """Return a name of those that are known, the first for None.
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    if name is None:
+        return known[0]
+    if name not in known:
+        raise ValueError(f"no {kind} {name!r}; choose from {', '.join(known)}")
+    return name

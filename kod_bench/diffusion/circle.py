@@ -38,6 +38,11 @@ def wrap(angle: Tensor) -> Tensor:
     return torch.where(wrapped >= math.pi, -math.pi, wrapped).clamp_min(-math.pi)
 
 
+def uniform_phases(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Angles uniform on [-pi, pi), float32, on the generator's device."""
+    return wrap(TWO_PI * torch.rand(shape, generator=generator, device=generator.device) - math.pi)
+
+
 def circular_mean(angle: Tensor, dim: int | tuple[int, ...] = (1, 2, 3)) -> Tensor:
     """Direction of the mean of e^{i angle} over `dim`, in [-pi, pi]; arbitrary where r = 0."""
     return torch.atan2(angle.sin().mean(dim), angle.cos().mean(dim))

@@ -8,7 +8,9 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.constants import DeviceConstant, linear_ramp
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
-from kod_bench.diffusion.process import ImageSource, steps_to_one
+from kod_bench.diffusion.process import ImageSource
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
+from kod_bench.diffusion.step_grids import steps_to_one
 
 #: Images behind a measured `data_std`, and how many are looked at at once.
 _MEASURED, _CHUNK = 1024, 256
@@ -64,16 +66,20 @@ class EDM(EuclideanDiffusion):
         sigma_min: of the first level, in units in which images span [-1, 1].
         sigma_max: of the last one.
         rho: how much more densely small sigma are covered.
-        data_std: s; default the root mean square of training images, which `fit` measures (0.5,
-            the paper's, before).
+        data_std: s; default the root mean square of training images as they are
+            read, which `fit` measures (0.5, the paper's, before).
         log_noise_mean: mean of ln sigma in training (P_mean).
         log_noise_std: its standard deviation (P_std).
         uniform_share: of the training levels, drawn evenly from 1..T instead. 0 is the paper's,
             whose long trainings see levels that are drawn once in a thousand times.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle" or as the number "angle".
 
     Raises:
         ValueError: if a parameter is out of range.
     """
+
+    angle_readings = PIXEL_ANGLE_READINGS
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class EDM(EuclideanDiffusion):
         log_noise_mean: float = -1.2,
         log_noise_std: float = 1.2,
         uniform_share: float = 0.2,
+        reading: Reading = "intensity",
     ) -> None:
         check_count("steps", steps)
         check_number("sigma_min", sigma_min, 0, open_low=True)
@@ -100,7 +107,7 @@ class EDM(EuclideanDiffusion):
         self.data_std = (
             0.5 if data_std is None else check_number("data_std", data_std, 0, open_low=True)
         )
-        super().__init__(shape, *self._tables())
+        super().__init__(shape, *self._tables(), reading=reading)
         shares = (1 - uniform_share) * log_normal_shares(self.sigma, log_noise_mean, log_noise_std)
         self._shares = DeviceConstant(shares + uniform_share / steps)
 
@@ -115,7 +122,8 @@ class EDM(EuclideanDiffusion):
         if not self._measures:
             return
         squares = [
-            images(_CHUNK).double().square().mean().item() for _ in range(_MEASURED // _CHUNK)
+            self._start(images(_CHUNK)).double().square().mean().item()
+            for _ in range(_MEASURED // _CHUNK)
         ]
         self.data_std = max(math.sqrt(sum(squares) / len(squares)), _LEAST_STD)
         self._set_tables(*self._tables())

@@ -1,8 +1,8 @@
 """Denoising diffusion on pixels: the isotropic baseline."""
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ from kod_bench.diffusion.process import (
     Variance,
     mean_square,
     standard_normal,
+)
+from kod_bench.diffusion.readings import (
+    PIXEL_ANGLE_READINGS,
+    Reading,
+    from_circle,
+    onto_disc,
+    to_circle,
+    without_default_reading,
 )
 
 Schedule = Literal["linear", "cosine"]
@@ -76,6 +84,8 @@ class EuclideanDiffusion(DiffusionProcess):
         signal: (T,) a_t.
         noise_std: (T,) s_t.
         encoding: a_0.
+        reading: what x_0 is of an image: the image itself, an "intensity" or an "angle"; or, on the
+            "circle", the point (cos, sin) of each angle, clamped to the unit disc.
 
     Attributes:
         signal: a_t. These two are `StepTable`s.
@@ -91,9 +101,24 @@ class EuclideanDiffusion(DiffusionProcess):
         signal: Tensor,
         noise_std: Tensor,
         encoding: float = 1.0,
+        reading: Reading = "intensity",
     ) -> None:
         super().__init__(shape, len(signal))
+        check_choice("reading", reading, Reading)
+        self.reading: Reading = reading
+        channels = self.state_channels(self.shape[0], {"reading": reading})
+        self.state_shape = (channels, *self.shape[1:])
         self._set_tables(signal, noise_std, encoding)
+
+    @classmethod
+    def identity_of(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the reading of intensities."""
+        return without_default_reading(parameters)
+
+    @classmethod
+    def state_channels(cls, channels: int, parameters: Mapping[str, Any]) -> int:
+        """Twice as many on the circle."""
+        return 2 * channels if parameters.get("reading") == "circle" else channels
 
     def _set_tables(self, signal: Tensor, noise_std: Tensor, encoding: float) -> None:
         self.signal = StepTable(signal)
@@ -123,13 +148,14 @@ class EuclideanDiffusion(DiffusionProcess):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1], (B, C, H, W), times a_0 are states."""
-        self.check_states(images)
-        return images * self._signal[0]
+        """What is read of images in [-1, 1], (B, C, H, W), times a_0 are states."""
+        return self._start(images) * self._signal[0]
 
     def decode(self, state: Tensor) -> Tensor:
-        """Divide by a_0 and clamp to [-1, 1]."""
+        """Divide by a_0 and clamp to [-1, 1]; on the circle, take the directions."""
         self.check_states(state)
+        if self.reading == "circle":
+            return from_circle(state)
         return (state / self._signal[0]).clamp(-1, 1)
 
     def training_batches(
@@ -152,8 +178,8 @@ class EuclideanDiffusion(DiffusionProcess):
 
     def _start(self, images: Tensor) -> Tensor:
         """x_0, before a_t scales it."""
-        self.check_states(images)
-        return images
+        self.check_images(images)
+        return to_circle(images) if self.reading == "circle" else images
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw states of noise alone, (count, *state_shape)."""
@@ -207,8 +233,8 @@ class EuclideanDiffusion(DiffusionProcess):
         return self._clamp(self.image_of(state, step, prediction))
 
     def _clamp(self, image: Tensor) -> Tensor:
-        """An x_0 that images in [-1, 1] can have."""
-        return image.clamp(-1, 1)
+        """An x_0 that an average of images can have."""
+        return onto_disc(image) if self.reading == "circle" else image.clamp(-1, 1)
 
     def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """eps, shaped like a state."""
@@ -258,10 +284,14 @@ class DDPM(EuclideanDiffusion):
             exact if x_0 is standard normal (arXiv 2006.11239, section 3.2); or "analytic", between
             them, the one that is best on average (arXiv 2201.06503, theorem 1), where <eps^2> is
             the mean square of the prediction over the pixels of the sample.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle" or as the number "angle".
 
     Raises:
         ValueError: if a parameter is out of range.
     """
+
+    angle_readings = PIXEL_ANGLE_READINGS
 
     def __init__(
         self,
@@ -271,6 +301,7 @@ class DDPM(EuclideanDiffusion):
         schedule: Schedule = "linear",
         beta_range: tuple[float, float] | None = None,
         variance: Variance = "posterior",
+        reading: Reading = "intensity",
     ) -> None:
         check_count("steps", steps)
         check_choice("schedule", schedule, Schedule)
@@ -291,7 +322,7 @@ class DDPM(EuclideanDiffusion):
         kept = torch.cumprod(1 - beta, dim=0)
         if kept[-1] == 0:
             raise ValueError(f"beta_range {beta_range} leaves no image at all after {steps} steps")
-        super().__init__(shape, kept.sqrt(), (1 - kept).sqrt())
+        super().__init__(shape, kept.sqrt(), (1 - kept).sqrt(), reading=reading)
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]
 

@@ -12,6 +12,7 @@ from kod_bench.diffusion.chain_pool import ChainPool
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import wrap
 from kod_bench.diffusion.constants import StepTable
+from kod_bench.diffusion.correlated_ends import EndStatistics
 from kod_bench.diffusion.kuramoto_parameters import (
     Coupling,
     default_chain_steps,
@@ -23,23 +24,22 @@ from kod_bench.diffusion.kuramoto_priors import KuramotoPriors
 from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp
 from kod_bench.diffusion.kuramoto_target import ChainTarget, LossWeight, Target, loss_weights
 from kod_bench.diffusion.phase_flow import Neighbourhood, PhaseFlow, phase_flow
+from kod_bench.diffusion.phases import PhaseDiffusion, reverse_noise_std
 from kod_bench.diffusion.process import (
-    DiffusionProcess,
     ImageSource,
     Jump,
     Kind,
     TrainingBatch,
     Variance,
-    mean_square,
     standard_normal,
 )
-from kod_bench.diffusion.terminal import mean_vectors
+from kod_bench.diffusion.readings import PhaseReading
 
 #: Calibration chains run at once.
 _CHUNK = 128
 
 
-class KuramotoDiffusion(DiffusionProcess):
+class KuramotoDiffusion(PhaseDiffusion):
     r"""Diffusion of phases with Kuramoto coupling and a reference phase (arXiv 2509.15328).
 
     State: a phase per pixel and channel, theta in [-pi, pi), of shape (C, H, W), from an image x
@@ -62,7 +62,8 @@ class KuramotoDiffusion(DiffusionProcess):
         theta_u = wrap(theta_t - d(theta_t) + sigma_t (sigma_t - sigma_u) score_t(theta_t))
 
     is DDIM's (arXiv 2010.02502, section 4.3): it takes all the noise away where the data are a
-    point and the drift is small, however long the step.
+    point and the drift is small, however long the step. "heun" makes it again with the mean of
+    what stands behind theta_t at both of its ends, which is of second order.
 
     The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score, see
     `kuramoto_target.ChainTarget`. With target "one-step" scale_t = s_t: in these units the paper's
@@ -98,8 +99,9 @@ class KuramotoDiffusion(DiffusionProcess):
         neighbourhood: of local coupling: "box" or "gaussian".
         neighbourhood_radius: R of the box of (2R+1)^2 pixels, or standard deviation of the
             Gaussian weight.
-        phase_margin: share of the half circle that white and black are apart from gray. Phases
-            in the gap decode to white or black; at 1 the two are the same phase.
+        phase_margin: of intensities, share of the half circle that white and black are apart from
+            gray, None for 0.9. Phases in the gap decode to white or black; at 1 the two are the
+            same phase. Angles have none.
         target: what the network regresses on: "path"; "conditional", with 52 C H W bytes more per
             chain; or the papers' "one-step".
         memory: steps whose noise the target "path" uses, about; None for as many as lower its
@@ -125,6 +127,7 @@ class KuramotoDiffusion(DiffusionProcess):
         final_noise: whether the last ancestral step adds noise, as in the paper. It stays in the
             image: of variance "forward" 0.01 rad as released, but 0.2 rad if 10 of 100 steps are
             taken. Not for the variance "posterior", which is zero there.
+        reading: what images hold: "intensity", or "angle" divided by pi.
 
     Attributes:
         noise_std: s_t. These four are `StepTable`s.
@@ -139,9 +142,8 @@ class KuramotoDiffusion(DiffusionProcess):
         ValueError: if a parameter is out of range.
     """
 
-    periodic = True
-    structured = True
-    samplers = ("ancestral", "probability-flow")
+    samplers = ("ancestral", "probability-flow", "heun")
+    second_order = ("heun",)
     priors = KuramotoPriors.names
 
     def __init__(
@@ -162,7 +164,7 @@ class KuramotoDiffusion(DiffusionProcess):
         noise_range: tuple[float, float] | None = None,
         neighbourhood: Neighbourhood = "box",
         neighbourhood_radius: int = 5,
-        phase_margin: float = 0.9,
+        phase_margin: float | None = None,
         target: Target = "path",
         memory: int | None = None,
         loss_weight: LossWeight = "unit",
@@ -171,8 +173,9 @@ class KuramotoDiffusion(DiffusionProcess):
         calibration_chains: int = 512,
         variance: Variance = "posterior",
         final_noise: bool = False,
+        reading: PhaseReading = "intensity",
     ) -> None:
-        super().__init__(shape, steps)
+        super().__init__(shape, steps, reading, phase_margin)
         check_choice("coupling", coupling, Coupling)
         check_choice("loss_weight", loss_weight, LossWeight)
         check_choice("neighbourhood", neighbourhood, Neighbourhood)
@@ -185,7 +188,6 @@ class KuramotoDiffusion(DiffusionProcess):
             )
         self.coupling: Coupling = coupling
         self.reference_phase = check_number("reference_phase", reference_phase, -math.pi, math.pi)
-        self.phase_margin = check_number("phase_margin", phase_margin, 0, 1, open_low=True)
         self.target: Target = target
         self.loss_weight: LossWeight = loss_weight
         self.pool_size = check_count("pool_size", pool_size)
@@ -231,16 +233,6 @@ class KuramotoDiffusion(DiffusionProcess):
     def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
         """A control where no phase feels another one."""
         return "structured" if phases_interact(parameters) else "control"
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Map images in [-1, 1], (B, C, H, W), to phases."""
-        self.check_states(images)
-        return wrap(images * (self.phase_margin * math.pi))
-
-    def decode(self, state: Tensor) -> Tensor:
-        """Map phases to images, those in the gap to black or white."""
-        self.check_states(state)
-        return (state / (self.phase_margin * math.pi)).clamp(-1, 1)
 
     def drift(self, state: Tensor, step: int | Tensor) -> Tensor:
         """d_t at (B, C, H, W) phases, for one step or for each sample's own, (B,) int64."""
@@ -308,17 +300,18 @@ class KuramotoDiffusion(DiffusionProcess):
             step = torch.full((len(chains),), t, dtype=torch.int64, device=chains.device)
             chains = self.advance_chains(chains, step, generator)
             squares.append(self.estimate(chains, step).square().mean())
-        ends = [mean_vectors(chains[:, 0])]
+        ends = EndStatistics()
+        ends.add(chains[:, 0])
         for first in range(_CHUNK, self.calibration_chains, _CHUNK):
             state = self.encode(images(min(_CHUNK, self.calibration_chains - first)))
             for t in range(1, self.steps + 1):
                 state = self.forward_step(state, t, generator)
-            ends.append(mean_vectors(state))
+            ends.add(state)
         if not self._chain_target.one_step:
             rms = torch.stack(squares).cpu().double().sqrt()
             # The score vanishes where noise has covered the circle; there is nothing to magnify.
             self.scale = StepTable(1 / rms.clamp_min(1e-3))
-        self._priors.fit(torch.cat(ends), generator)
+        self._priors.fit(ends, generator)
 
     def diagnostics(self, prior: str | None = None) -> dict[str, float]:
         """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
@@ -360,7 +353,7 @@ class KuramotoDiffusion(DiffusionProcess):
         """Draw phases from a prior, (count, C, H, W).
 
         Raises:
-            RuntimeError: if the prior is the matched one and `fit` was not called.
+            RuntimeError: if the prior is one of end states and `fit` was not called.
             ValueError: if there is no such prior.
         """
         return self._priors.draw(self.check_prior(prior), count, generator)
@@ -369,32 +362,27 @@ class KuramotoDiffusion(DiffusionProcess):
         self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Draw theta_u given theta_t; the prediction is -scale_t score."""
-        step, to = jump.step, jump.to
-        flow = phase_flow(
+        if jump.sampler != "ancestral":
+            return self.step_along_flow(state, jump, prediction)
+        now, before = self._elapsed[jump.step], self._elapsed[jump.to]
+        minus_score = prediction / self.scale[jump.step]
+        mean = state - self._drift_over(state, jump) - (now - before) * minus_score
+        if jump.to == 0 and not self.final_noise:
+            return wrap(mean)
+        std = reverse_noise_std(self.variance, minus_score, now, before)
+        return wrap(mean + std * standard_normal(state, generator))
+
+    def flow_change(self, state: Tensor, at: int, jump: Jump, prediction: Tensor) -> Tensor:
+        """The drift plus (sigma_t - sigma_u) sigma (-score), at phases and a step."""
+        now, before, here = (math.sqrt(self._elapsed[t]) for t in (jump.step, jump.to, at))
+        return self._drift_over(state, jump) + ((now - before) * here / self.scale[at]) * prediction
+
+    def _drift_over(self, state: Tensor, jump: Jump) -> Tensor:
+        """The drift at given phases, its strengths summed over the steps of a jump."""
+        return phase_flow(
             state,
-            coupling=self._coupling_sums[step] - self._coupling_sums[to],
-            reference=self._reference_sums[step] - self._reference_sums[to],
+            coupling=self._coupling_sums[jump.step] - self._coupling_sums[jump.to],
+            reference=self._reference_sums[jump.step] - self._reference_sums[jump.to],
             reference_phase=self.reference_phase,
             mean_field=self._mean_field,
-        )
-        minus_score = prediction / self.scale[step]
-        now, before = self._elapsed[step], self._elapsed[to]
-        if jump.sampler == "probability-flow":
-            gain = math.sqrt(now) * (math.sqrt(now) - math.sqrt(before))
-            return wrap(state - flow.drift() - gain * minus_score)
-        back = -flow.drift() - (now - before) * minus_score
-        if to == 0 and not self.final_noise:
-            return wrap(state + back)
-        std = self._reverse_std(minus_score, now, before)
-        return wrap(state + back + std * standard_normal(state, generator))
-
-    def _reverse_std(self, score: Tensor, now: float, before: float) -> float | Tensor:
-        """Standard deviation of the noise of an ancestral step, see `variance`."""
-        forward = now - before
-        posterior = forward * before / now
-        if self.variance == "posterior":
-            return math.sqrt(posterior)
-        if self.variance == "forward":
-            return math.sqrt(forward)
-        analytic = forward * (1 - forward * mean_square(score))
-        return analytic.clamp(posterior, forward).sqrt()
+        ).drift()

@@ -14,12 +14,16 @@ from kod_bench.diffusion.circle import (
     wrap,
 )
 from kod_bench.diffusion.constants import DeviceConstant
+from kod_bench.diffusion.correlated_ends import (
+    CorrelatedEndStateLaw,
+    EndStatistics,
+    correlation_distance,
+)
 from kod_bench.diffusion.kuramoto_parameters import KuramotoDynamics
 from kod_bench.diffusion.kuramoto_stationary import self_consistent_order, stationary_modes
 from kod_bench.diffusion.terminal import (
     EndStateLaw,
     TerminalMismatch,
-    mean_vectors,
     terminal_mismatch,
 )
 
@@ -39,7 +43,9 @@ class KuramotoPriors:
     below its critical strength 2 D or the reference strong. "stationary" is the same for the last
     step as it is made, of finite length: the fixed point of its kernel, i.i.d. and flatter the
     fewer the steps, see `stationary_modes`. "matched" has the brightness and coherence with which
-    chains really end, measured by `fit`; see `terminal.EndStateLaw`.
+    chains really end, measured by `fit`; see `terminal.EndStateLaw`. "correlated" has these and
+    the two-point correlation of the ends, too, which local coupling leaves behind; see
+    `correlated_ends`.
 
     Args:
         dynamics: noise and pulls of the steps.
@@ -50,9 +56,10 @@ class KuramotoPriors:
         concentration: kappa of the von Mises prior.
         order: r of the von Mises prior.
         mismatch: how far end states are from each prior; empty before `fit`.
+        correlation_distance: rms difference of the two-point correlation, likewise.
     """
 
-    names = ("matched", "von-mises", "stationary")
+    names = ("matched", "von-mises", "stationary", "correlated")
 
     def __init__(
         self, dynamics: KuramotoDynamics, reference_phase: float, shape: tuple[int, int, int]
@@ -65,40 +72,44 @@ class KuramotoPriors:
         self.order = self_consistent_order(coupling, reference, diffusion)
         self.concentration = (coupling * self.order + reference) / diffusion
         self.mismatch: dict[str, TerminalMismatch] = {}
+        self.correlation_distance: dict[str, float] = {}
         self._reference_phase = reference_phase
         self._shape = shape
-        self._end_states: EndStateLaw | None = None
+        self._end_states: dict[str, EndStateLaw | CorrelatedEndStateLaw] = {}
 
-    def fit(self, ends: Tensor, generator: torch.Generator) -> None:
-        """Learn the law of end states from their mean vectors, (N, C, 2); compare each prior."""
-        count = len(ends)
-        self._end_states = EndStateLaw(ends, self._shape[1] * self._shape[2])
+    def fit(self, ends: EndStatistics, generator: torch.Generator) -> None:
+        """Learn the laws of end states; compare each prior with them."""
+        count = len(ends.vectors)
+        pixels = self._shape[1] * self._shape[2]
+        self._end_states = {"matched": EndStateLaw(ends.vectors, pixels)}
         for name in self.names:
-            drawn = [
-                mean_vectors(self.draw(name, min(_CHUNK, count - first), generator))
-                for first in range(0, count, _CHUNK)
-            ]
+            if name == "correlated":  # last, so that the others draw what they drew without it
+                self._end_states[name] = CorrelatedEndStateLaw(ends, generator)
+            drawn = EndStatistics()
+            for first in range(0, count, _CHUNK):
+                drawn.add(self.draw(name, min(_CHUNK, count - first), generator))
             self.mismatch[name] = terminal_mismatch(
-                ends.cpu(), torch.cat(drawn).cpu(), self._reference_phase
+                ends.vectors.cpu(), drawn.vectors.cpu(), self._reference_phase
             )
+            self.correlation_distance[name] = correlation_distance(ends.spectrum, drawn.spectrum)
 
     def draw(self, name: str, count: int, generator: torch.Generator) -> Tensor:
         """Draw phases from the prior of a name, (count, C, H, W).
 
         Raises:
-            RuntimeError: if it is the matched one and `fit` was not called.
+            RuntimeError: if it is one of end states and `fit` was not called.
         """
         shape = (count, *self._shape)
         if name == "von-mises":
             return sample_von_mises(self._reference_phase, self.concentration, shape, generator)
         if name == "stationary":
             return self._draw_stationary(shape, generator)
-        if self._end_states is None:
+        if name not in self._end_states:
             raise RuntimeError(
-                "the prior 'matched' is measured on training images: call fit(images, generator) "
+                f"the prior {name!r} is measured on training images: call fit(images, generator) "
                 "before prior(), or choose the prior 'von-mises'"
             )
-        return self._end_states.sample(shape, generator)
+        return self._end_states[name].sample(shape, generator)
 
     def _draw_stationary(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         device = generator.device
@@ -122,10 +133,14 @@ class KuramotoPriors:
         return DeviceConstant(nodes.unsqueeze(0)), DeviceConstant(density.unsqueeze(0))
 
     def diagnostics(self, name: str) -> dict[str, float]:
-        """The fields of `terminal_mismatch`; those of the end states are named terminal_*."""
+        """The fields of `terminal_mismatch`; those of the end states are named terminal_*.
+
+        And ``prior_correlation_distance``.
+        """
         if name not in self.mismatch:
             return {}
-        return {
+        fields = {
             field if field.startswith("prior_") else f"terminal_{field}": value
             for field, value in asdict(self.mismatch[name]).items()
         }
+        return {**fields, "prior_correlation_distance": self.correlation_distance[name]}

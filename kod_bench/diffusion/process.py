@@ -14,8 +14,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.checks import check_count
+from kod_bench.diffusion.checks import check_batch_shape, check_count, check_name
 from kod_bench.diffusion.grid import Grid
+from kod_bench.diffusion.step_grids import even_steps, steps_to_one
 
 #: `images(n)` draws n training images: (n, C, H, W) float32 in [-1, 1], on the training device.
 ImageSource = Callable[[int], Tensor]
@@ -93,6 +94,8 @@ class DiffusionProcess(ABC):
         second_order: those of them that ask the network a second time, where a step has led; see
             `step_subset` and `correct_step`.
         priors: names of the laws of x_T that sampling can start from, the first the default.
+        angle_readings: values of the constructor's `reading` with which it takes angles divided by
+            pi for images, the first the default on such data; none if it takes no angles.
 
     Raises:
         ValueError: from the constructor, if a size or the number of steps is not positive.
@@ -108,6 +111,7 @@ class DiffusionProcess(ABC):
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
+    angle_readings: tuple[str, ...] = ()
 
     def __new__(cls, *_: Any, **parameters: Any) -> Self:
         """Note the kind from the constructor's parameters, whatever process's they are."""
@@ -131,6 +135,19 @@ class DiffusionProcess(ABC):
         return "structured" if cls.structured else "euclidean"
 
     @classmethod
+    def identity_of(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """All of the constructor's parameters as a trial's identity has them.
+
+        Those that there were not always are left out at the value that was meant before them.
+        """
+        return dict(parameters)
+
+    @classmethod
+    def state_channels(cls, channels: int, parameters: Mapping[str, Any]) -> int:
+        """C of the states of images of so many channels, by what a constructor is given."""
+        return channels
+
+    @classmethod
     def check_shape(cls, shape: tuple[int, int, int]) -> None:
         """Refuse images of a shape that the process cannot take.
 
@@ -146,7 +163,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming both shapes.
         """
-        _check_shape(images, self.shape)
+        check_batch_shape(images, self.shape)
 
     def check_states(self, states: Tensor) -> None:
         """Refuse a batch of states of another shape than (B, *state_shape).
@@ -154,7 +171,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming both shapes.
         """
-        _check_shape(states, self.state_shape)
+        check_batch_shape(states, self.state_shape)
 
     def check_step(self, step: int) -> None:
         """Refuse a step outside 1..T.
@@ -181,7 +198,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming the samplers there are.
         """
-        return _named("sampler", sampler, self.samplers)
+        return check_name("sampler", sampler, self.samplers)
 
     def check_prior(self, prior: str | None) -> str:
         """Return the prior's name, the default one for None.
@@ -189,7 +206,7 @@ class DiffusionProcess(ABC):
         Raises:
             ValueError: naming the priors there are.
         """
-        return _named("prior", prior, self.priors)
+        return check_name("prior", prior, self.priors)
 
     def step_subset(self, evaluations: int, sampler: str | None = None) -> tuple[int, ...]:
         """The steps t at which a network is asked, if it is asked so many times.
@@ -370,29 +387,3 @@ class DiffusionProcess(ABC):
     ) -> Tensor:
         """What `correct_step` gives, likewise; for processes with samplers of `second_order`."""
         raise NotImplementedError(f"{type(self).__name__} corrects no step of {jump.sampler!r}")
-
-
-def even_steps(steps: int, count: int) -> tuple[int, ...]:
-    """T i / n, rounded, for i from n = `count` down to 1 (arXiv 2010.02502, appendix D)."""
-    return tuple((2 * steps * i + count) // (2 * count) for i in range(count, 0, -1))
-
-
-def steps_to_one(steps: int, count: int) -> tuple[int, ...]:
-    """From T down to 1, evenly; T alone if one is asked for."""
-    if count == 1:
-        return (steps,)
-    last = count - 1
-    return tuple(1 + (2 * (steps - 1) * i + last) // (2 * last) for i in range(last, -1, -1))
-
-
-def _check_shape(batch: Tensor, shape: tuple[int, int, int]) -> None:
-    if batch.ndim != 4 or batch.shape[1:] != shape:
-        raise ValueError(f"expected (B, *{shape}), got {tuple(batch.shape)}")
-
-
-def _named(kind: str, name: str | None, known: tuple[str, ...]) -> str:
-    if name is None:
-        return known[0]
-    if name not in known:
-        raise ValueError(f"no {kind} {name!r}; choose from {', '.join(known)}")
-    return name

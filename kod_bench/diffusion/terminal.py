@@ -82,16 +82,17 @@ class EndStateLaw:
 
     Args:
         ends: (N, C, 2) mean vectors of end states.
-        pixels: H W.
+        pixels: H W; None if those of a draw will not scatter its mean vector.
     """
 
-    def __init__(self, ends: Tensor, pixels: int) -> None:
+    def __init__(self, ends: Tensor, pixels: int | None) -> None:
         points = ends.double().cpu().flatten(1)
         number, dimension = points.shape
         centre = points.mean(0)
         away = points - centre
         covariance = away.T @ away / number
-        wanted = _floored(covariance - _pixel_covariance(ends.double().cpu(), pixels))
+        scatter = 0.0 if pixels is None else _pixel_covariance(ends.double().cpu(), pixels)
+        wanted = _floored(covariance - scatter)
         # away @ shrink has the wanted covariance.
         shrink = _power(covariance, -0.5) @ _power(wanted, 0.5)
         bandwidth = number ** (-1 / (dimension + 4))

@@ -7,6 +7,7 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.constants import linear_ramp
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 
 
 def geometric_sigmas(sigma_min: float, sigma_max: float, steps: int) -> Tensor:
@@ -36,10 +37,14 @@ class VarianceExploding(EuclideanDiffusion):
             for images in [0, 1], is 0.01.
         sigma_max: of the last one. The paper's is 50 on CIFAR-10: about the largest distance
             between two images there. For one gray channel half of it would do.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle" or as the number "angle".
 
     Raises:
         ValueError: if a parameter is out of range.
     """
+
+    angle_readings = PIXEL_ANGLE_READINGS
 
     def __init__(
         self,
@@ -48,10 +53,11 @@ class VarianceExploding(EuclideanDiffusion):
         steps: int,
         sigma_min: float = 0.02,
         sigma_max: float = 100.0,
+        reading: Reading = "intensity",
     ) -> None:
         check_count("steps", steps)
         check_number("sigma_min", sigma_min, 0, open_low=True)
         check_number("sigma_max", sigma_max, sigma_min, open_low=True)
         sigma = geometric_sigmas(sigma_min, sigma_max, steps)
         signal = (1 + sigma.square()).rsqrt()
-        super().__init__(shape, signal, signal * sigma)
+        super().__init__(shape, signal, signal * sigma, reading=reading)

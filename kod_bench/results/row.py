@@ -60,6 +60,8 @@ class Row:
     prior_phase_spread: float | None
     prior_order: float | None
     prior_order_spread: float | None
+    # rms difference of the two-point correlation from the ends of forward chains
+    prior_correlation_distance: float | None
 
     # the covariance R of a process's noise on coefficients; on the sphere only
     noise_from_induced: float | None  # relative Frobenius distance to white noise on the grid

@@ -33,6 +33,7 @@ class ProcessCases:
         sizes: shapes of images and numbers of steps that it is tested at.
         shapes: of images that a process can take, for those that cannot take every shape: maps
             each shape of the tests to one.
+        far: images, even between these two, whose states are nothing like the priors.
         stochastic: samplers that draw noise; others must not.
         name: of the entry point that announces the process, if a package does.
     """
@@ -40,6 +41,7 @@ class ProcessCases:
     process_class: ClassVar[type[DiffusionProcess]]
     cases: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     sizes: ClassVar[Sequence[Size]] = SIZES
+    far: ClassVar[tuple[float, float]] = (-1, 1)
     stochastic: ClassVar[Sequence[str]] = ("ancestral",)
     name: ClassVar[str | None] = None
 

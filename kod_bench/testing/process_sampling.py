@@ -186,7 +186,8 @@ class SamplingConformance(ProcessCases):
         shape, number, rng = self.fitting((1, 12, 12)), 64, seeded()
 
         def draw(number: int) -> Tensor:
-            return 2 * torch.rand(number, *shape, generator=rng) - 1
+            low, high = self.far
+            return low + (high - low) * torch.rand(number, *shape, generator=rng)
 
         process, images = self.fitted_to(draw, case, shape, 300), draw(number)
         start = _moments(process, process.encode(images))

@@ -11,7 +11,15 @@ from itertools import islice
 import pytest
 import torch
 
-from kod_bench.diffusion import DDPM, EDM, KuramotoDiffusion, VarianceExploding, sample
+from kod_bench.diffusion import (
+    DDPM,
+    EDM,
+    KuramotoDiffusion,
+    TorusFlow,
+    VarianceExploding,
+    WrappedDiffusion,
+    sample,
+)
 from kod_bench.diffusion.circle import wrapped_normal_log_density, wrapped_normal_score
 
 WEIGHTS, MEANS, STDS = (
@@ -131,6 +139,53 @@ class ExactPublished(ExactKuramoto):
     target, variance, final_noise = "one-step", "forward", True
 
 
+class ExactWrapped:
+    """A mixture of wrapped normal laws stays one."""
+
+    def __init__(self, steps):
+        self.process, self.many = (
+            WrappedDiffusion(shape=(1, side, side), steps=steps, variance="analytic")
+            for side in (1, 16)
+        )
+
+    def predict(self, state, step):
+        radians = self.process.phase_margin * math.pi
+        sigma = self.process.sigma.values[step - 1].view(-1, 1, 1, 1, 1)
+        std = ((radians * STDS).square() + sigma.square()).sqrt().clamp_max(4)
+        away = state.double().unsqueeze(-1) - radians * MEANS
+        share = torch.softmax(WEIGHTS.log() + wrapped_normal_log_density(away, std), -1)
+        score = (share * wrapped_normal_score(away, std)).sum(-1)
+        scale = self.process.scale.values[step - 1].view(-1, 1, 1, 1)
+        return (-scale * score).to(state.dtype)
+
+
+class ExactTorusFlow:
+    """The mean of wrap(theta - theta_0) / s over the theta_0 that can have come so far."""
+
+    nodes, seen = 8192, 512
+
+    def __init__(self, steps):
+        self.process = TorusFlow(shape=(1, 1, 1), steps=steps)
+        scale = self.process.phase_margin * math.pi
+        start = torch.arange(self.nodes, dtype=torch.float64) * (2 * math.pi / self.nodes) - math.pi
+        density = (WEIGHTS * normal_density(start.unsqueeze(1) / scale, MEANS, STDS)).sum(1)
+        state = torch.arange(self.seen, dtype=torch.float64) * (2 * math.pi / self.seen) - math.pi
+        away = (state.unsqueeze(1) - start + math.pi) % (2 * math.pi) - math.pi
+        self.velocities = [torch.zeros_like(state)]
+        for t in range(1, steps + 1):
+            reached = density * (away.abs() <= math.pi * t / steps)
+            mean = (reached * away).sum(1) / reached.sum(1).clamp_min(1e-300)
+            self.velocities.append(mean * steps / t)
+        self.velocities = torch.stack(self.velocities)
+
+    def predict(self, state, step):
+        place = (state.double().flatten() + math.pi) * (self.seen / (2 * math.pi))
+        share, left = place - place.floor(), place.long() % self.seen
+        right = (left + 1) % self.seen
+        velocity = torch.lerp(self.velocities[step, left], self.velocities[step, right], share)
+        return (velocity * (math.sqrt(3) / math.pi)).to(state.dtype).view_as(state)
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -148,6 +203,8 @@ def exact_process(kind, steps):
         ExactEDM,
         ExactKuramoto,
         ExactOneStep,
+        ExactWrapped,
+        ExactTorusFlow,
         pytest.param(ExactConditional, marks=pytest.mark.slow),
     ],
 )
@@ -185,6 +242,13 @@ def test_targets_average_to_the_exact_prediction(kind):
         (ExactPublished, 100, "ancestral", 100, 0.03),  # K12: as released
         (ExactKuramoto, 100, "probability-flow", 100, 0.03),
         (ExactKuramoto, 100, "probability-flow", 25, 0.065),
+        (ExactKuramoto, 100, "heun", 99, 0.03),
+        (ExactKuramoto, 100, "heun", 25, 0.05),
+        (ExactWrapped, 100, "ancestral", 100, 0.02),
+        (ExactWrapped, 100, "probability-flow", 100, 0.03),
+        (ExactWrapped, 100, "heun", 49, 0.02),
+        (ExactTorusFlow, 100, "euler", 100, 0.03),
+        (ExactTorusFlow, 100, "heun", 49, 0.03),
     ],
 )
 def test_sampling_with_the_exact_prediction_gives_the_data(
@@ -193,7 +257,7 @@ def test_sampling_with_the_exact_prediction_gives_the_data(
     exact, bins, rng = exact_process(kind, steps), 64, generator(5)
     process = getattr(exact, "many", exact.process)
     count = 50_000 // math.prod(process.shape)
-    stationary = "von-mises" if process.periodic else None
+    stationary = "von-mises" if "von-mises" in process.priors else None
     drawn = sample(
         process,
         exact.predict,

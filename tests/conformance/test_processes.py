@@ -12,7 +12,9 @@ from kod_bench.diffusion import (
     HeatDissipation,
     KuramotoDiffusion,
     SphereDiffusion,
+    TorusFlow,
     VarianceExploding,
+    WrappedDiffusion,
     make_process,
     process_parameters,
 )
@@ -28,17 +30,19 @@ class TestDDPM(ProcessConformance):
         "ddpm": {},
         "ddpm-analytic": {"variance": "analytic"},
         "ddpm-cosine": {"schedule": "cosine", "variance": "forward"},
+        "ddpm-circle": {"reading": "circle"},
+        "ddpm-angle": {"reading": "angle"},
     }
 
 
 class TestVarianceExploding(ProcessConformance):
     process_class = VarianceExploding
-    cases: ClassVar = {"ve": {}}
+    cases: ClassVar = {"ve": {}, "ve-circle": {"reading": "circle"}}
 
 
 class TestEDM(ProcessConformance):
     process_class = EDM
-    cases: ClassVar = {"edm": {}}
+    cases: ClassVar = {"edm": {}, "edm-circle": {"reading": "circle"}}
 
 
 class TestHeatDissipation(ProcessConformance):
@@ -71,6 +75,7 @@ class TestKuramotoDiffusion(ProcessConformance):
             "final_noise": True,
             **SMALL,
         },
+        "kuramoto-angle": {"coupling": "local", "reading": "angle", **SMALL},
         "kuramoto-conditional": {"target": "conditional", **SMALL},
         "kuramoto-strides": {
             "coupling": "local",
@@ -79,6 +84,24 @@ class TestKuramotoDiffusion(ProcessConformance):
             **SMALL,
         },
     }
+
+
+class TestWrappedDiffusion(ProcessConformance):
+    process_class = WrappedDiffusion
+    far: ClassVar = (-0.5, 0.5)
+    cases: ClassVar = {
+        "wrapped": {},
+        "wrapped-angle": {"reading": "angle", "level_weight": "unit", "variance": "forward"},
+        "wrapped-geometric": {"rho": 5.0, "sigma_max": 4.0, "level_weight": "likelihood"},
+        "wrapped-analytic": {"phase_margin": 0.5, "variance": "analytic"},
+    }
+
+
+class TestTorusFlow(ProcessConformance):
+    process_class = TorusFlow
+    far: ClassVar = (-0.5, 0.5)
+    stochastic: ClassVar = ()
+    cases: ClassVar = {"torus-flow": {}, "torus-flow-angle": {"reading": "angle"}}
 
 
 class TestSphereDiffusion(ProcessConformance):

@@ -34,22 +34,23 @@ def check_networks(space: SearchSpace, channels: Mapping[DatasetOptions, int]) -
     counts: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
     for variant in space.variants:
         options = variant.network
-        periodic = find_process(variant.process).periodic
+        process = find_process(variant.process)
         image = (channels[variant.dataset], variant.dataset.image_size)
         try:
-            find_process(variant.process).check_shape((image[0], *variant.dataset.image_shape))
+            process.check_shape((image[0], *variant.dataset.image_shape))
         except ValueError as error:
             raise UsageError(f"{space.source}: {variant.label}: {error}") from error
         sizes = tuple(v for name, v in options if name != "variant")
         equals = counts.setdefault((*sizes, *image), {})
-        key = (options.variant, periodic)
+        planes = process.state_channels(image[0], variant.parameters)
+        key = (options.variant, process.periodic, planes)
         if key in equals:
             continue
         try:
             with torch.device("meta"):
                 network = make_network(
-                    periodic=periodic,
-                    channels=image[0],
+                    periodic=process.periodic,
+                    channels=planes,
                     image_size=image[1],
                     steps=variant.steps,
                     **options.arguments(),

@@ -52,7 +52,8 @@ class Parameters(Section):
     """The process of one point.
 
     Attributes:
-        values: of the process's own parameters, defaults included, without `steps`.
+        values: of the process's own parameters, defaults included, without `steps`, as its
+            `identity_of` has them.
         steps: T.
         priors: to sample from.
         samplers: to sample with.
@@ -141,7 +142,7 @@ def _checked(process: str, text: str) -> Parameters:
         for number in evaluations:
             built.step_subset(number, sampler)
     return Parameters(
-        values=resolved,
+        values=process_class.identity_of(resolved),
         steps=steps,
         priors=tuple(dict.fromkeys(priors)),
         samplers=tuple(dict.fromkeys(samplers)),

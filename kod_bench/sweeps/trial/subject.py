@@ -69,7 +69,7 @@ class Subject:
             torch.manual_seed(derive_seed(self.trial.seed, "network"))
             return make_network(
                 periodic=self.process.periodic,
-                channels=self.process.shape[0],
+                channels=self.process.state_shape[0],
                 image_size=self.trial.dataset_options.image_size,
                 steps=self.trial.steps,
                 grid=self.process.grid,
