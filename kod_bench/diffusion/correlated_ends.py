@@ -98,12 +98,13 @@ class EndStatistics:
 
     def __init__(self) -> None:
         self._vectors: list[Tensor] = []
-        self._power: Tensor | float = 0.0
+        self._power: Tensor | None = None
 
     def add(self, state: Tensor) -> None:
         """See (B, C, H, W) phases."""
         self._vectors.append(mean_vectors(state))
-        self._power = self._power + len(state) * residual_spectrum(state)
+        power = len(state) * residual_spectrum(state)
+        self._power = power if self._power is None else self._power + power
 
     @property
     def vectors(self) -> Tensor:
@@ -112,9 +113,14 @@ class EndStatistics:
 
     @property
     def spectrum(self) -> Tensor:
-        """`residual_spectrum` of all."""
-        spectrum: Tensor = self._power / sum(map(len, self._vectors))
-        return spectrum
+        """`residual_spectrum` of all.
+
+        Raises:
+            RuntimeError: if there are none.
+        """
+        if self._power is None:
+            raise RuntimeError("no states were added")
+        return self._power / sum(map(len, self._vectors))
 
 
 class CorrelatedEndStateLaw:
