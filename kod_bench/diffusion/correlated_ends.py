@@ -184,7 +184,8 @@ def _regular(spectrum: Tensor) -> Tensor:
 def _corrected(spectrum: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
     """G S G^H with G = wanted^{1/2} found^{-1/2}: S by the ratio, and Hermitian as it was."""
     gain = _root(wanted) @ torch.linalg.inv(_root(found))
-    return gain @ spectrum @ gain.mH
+    corrected: Tensor = gain @ spectrum @ gain.mH
+    return corrected
 
 
 def _root(spectrum: Tensor) -> Tensor:
@@ -197,7 +198,8 @@ def _root(spectrum: Tensor) -> Tensor:
 def projected_order(mean: Tensor) -> Tensor:
     """|E e^{i arg(m + w)}| for m >= 0 and a complex normal w of variance 1."""
     half = mean.square() / 2
-    return math.sqrt(math.pi) / 2 * mean * (torch.special.i0e(half) + torch.special.i1e(half))
+    bessel: Tensor = torch.special.i0e(half) + torch.special.i1e(half)
+    return math.sqrt(math.pi) / 2 * mean * bessel
 
 
 def projected_density(angle: Tensor, mean: Tensor) -> Tensor:
