@@ -31,6 +31,8 @@ def make_row(**changes: Any) -> Row:
         "micro_batch_size": 32,
         "images_seen": 19200,
         "loss": 0.1,
+        "likelihood": None,
+        "likelihood_error": None,
         "training_seconds": 60.0,
         "resumed_from": 0,
         "precision": "fp32",

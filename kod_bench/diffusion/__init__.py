@@ -21,6 +21,7 @@ from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.torus_flow import TorusFlow
+from kod_bench.diffusion.torus_likelihood import TorusLikelihood, negative_log_likelihood
 from kod_bench.diffusion.variance_exploding import VarianceExploding
 from kod_bench.diffusion.wrapped import WrappedDiffusion
 from kod_bench.plugins import find_plugin, plugin_names
@@ -42,11 +43,13 @@ __all__ = [
     "StepObserver",
     "TerminalMismatch",
     "TorusFlow",
+    "TorusLikelihood",
     "TrainingBatch",
     "VarianceExploding",
     "WrappedDiffusion",
     "find_process",
     "make_process",
+    "negative_log_likelihood",
     "process_names",
     "process_parameters",
     "released_schedule",

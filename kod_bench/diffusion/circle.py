@@ -181,6 +181,20 @@ def von_mises_density(angle: Tensor, concentration: float | Tensor) -> Tensor:
     return torch.exp(-2 * concentration * torch.sin(angle / 2).square())
 
 
+def von_mises_log_density(angle: Tensor, concentration: float) -> Tensor:
+    """Log density per radian of the von Mises law around 0, whose integral is 1.
+
+    Args:
+        angle: from the mean, in radians, float64.
+        concentration: kappa >= 0.
+    """
+    # I0 over e^kappa, beside cos x - 1 instead of cos x.
+    scaled = torch.special.i0e(torch.tensor(concentration, dtype=torch.float64))
+    exponent = -2 * concentration * torch.sin(angle / 2).square()
+    log_density: Tensor = exponent - math.log(TWO_PI * scaled.item())
+    return log_density
+
+
 def symmetric_quantile(probability: Tensor, nodes: Tensor, density: Tensor) -> Tensor:
     """Inverse distribution functions of laws that are symmetric around 0, from tables.
 

@@ -5,27 +5,36 @@ prior of independent pixels does not know.
 
 A draw is the direction of a Gaussian field around a mean,
 
-    theta = arg(m + w),    E|w|^2 = 1,
+    arg(m + w),    E|w|^2 = 1,
 
 with one complex m for each channel and w complex, stationary on the torus of pixels and independent
 of m. It turns with the circle, so that no phase is special where there is no mean. m follows from
-the mean vector that is wanted: for such a phase (a projected normal law)
+the mean vector that is wanted: of such a direction (a projected normal law)
 
-    |E e^{i theta}| = sqrt(pi) / 2 a e^{-a^2 / 2} (I0(a^2 / 2) + I1(a^2 / 2)),    a = |m|
+    |E e^{i arg}| = sqrt(pi) / 2 a e^{-a^2 / 2} (I0(a^2 / 2) + I1(a^2 / 2)),    a = |m|
+
+Its distance from arg m is then moved, quantile to quantile, to where a von Mises law of the same
+mean vector has it: alone, a phase is drawn as `terminal.EndStateLaw` draws it.
 
 The spectrum of w, between channels too, is found from that of the ends, of e^{i theta} less each
 image's own mean. What arg makes of a spectrum is not known in closed form where there is a mean; so
 it is drawn, compared and corrected by their ratio, a few times.
 """
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion.circle import wrap
+from kod_bench.diffusion.circle import (
+    TWO_PI,
+    bessel_ratio_inverse,
+    von_mises_quantile,
+    wrap,
+)
 from kod_bench.diffusion.constants import DeviceConstant
-from kod_bench.diffusion.terminal import EndStateLaw, mean_vectors
+from kod_bench.diffusion.terminal import LONGEST, EndStateLaw, mean_vectors
 
 #: Corrections of the spectrum: each leaves about a tenth of what was wrong.
 _CORRECTIONS = 4
@@ -33,8 +42,10 @@ _CORRECTIONS = 4
 _DRAWS = 256
 #: Of the mean power of a spectrum, so that none of it is divided by nothing.
 _LEAST_POWER = 1e-6
-#: The table of |E e^{i theta}| over a, up to 0.997.
-_LONGEST_MEAN, _NODES = 13.0, 4096
+#: Mean vectors and distances from the mean in the table of directions.
+_ORDERS, _DISTANCES = 200, 1025
+#: The largest |m| looked for: it has a mean vector of 0.997.
+_LARGEST_MEAN, _MEANS = 13.0, 4096
 
 
 def residual_spectrum(state: Tensor) -> Tensor:
@@ -87,12 +98,13 @@ class EndStatistics:
 
     def __init__(self) -> None:
         self._vectors: list[Tensor] = []
-        self._power: Tensor | float = 0.0
+        self._power: Tensor | None = None
 
     def add(self, state: Tensor) -> None:
         """See (B, C, H, W) phases."""
         self._vectors.append(mean_vectors(state))
-        self._power = self._power + len(state) * residual_spectrum(state)
+        power = len(state) * residual_spectrum(state)
+        self._power = power if self._power is None else self._power + power
 
     @property
     def vectors(self) -> Tensor:
@@ -101,9 +113,14 @@ class EndStatistics:
 
     @property
     def spectrum(self) -> Tensor:
-        """`residual_spectrum` of all."""
-        spectrum: Tensor = self._power / sum(map(len, self._vectors))
-        return spectrum
+        """`residual_spectrum` of all.
+
+        Raises:
+            RuntimeError: if there are none.
+        """
+        if self._power is None:
+            raise RuntimeError("no states were added")
+        return self._power / sum(map(len, self._vectors))
 
 
 class CorrelatedEndStateLaw:
@@ -128,9 +145,8 @@ class CorrelatedEndStateLaw:
         """Draw phases of shape (count, C, H, W) in float32."""
         count, device = shape[0], generator.device
         vectors = self._means.vectors(count, generator, torch.float32)
-        length = torch.linalg.vector_norm(vectors, dim=-1)
-        scale = _mean_of_length(length) / length.clamp_min(1e-12)
-        mean = torch.view_as_complex((vectors * scale.unsqueeze(-1)).contiguous())
+        order = torch.linalg.vector_norm(vectors, dim=-1)[..., None, None]
+        towards = torch.atan2(vectors[..., 1], vectors[..., 0])[..., None, None]
         real, imaginary = (
             torch.randn((count, *shape[2:], shape[1]), generator=generator, device=device)
             for _ in range(2)
@@ -140,8 +156,9 @@ class CorrelatedEndStateLaw:
         root = torch.complex(*parts)
         waves = torch.einsum("hwcd,bhwd->bchw", root, torch.complex(real, imaginary))
         pixels = shape[2] * shape[3]
-        field = torch.fft.ifft2(waves) * math.sqrt(pixels / 2) + mean[..., None, None]
-        return wrap(torch.atan2(field.imag, field.real))
+        # Turned so that the mean is real.
+        field = torch.fft.ifft2(waves) * math.sqrt(pixels / 2) + _mean_of_order(order)
+        return wrap(towards + _as_von_mises(torch.atan2(field.imag, field.real), order))
 
     def _set_spectrum(self, spectrum: Tensor) -> None:
         """Take a spectrum, of variance 1 in every channel and nothing at zero frequency."""
@@ -167,7 +184,8 @@ def _regular(spectrum: Tensor) -> Tensor:
 def _corrected(spectrum: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
     """G S G^H with G = wanted^{1/2} found^{-1/2}: S by the ratio, and Hermitian as it was."""
     gain = _root(wanted) @ torch.linalg.inv(_root(found))
-    return gain @ spectrum @ gain.mH
+    corrected: Tensor = gain @ spectrum @ gain.mH
+    return corrected
 
 
 def _root(spectrum: Tensor) -> Tensor:
@@ -177,23 +195,58 @@ def _root(spectrum: Tensor) -> Tensor:
     return root
 
 
-def _mean_of_length(length: Tensor) -> Tensor:
-    """|m| of the projected normal law whose |E e^{i theta}| is given, by table."""
-    nodes, orders = (table.on(length.device, length.dtype) for table in _LENGTHS)
-    right = torch.searchsorted(orders, length).clamp(1, _NODES - 1)
-    low, high = orders[right - 1], orders[right]
-    return torch.lerp(nodes[right - 1], nodes[right], ((length - low) / (high - low)).clamp(0, 1))
-
-
 def projected_order(mean: Tensor) -> Tensor:
-    """|E e^{i arg(m + w)}| for |m| >= 0 and a complex normal w of variance 1."""
+    """|E e^{i arg(m + w)}| for m >= 0 and a complex normal w of variance 1."""
     half = mean.square() / 2
-    return math.sqrt(math.pi) / 2 * mean * (torch.special.i0e(half) + torch.special.i1e(half))
+    bessel: Tensor = torch.special.i0e(half) + torch.special.i1e(half)
+    return math.sqrt(math.pi) / 2 * mean * bessel
 
 
-def _length_table() -> tuple[DeviceConstant, DeviceConstant]:
-    nodes = torch.linspace(0, _LONGEST_MEAN, _NODES, dtype=torch.float64)
-    return DeviceConstant(nodes), DeviceConstant(projected_order(nodes))
+def projected_density(angle: Tensor, mean: Tensor) -> Tensor:
+    """Density of arg(m + w), per radian."""
+    along = mean * angle.cos()
+    # e^{-m^2} beside e^{along^2}, which alone could overflow.
+    peak = torch.exp(-(mean * angle.sin()).square()) * (1 + torch.erf(along))
+    return (torch.exp(-mean.square()) + math.sqrt(math.pi) * along * peak) / TWO_PI
 
 
-_LENGTHS = _length_table()
+def _mean_of_order(order: Tensor) -> Tensor:
+    """The m whose `projected_order` is given, by table."""
+    means, orders = (table.on(order.device, order.dtype) for table in _means_and_orders())
+    right = torch.searchsorted(orders, order).clamp(1, _MEANS - 1)
+    low, high = orders[right - 1], orders[right]
+    return torch.lerp(means[right - 1], means[right], ((order - low) / (high - low)).clamp(0, 1))
+
+
+@functools.cache
+def _means_and_orders() -> tuple[DeviceConstant, DeviceConstant]:
+    means = torch.linspace(0, _LARGEST_MEAN, _MEANS, dtype=torch.float64)
+    return DeviceConstant(means), DeviceConstant(projected_order(means))
+
+
+def _as_von_mises(angle: Tensor, order: Tensor) -> Tensor:
+    """Where a von Mises law has the quantile that a projected normal law has at an angle.
+
+    Args:
+        angle: (B, C, H, W) from the mean, in [-pi, pi].
+        order: (B, C, 1, 1) length of the mean vector of both, at most `terminal.LONGEST`.
+    """
+    table = _moved_distances().on(angle.device, angle.dtype)
+    place = order[..., 0, 0] * ((_ORDERS - 1) / LONGEST)
+    row = place.long().clamp(0, _ORDERS - 2)
+    rows = torch.lerp(table[row], table[row + 1], (place - row).unsqueeze(-1))
+    place = angle.abs().flatten(2) * ((_DISTANCES - 1) / math.pi)
+    left = place.long().clamp(0, _DISTANCES - 2)
+    moved = torch.lerp(rows.gather(2, left), rows.gather(2, left + 1), place - left)
+    return torch.copysign(moved.view(angle.shape), angle)
+
+
+@functools.cache
+def _moved_distances() -> DeviceConstant:
+    """(_ORDERS, _DISTANCES): by mean vector 0..LONGEST and distance 0..pi."""
+    orders = torch.linspace(0, LONGEST, _ORDERS, dtype=torch.float64)
+    distance = torch.linspace(0, math.pi, _DISTANCES, dtype=torch.float64)
+    density = projected_density(distance, _mean_of_order(orders).unsqueeze(1))
+    cells = (density[:, 1:] + density[:, :-1]).cumsum(1)
+    mass = torch.cat([torch.zeros_like(cells[:, :1]), cells / cells[:, -1:]], dim=1)
+    return DeviceConstant(von_mises_quantile((1 + mass) / 2, bessel_ratio_inverse(orders)))

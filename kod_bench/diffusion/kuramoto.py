@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kod_bench.diffusion.chain_pool import ChainPool
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
-from kod_bench.diffusion.circle import wrap
+from kod_bench.diffusion.circle import von_mises_log_density, wrap
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.correlated_ends import EndStatistics
 from kod_bench.diffusion.kuramoto_parameters import (
@@ -357,6 +357,11 @@ class KuramotoDiffusion(PhaseDiffusion):
             ValueError: if there is no such prior.
         """
         return self._priors.draw(self.check_prior(prior), count, generator)
+
+    def prior_log_density(self, state: Tensor) -> Tensor:
+        """Of the prior "von-mises"; arguments as for `PhaseDiffusion`."""
+        away = state.cpu().double() - self.reference_phase
+        return von_mises_log_density(away, self.concentration).flatten(1).sum(1)
 
     def step_back(
         self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator

@@ -5,10 +5,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_number
-from kod_bench.diffusion.circle import wrap
+from kod_bench.diffusion.circle import TWO_PI, wrap
 from kod_bench.diffusion.process import DiffusionProcess, Jump, Variance, mean_square
 from kod_bench.diffusion.readings import PhaseReading, without_default_reading
 
@@ -110,6 +111,18 @@ class PhaseDiffusion(DiffusionProcess):
         here = self.flow_change(state, jump.step, jump, prediction)
         there = self.flow_change(reached, jump.to, jump, prediction_there)
         return wrap(state - (here + there) / 2)
+
+    def prior_log_density(self, state: Tensor) -> Tensor:
+        """Log density per radian of phases under the prior that is known exactly; here uniform.
+
+        Args:
+            state: theta, (B, C, H, W).
+
+        Returns:
+            (B,) float64 nats, of all C H W phases together, on the CPU.
+        """
+        uniform = -state[0].numel() * math.log(TWO_PI)
+        return torch.full((len(state),), uniform, dtype=torch.float64)
 
 
 def reverse_noise_std(

@@ -14,7 +14,7 @@ from kod_bench.diffusion.circle import bessel_ratio_inverse, sample_von_mises, w
 from kod_bench.diffusion.constants import DeviceConstant
 
 #: The longest mean vector of the matched prior: kappa = 100, a spread of 0.1 rad.
-_LONGEST = 0.995
+LONGEST = 0.995
 
 
 def mean_vectors(state: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class EndStateLaw:
         )
         drawn = (points[chosen] + normal @ spread).view(count, -1, 2)
         length = torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
-        shortened: Tensor = drawn * (_LONGEST / length.clamp_min(_LONGEST))
+        shortened: Tensor = drawn * (LONGEST / length.clamp_min(LONGEST))
         return shortened
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -124,7 +124,7 @@ class EndStateLaw:
 
 def _pixel_covariance(ends: Tensor, pixels: int) -> Tensor:
     """Covariance (2C, 2C) of a mean vector of independent von Mises pixels around its mean."""
-    order = torch.linalg.vector_norm(ends, dim=-1).clamp(1e-6, _LONGEST)
+    order = torch.linalg.vector_norm(ends, dim=-1).clamp(1e-6, LONGEST)
     across = order / bessel_ratio_inverse(order)  # variance of sin around the mean
     along = 1 - across - order.square()
     unit = ends / torch.linalg.vector_norm(ends, dim=-1, keepdim=True).clamp_min(1e-12)

@@ -40,6 +40,9 @@ class Row:
     micro_batch_size: int | None  # of one worker at a time; halved where memory ran out
     images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
+    # of held-out angles under the model, by its probability flow; processes on phases only
+    likelihood: float | None  # -log density, nats per phase; lower
+    likelihood_error: float | None  # its standard error
     training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
     precision: str  # fp32, bf16, each perhaps -compiled; of training and sampling, if they differ

@@ -4,9 +4,11 @@ import functools
 
 import pytest
 import torch
+from scipy import special
 
 from kod_bench.data.synthetic_fingerprints import draw_prints
 from kod_bench.diffusion import ImageSource, KuramotoDiffusion, run_forward
+from kod_bench.diffusion.circle import bessel_ratio_inverse, sample_von_mises
 from kod_bench.diffusion.correlated_ends import (
     CorrelatedEndStateLaw,
     EndStatistics,
@@ -155,6 +157,18 @@ def test_the_order_of_a_projected_normal_law() -> None:
         direction = (mean + noise) / (mean + noise).abs()
         expected = projected_order(torch.tensor(mean)).item()
         assert direction.real.mean().item() == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("order", [0.0, 0.2, 0.6, 0.95])
+def test_alone_a_phase_has_a_von_mises_law(order: float) -> None:
+    kappa = bessel_ratio_inverse(torch.tensor(order, dtype=torch.float64)).item()
+    ends = sample_von_mises(2.5, kappa, (300, 1, 24, 24), generator())
+    law = CorrelatedEndStateLaw(seen(ends), generator(1))
+    drawn = law.sample((300, 1, 24, 24), generator(2)).double() - 2.5
+    for n in (1, 2, 3):
+        expected = special.ive(n, kappa) / special.ive(0, kappa)
+        assert (n * drawn).cos().mean().item() == pytest.approx(expected, abs=0.01)
+        assert (n * drawn).sin().mean().item() == pytest.approx(0, abs=0.01)
 
 
 def test_it_asks_for_its_fit() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import known_spectrum
-from kod_bench.diffusion import DiffusionProcess
+from kod_bench.diffusion import DiffusionProcess, TorusLikelihood
 from kod_bench.evaluation import (
     FeatureExtractor,
     Measured,
@@ -50,6 +50,7 @@ def make_row(
     reference: Reference,
     drawn: Samples,
     orders: list[tuple[int, float]],
+    likelihood: TorusLikelihood | None,
     device: torch.device,
 ) -> Row:
     """Measure the samples of one way, leave the pictures and numbers of a report, make the row.
@@ -62,6 +63,7 @@ def make_row(
         reference: what the samples are compared with.
         drawn: the samples.
         orders: the mean order parameter of forward chains, (t, value), for phases.
+        likelihood: of held-out angles under the model, if there is one.
         device: where features are computed.
     """
     sweep, trial = subject.sweep, subject.trial
@@ -106,6 +108,8 @@ def make_row(
         micro_batch_size=model.micro_batch_size,
         images_seen=model.images_seen,
         loss=model.loss,
+        likelihood=None if likelihood is None else likelihood.mean,
+        likelihood_error=None if likelihood is None else likelihood.standard_error,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
         precision=precision,

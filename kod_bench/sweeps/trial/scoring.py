@@ -19,6 +19,7 @@ from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.store.samples import put_files
 from kod_bench.sweeps.trial.drawing import Drawer, draw_forward_ends, draw_unstored
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
+from kod_bench.sweeps.trial.likelihood import held_out_likelihood
 from kod_bench.sweeps.trial.reference import REFERENCE_SEED, load_reference
 from kod_bench.sweeps.trial.rows import make_row
 from kod_bench.sweeps.trial.subject import Subject
@@ -60,6 +61,7 @@ def score(
         drawn.append(each)
 
     orders = draw_forward_ends(subject, device)
+    likelihood = held_out_likelihood(subject, model.network, device)
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
     reference = load_reference(subject, extractor, count, device)
@@ -67,7 +69,8 @@ def score(
     for each in drawn:
         # Of training, then of sampling; one word if they agree.
         precision = ", ".join(dict.fromkeys((*model.precisions, *each.precisions)))
-        rows.append(make_row(subject, model, precision, extractor, reference, each, orders, device))
+        measured = (reference, each, orders, likelihood)
+        rows.append(make_row(subject, model, precision, extractor, *measured, device))
         each.images.shards.finish(count)
         manifest = each.images.shards.path / MANIFEST_FILE
         names = [manifest.relative_to(subject.folder).as_posix()]
