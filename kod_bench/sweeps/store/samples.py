@@ -31,6 +31,17 @@ def fetch_shards(sweep: Sweep, trial: Trial, way: str, names: Iterable[str]) -> 
     there.download(wanted, sweep.trial_folder(trial) / SAMPLES / way, missing_ok=True)
 
 
+def fetch_file(sweep: Sweep, trial: Trial, way: str, name: str) -> None:
+    """Fetch one file of a way, if another node has put it on the store; log it if that fails."""
+    if sweep.remote is None:
+        return
+    there = _store(sweep.remote, trial) / way
+    try:
+        there.download([name], sweep.trial_folder(trial) / SAMPLES / way, missing_ok=True)
+    except OSError as error:
+        _log.warning("%s: %s could not be fetched: %s", there, name, one_line(error))
+
+
 def put_files(sweep: Sweep, trial: Trial, names: Iterable[str]) -> None:
     """Put files of a trial's folder on the store, in this order; log it if that fails.
 

@@ -27,6 +27,7 @@ from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial import scoring as scoring_module
 from kod_bench.sweeps.trial.progress import DrawingProgress
+from kod_bench.sweeps.trial.reference import load_reference
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 
@@ -192,6 +193,54 @@ def test_a_kill_in_scoring_costs_no_drawing(
     assert drawn == []
 
 
+class Patient(Blocks):
+    """Counts its images, and dies before the last of so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls, self.asked = calls, 0
+
+    def __call__(self, images: Tensor) -> Features:
+        self.calls -= 1
+        if not self.calls:
+            raise KilledError
+        self.asked += len(images)
+        return super().__call__(images)
+
+
+def score_until(calls: int, patch: pytest.MonkeyPatch) -> Patient:
+    """Scores 8 images at a time until the process dies before a call, or to the end."""
+    extractor = Patient(calls)
+    # The reference is not a part of it.
+    patch.setattr(scoring_module, "load_reference", reference_of_blocks)
+    patch.setattr("kod_bench.evaluation.metrics._BLOCK", 8)
+    patch.setattr(scoring_module, "make_extractor", lambda *_: extractor)
+    return extractor
+
+
+def reference_of_blocks(subject: Any, _: Any, *others: Any) -> Any:
+    return load_reference(subject, Blocks(), *others)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5])
+def test_a_kill_in_scoring_costs_no_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    score_until(-1, monkeypatch)
+    undisturbed = run(plan(tmp_path / "whole"))
+    sweep = plan(tmp_path)
+    first = score_until(calls, monkeypatch)
+    with pytest.raises(KilledError):
+        run(sweep)
+    second = score_until(-1, monkeypatch)
+    drawn = kill_after(monkeypatch, 1000)
+    assert run(sweep) == undisturbed
+    assert drawn == []
+    assert first.asked + second.asked == 40  # of two ways
+    assert (first.asked > 0) == (calls > 1)
+    left = (sweep.trial_folder(sweep.trials[0]) / "samples").rglob("features-*")
+    assert not [*left]
+
+
 def test_a_damaged_shard_is_drawn_again_though_all_are_there(
     undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -345,8 +394,19 @@ def test_another_node_goes_on_with_what_is_on_the_store(
         there, trial = open_planned(here.location, trial.id)
         assert there.folder != here.folder
         drawn = kill_after(monkeypatch, 1000)
-        assert run(there) == undisturbed[1]
+        first = score_until(5, monkeypatch)  # all of a way, and some of the next
+        with pytest.raises(KilledError):
+            run(there)
         assert drawn == [0, 1, 2]  # of the second way
+        assert sum("/features-" in name for name in store.list()) == 4
+
+        monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "third"))
+        third, trial = open_planned(here.location, trial.id)
+        second = score_until(-1, monkeypatch)
+        rows = run(third)
+        assert drawn == [0, 1, 2]
+        assert first.asked + second.asked == 40
+        assert rows == run(plan(tmp_path / "whole"))
         left = sorted(name for name in store.list() if name.startswith("samples/"))
         kept = ("manifest.json", "shard-000000.npz", "shard-000001.npz")  # nine images
         assert left == [
@@ -354,4 +414,4 @@ def test_another_node_goes_on_with_what_is_on_the_store(
             for prior in ("forward", "matched")
             for name in kept
         ]
-        assert not shards(there)  # the store has them
+        assert not shards(third)  # the store has them
