@@ -34,6 +34,7 @@ from kod_bench.sweeps.plan.files import SAMPLES
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.run import draw_trained, score_trained, train_worker
 
 SPACE = """
@@ -91,7 +92,7 @@ def draw(folder: Path, worker: int, count: int) -> None:
     """What each drawing process runs."""
     torch.set_num_threads(1)
     sweep = open_sweep(folder)
-    draw_trained(sweep, sweep.trials[0], worker, count)
+    draw_trained(sweep, sweep.trials[0], Part(worker, count))
 
 
 def score(folder: Path) -> list[Row]:

@@ -26,6 +26,7 @@ from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial import scoring as scoring_module
+from kod_bench.sweeps.trial.drawing import ALL, Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.reference import load_reference
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
@@ -280,7 +281,7 @@ def test_however_many_draw_in_whatever_order_the_shards_are_the_same(
     run_and_kill(sweep, 1, before=True)  # trained, and nothing drawn
     assert not shards(sweep)
     for worker in order:
-        draw_trained(sweep, trial, worker, workers=3)  # of whom one never comes
+        draw_trained(sweep, trial, Part(worker, 3))  # of whom one never comes
     assert [numbers(path) for path in shards(sweep)] == [
         numbers(path) for path in shards(undisturbed[0])
     ]
@@ -294,7 +295,7 @@ def test_progress_counts_the_images_of_a_way(
 ) -> None:
     sweep = plan(tmp_path)
     clock = iter(range(0, 10**6, 2))
-    monkeypatch.setattr("kod_bench.sweeps.trial.drawing.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("kod_bench.sweeps.trial.meter.time.monotonic", lambda: float(next(clock)))
     seen: list[Status] = []
     run(sweep, seen.append)
     sampling = [status for status in seen if status.phase == "sampling"]
@@ -351,7 +352,7 @@ def test_what_is_dropped_can_be_drawn_again_to_the_bit(
     listed = [
         each["sha256"] for path in manifests for each in json.loads(path.read_text())["shards"]
     ]
-    draw_trained(sweep, trial, 0, 1)
+    draw_trained(sweep, trial, ALL)
     assert [numbers(path) for path in shards(sweep)] == listed
 
 
