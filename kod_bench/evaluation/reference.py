@@ -86,9 +86,7 @@ class Reference:
         measured = Measured.of(reference, extractor, train, device, on_sphere=on_sphere)
         chosen = _chosen(train, sample_count, seed)
         stand_ins = Measured.of(
-            (
-                train[some] for some in torch.split(chosen, _AT_ONCE)
-            ),  # a copy of all would take memory
+            (train[some] for some in torch.split(chosen, _AT_ONCE)),  # no copy of all
             extractor,
             on_sphere=on_sphere,
             count=len(chosen),

@@ -1,11 +1,13 @@
 """A trial's samples as shards: what a kill costs, what stays, and that no row shows it."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from kod_bench.data import load_dataset
 from kod_bench.evaluation import FeatureExtractor
 from kod_bench.evaluation.features import Features
 from kod_bench.results import Row, provenance
-from kod_bench.sampling import ShardFolder
-from kod_bench.storage import ObjectFolder
+from kod_bench.sampling import Claims, ShardFolder
+from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -25,6 +27,7 @@ from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.trial import meter as meter_module
 from kod_bench.sweeps.trial import scoring as scoring_module
 from kod_bench.sweeps.trial.drawing import ALL, Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
@@ -416,3 +419,140 @@ def test_another_node_goes_on_with_what_is_on_the_store(
             for name in kept
         ]
         assert not shards(third)  # the store has them
+
+
+@contextmanager
+def held_by_another(sweep: Sweep, way: str, index: int) -> Iterator[int]:
+    """Another process says that it draws a shard; its id."""
+    folder = sweep.trial_folder(sweep.trials[0]) / "samples" / way
+    folder.mkdir(parents=True, exist_ok=True)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with Claims(folder) as claims, claims.claim(index):
+            os.write(writing, b".")
+            os.read(os.pipe()[0], 1)  # for ever
+        os._exit(1)
+    try:
+        os.read(reading, 1)
+        yield child
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, 9)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_shard_of_a_dead_helper_is_drawn_by_the_trial(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = plan(tmp_path)
+    with held_by_another(sweep, "matched-ancestral-4", 1) as helper:
+        drawn = kill_after(monkeypatch, 1000)
+        seen_before_death: list[list[int]] = []
+
+        def dies() -> None:
+            seen_before_death.append([*drawn])
+            os.kill(helper, 9)
+            os.waitpid(helper, 0)
+
+        monkeypatch.setattr(
+            "kod_bench.sweeps.trial.meter.time.sleep", lambda _: seen_before_death or dies()
+        )
+        rows = run(sweep)
+    assert seen_before_death == [[0, 2]]  # it waits once there is nothing else to do
+    assert drawn == [0, 2, 1, 0, 1, 2]
+    assert rows == undisturbed[1]
+
+
+def test_a_claim_that_nobody_gives_up_holds_nothing_up_for_ever(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kod_bench.sweeps.trial.drawing._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("kod_bench.sweeps.trial.drawing._PATIENCE_SHARDS", 0.0)
+    sweep = plan(tmp_path)
+    with held_by_another(sweep, "matched-ancestral-4", 1):
+        assert run(sweep) == undisturbed[1]
+
+
+def test_who_helps_ends_when_others_wait(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    run_and_kill(sweep, 1, before=True)
+    clock = iter(range(0, 10**6, 2))
+    monkeypatch.setattr("kod_bench.sweeps.trial.meter.time.monotonic", lambda: float(next(clock)))
+    asked = iter([False] * 6 + [True] * 100)
+    draw_trained(sweep, trial, Part(3, helps=True, gives_way=lambda: next(asked)))
+    assert len(shards(sweep)) == 1  # of four calls; in the second one it was told
+    log = (sweep.trial_folder(trial) / "log.txt").read_text()
+    assert "helping on" in log
+    assert "gave its room to those who wait for it" in log
+    draw_trained(sweep, trial, Part(3, helps=True))
+    assert len(shards(sweep)) == 6
+    assert run(sweep) == undisturbed[1]
+
+
+def test_what_another_node_has_put_on_the_store_meanwhile_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    old, new = StoredObject(5, None), StoredObject(6, None)
+    listed = {"shard-000000.npz": old}
+    monkeypatch.setattr(meter_module, "list_shards", lambda *_: dict(listed))
+    monkeypatch.setattr(meter_module, "stop_check", lambda _: lambda: False)
+    clock = [100.0]
+    monkeypatch.setattr(meter_module.time, "monotonic", lambda: clock[0])
+    seen: list[Status] = []
+    remote = replace(sweep, remote=ObjectFolder("s3://bucket/prefix"))
+    meter = meter_module.Meter(remote, trial, trial.scorings[0], seen.append, 20, 8)
+    folder = ShardFolder(tmp_path / "way", cast(Any, None))
+    meter.begin(folder, [0, 1, 2])
+    known = dict(listed)  # a damaged one
+    assert not meter.is_elsewhere(0, known)
+    listed |= {"shard-000001.npz": new}
+    assert not meter.is_elsewhere(1, known)  # not asked again so soon
+    clock[0] += 6
+    assert meter.is_elsewhere(1, known)
+    assert not meter.is_elsewhere(0, known)
+    listed["shard-000000.npz"] = new  # drawn again, by somebody else
+    clock[0] += 6
+    assert meter.is_elsewhere(0, known)
+    clock[0] += 2
+    meter.call()
+    assert (seen[-1].done, seen[-1].total) == (18, 20)  # two shards, and a call of four of a third
+    assert seen[-1].speed == pytest.approx(18 / 14)
+
+
+def test_time_left_knows_that_ways_differ_in_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        f"{__name__}.SPACE",
+        SPACE.replace("network_evaluations: [4]", "network_evaluations: [1, 4]"),
+    )
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    clock = [100.0]
+    monkeypatch.setattr("kod_bench.sweeps.trial.progress.time.monotonic", lambda: clock[0])
+    progress = DrawingProgress(sweep, trial)
+    first, second = (
+        sweep.trial_folder(trial) / "samples" / f"matched-ancestral-{n}" for n in (1, 4)
+    )
+    assert [way.network_evaluations for way in trial.scorings[:2]] == [1, 4]
+    for way, numbers in ((first, (0, 1, 2)), (second, (0,))):
+        way.mkdir(parents=True)
+        for number in numbers:
+            (way / f"shard-{number:06d}.npz").touch()
+    clock[0] += 7  # 24 images of one call and 8 of four: 56 calls
+    assert progress.status() == Status("sampling", 8, 20, None, 2.0, 6.0)
