@@ -5,6 +5,7 @@ process that draws shards of the same ways. Such a process looks, too, and ends 
 waits for what it has: a trial of this sweep, or whatever else the cluster is to run.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -92,7 +93,7 @@ def asked_to_give_way(resources: ResourceOptions) -> Callable[[], bool]:
 @dataclass
 class _Started:
     actor: Any
-    drawing: Any  # Ray's reference of its whole work
+    drawing: Any  # Ray's reference of its whole work: whether it could be of any help
     asked: float
     ready: Any  # None once it has begun
 
@@ -111,6 +112,7 @@ class Helpers:
     _helpers: list[_Started] = field(default_factory=list)
     _looked: float = -_LOOK_SECONDS
     _count: int = 0
+    _useless: bool = False
 
     def look(self, status: Status) -> None:
         """The trial says what it does: more help is asked for, or none is needed any more."""
@@ -125,7 +127,7 @@ class Helpers:
         # What they take off the work is not known yet of those that have not begun.
         if any(each.ready is not None for each in self._helpers):
             return
-        if status.seconds_left is None or status.seconds_left < _WORTH_SECONDS:
+        if self._useless or status.seconds_left is None or status.seconds_left < _WORTH_SECONDS:
             return
         room = self.room()
         if room.workers < 1 or room.wanted:
@@ -157,6 +159,9 @@ class Helpers:
             if each.ready is not None and ray.wait([each.ready], timeout=0)[0]:
                 each.ready = None
             ended = bool(ray.wait([each.drawing], timeout=0)[0])
+            if ended:
+                with contextlib.suppress(ray.exceptions.RayError):  # it died, or failed there
+                    self._useless |= not ray.get(each.drawing)
             if ended or (each.ready is not None and now - each.asked > _START_SECONDS):
                 ray.kill(each.actor)
             else:

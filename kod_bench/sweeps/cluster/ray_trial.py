@@ -25,6 +25,7 @@ from kod_bench.sweeps.cluster.idle_room import (
 )
 from kod_bench.sweeps.plan.failures import root_message
 from kod_bench.sweeps.plan.files import TRAINING_LOCK
+from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -154,10 +155,11 @@ def _as_worker(sweep: Sweep, what: Callable[..., Any], **options: Any) -> Any:
 
 def _helpers(sweep: Sweep, config: dict[str, str]) -> Helpers:
     """Those that help a trial to draw."""
+    code = {"code": current_code()}
 
     def start(number: int) -> Any:
         # Marked, so that one that waits for its room is not taken for somebody who needs it.
-        return _as_worker(sweep, _Helper, memory=HELPER_MARK).remote(config, number)
+        return _as_worker(sweep, _Helper, memory=HELPER_MARK).remote(config | code, number)
 
     return Helpers(start, lambda: idle_room(sweep.resources))
 
@@ -171,11 +173,15 @@ class _Helper:
     def ready(self) -> None:
         """It has begun: answered before `draw`, if asked before."""
 
-    def draw(self) -> None:
-        """Draw until nothing is missing, or somebody waits."""
+    def draw(self) -> bool:
+        """Draw until nothing is missing, or somebody waits; False if it cannot be of any help."""
         sweep, trial = _planned(self._config)
+        if current_code() != self._config["code"]:
+            # It would put shards in the place of good ones that the trial could not read.
+            return False
         gives_way = asked_to_give_way(sweep.resources)
-        draw_trained(sweep, trial, Part(self._number, 1, helps=True, gives_way=gives_way))
+        draw_trained(sweep, trial, Part(self._number, helps=True, gives_way=gives_way))
+        return True
 
 
 def _draw_in_workers(

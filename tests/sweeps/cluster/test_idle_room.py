@@ -66,6 +66,7 @@ class FakeRay:
     began: list[int] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
     done: set[tuple[str, int]] = field(default_factory=set)
+    useless: set[int] = field(default_factory=set)
     clock: float = 100.0
 
     def start(self, number: int) -> Any:
@@ -79,6 +80,9 @@ class FakeRay:
     def wait(self, what: list[Any], timeout: float) -> Any:
         return [each for each in what if each in self.done], []
 
+    def get(self, what: Any) -> bool:
+        return what[1] not in self.useless
+
     def kill(self, actor: Any) -> None:
         self.killed.append(actor.number)
 
@@ -89,6 +93,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
 
     made = FakeRay()
     monkeypatch.setattr(ray, "wait", made.wait)
+    monkeypatch.setattr(ray, "get", made.get)
     monkeypatch.setattr(ray, "kill", made.kill)
     monkeypatch.setattr(idle_room.time, "monotonic", lambda: made.clock)
     return made
@@ -143,6 +148,15 @@ def test_who_has_died_or_given_way_is_followed_by_another(fake: FakeRay) -> None
     looks(helpers, fake, times=25)  # the second never begins
     assert fake.killed[:2] == [1, 2]
     assert fake.began == [1, 2, 3]
+
+
+def test_who_could_be_of_no_help_is_not_followed(fake: FakeRay) -> None:
+    helpers = Helpers(fake.start, lambda: fake.room)
+    looks(helpers, fake)
+    fake.useless = {1}  # its node has another version of the code
+    fake.done = {("ready", 1), ("draw", 1)}
+    looks(helpers, fake, times=3)
+    assert fake.began == [1]
 
 
 def test_where_ray_does_not_say_there_is_nothing_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
