@@ -76,7 +76,7 @@ def score(
     for each in drawn:
         # Of training, then of sampling; one word if they agree.
         precision = ", ".join(dict.fromkeys((*model.precisions, *each.precisions)))
-        keeps = _keeping(extractor, subject, each.images.shards, device)
+        keeps = keeping(extractor, subject, each.images.shards, device)
         rows.append(make_row(subject, model, precision, keeps, reference, each, orders, device))
         each.images.shards.finish(count)
         manifest = each.images.shards.path / MANIFEST_FILE
@@ -96,7 +96,7 @@ def score(
     ]
 
 
-def _keeping(
+def keeping(
     extractor: FeatureExtractor, subject: Subject, shards: ShardFolder, device: torch.device
 ) -> KeptFeatures:
     """The extractor; what it computes lies beside the shards, for as long as the trial is not done.
