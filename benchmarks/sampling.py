@@ -30,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -286,20 +287,27 @@ def beside_evaluate(folder: Path, options: argparse.Namespace) -> None:
     extractor = make_extractor("efficientnet-lite0")
     train = subject.dataset.train
     times: dict[str, list[float]] = {"kept": [], "folder": []}
+    cpu: dict[str, list[float]] = {"kept": [], "folder": []}
+
+    def measure(which: str, what: Callable[[], object]) -> None:
+        began, used = time.monotonic(), time.process_time()
+        what()
+        times[which].append(time.monotonic() - began)
+        cpu[which].append(time.process_time() - used)
+
+    job = Job(METRICS[:-1], extractor, 0, 128, device, lambda *_: None)
+    colours = train.expand(-1, 3, -1, -1)
     for _ in range(options.rounds):
         for path in images.shards.path.glob("features-*"):
             path.unlink()
-        began = time.monotonic()
-        Measured.of(images, keeping(extractor, subject, images.shards, device), train, device)
-        times["kept"].append(time.monotonic() - began)
-        began = time.monotonic()
-        job = Job(METRICS[:-1], extractor, 0, 128, device, lambda *_: None)
-        job.measure(ImageFolder(pictures), train.expand(-1, 3, -1, -1))
-        times["folder"].append(time.monotonic() - began)
+        keeps = keeping(extractor, subject, images.shards, device)
+        measure("kept", lambda keeps=keeps: Measured.of(images, keeps, train, device))
+        measure("folder", lambda: job.measure(ImageFolder(pictures), colours))
     kept, other = (1000 * statistics.median(each) / options.samples for each in times.values())
     ratios = [a / b for a, b in zip(times["kept"], times["folder"], strict=True)]
     print(f"per 1,000 images: kept samples {kept:.1f} s, evaluate on their folder {other:.1f} s")
-    print(f"ratio of medians {kept / other:.2f}; rounds {spread(ratios)}")
+    used = statistics.median(cpu["kept"]) / statistics.median(cpu["folder"])
+    print(f"ratio of medians {kept / other:.2f} (of CPU time {used:.2f}); rounds {spread(ratios)}")
 
 
 def memory(folder: Path, options: argparse.Namespace) -> None:

@@ -25,17 +25,20 @@ profiles: {laptop: {}}
 """
 
 
+SHARDS = 40
+
+
 def helpers(sweep: Path) -> int:
     return len(re.findall(r"helping on .*, process \d+", log(sweep)))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # three minutes where nothing else runs
+@pytest.mark.timeout(1800)  # three minutes where nothing else runs; thirteen on a busy machine
 def test_help_comes_gives_way_and_may_be_lost(
     kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
 ) -> None:
     long, short = tmp_path / "long.yaml", tmp_path / "short.yaml"
-    long.write_text(SPACE.replace("SAMPLES", "240"))
+    long.write_text(SPACE.replace("SAMPLES", "160"))
     short.write_text(SPACE.replace("SAMPLES", "8").replace("steps: 400", "steps: 4"))
     (second,) = cluster.worker_nodes
     cluster.remove_node(second)  # the trial begins on the other one
@@ -59,14 +62,14 @@ def test_help_comes_gives_way_and_may_be_lost(
         before = len(shards(folder))
         until("more shards", lambda: len(shards(folder)) > before + 2)
         before_loss = shards(folder)
-        assert len(before_loss) < 60
+        assert len(before_loss) < SHARDS
         cluster.remove_node(second, allow_graceful=False)
         out, err = sweep.communicate(timeout=900)
     assert sweep.returncode == 0, out + err
-    assert len(shards(folder)) == 60
+    assert len(shards(folder)) == SHARDS
     assert before_loss.items() <= shards(folder).items()
     drawn = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(folder))]
-    assert drawn[-1] < 60  # by the trial itself
+    assert drawn[-1] < SHARDS  # by the trial itself
 
     # And by one process alone, or with help on one machine: the same bits.
     again = tmp_path / "again" / "tiny" / folder.name
@@ -77,4 +80,4 @@ def test_help_comes_gives_way_and_may_be_lost(
     shutil.rmtree(trial / "samples")
     done = kod_bench("resume", again, timeout=900)
     assert done.returncode == 0, done.stderr
-    assert row(again) == row(folder)
+    assert row(again) | {"training_seconds": 0} == row(folder) | {"training_seconds": 0}
