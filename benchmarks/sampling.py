@@ -1,40 +1,49 @@
-"""Drawing and scoring a trained model: workers, kills, memory.
+"""Drawing and scoring a trained model: workers, kills, other features, memory.
 
-    python benchmarks/sampling.py workers --samples 512 --steps 50
+    python benchmarks/sampling.py workers --samples 512 --steps 50 --before ../older
     python benchmarks/sampling.py kills --kills 20
+    python benchmarks/sampling.py rescore --samples 2048
     python benchmarks/sampling.py memory --counts 5000 50000
 
-`workers`: wall time of drawing one way with two processes over that with one, which is all that
-there was before samples were drawn in shards, from the first process's start to the last one's end,
-and the time of scoring, which one does; rounds alternate, the least counts. `kills`: a process that
-draws is killed with SIGKILL at a random time, again and again, and the next one goes on; shards
-drawn twice are counted (a shard that lies there must never be written again), and the row is
-compared with that of an undisturbed run. `memory`: peak resident memory of one process that draws
-and scores, for each count, and the part that the features are.
+`workers`: wall time of drawing with two processes and scoring in a third, over that of the build
+before samples were drawn in shards (`--before`: a checkout of it), where one process did it all;
+without `--before`, over one process of this build. Rounds alternate; medians count. `kills`: a
+process that draws is killed with SIGKILL at a random time, again and again, and the next one goes
+on; shards drawn twice are counted (a shard that lies there must never be written again), and the
+row is compared with that of an undisturbed run. `rescore`: scoring kept samples again, over all
+that another extractor needed before, which is training, drawing and scoring; and what is measured
+of the samples where they lie, over `evaluate`'s measuring of the same images as a folder of PNGs,
+in one process, alternating. `memory`: peak resident memory of one process that draws and scores,
+for each count, and what the features would be.
 
 No Ray: processes are started here, as Ray's tasks would be.
 """
 
 import argparse
 import multiprocessing
+import os
 import random
 import resource
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from kod_bench.evaluation import make_extractor
+from kod_bench.evaluation import Measured, make_extractor
 from kod_bench.results import Row
-from kod_bench.sweeps.plan.files import SAMPLES
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.store.open import open_sweep
-from kod_bench.sweeps.trial.run import draw_trained, score_trained, train_worker
+from kod_bench.sweeps.trial.run import score_trained, train_worker
 
 SPACE = """
 name: sampling
@@ -42,11 +51,12 @@ dataset: {{name: fingerprints, image_size: {size}, scale: 0.25,
           synthetic: {{fingers: 40, impressions: 4}}}}
 network: {{width: {width}, multipliers: [1, 2], blocks: 1}}
 training: {{iterations: 2, batch_size: 8, log_every: 2, checkpoint_every: 2, warmup: 1}}
-evaluation: {{samples: {samples}, references: 512, batch_size: {batch}, keep_samples: all}}
+evaluation: {{samples: {samples}, references: 512, batch_size: {batch}{more}}}
 models: {{ddpm: {{process: ddpm, steps: {steps}}}}}
 profiles: {{laptop: {{}}}}
 """
 MIB = 2**20
+SAMPLES = "samples"  # as kod_bench.sweeps.plan.files says, which the build before did not
 
 #: What two runs of one trial differ in.
 OF_A_RUN = ("sampling_seconds", "evaluation_seconds", "finished_at")
@@ -55,7 +65,10 @@ OF_A_RUN = ("sampling_seconds", "evaluation_seconds", "finished_at")
 def main() -> None:
     """Measure one of them and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("workers", "kills", "memory"))
+    parser.add_argument("what", choices=[*MEASUREMENTS, *STEPS])
+    parser.add_argument("--folder", type=Path, help="of a step, as started by a measurement")
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--before", type=Path, help="a checkout of the build to compare with")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=50)
@@ -65,13 +78,18 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--counts", type=int, nargs="+", default=[5000, 50_000])
     options = parser.parse_args()
+    options.more = ", keep_samples: all"
+    if options.what in STEPS:
+        torch.set_num_threads(1)
+        STEPS[options.what](options.folder, options)
+        return
     with tempfile.TemporaryDirectory() as name:
-        {"workers": workers, "kills": kills, "memory": memory}[options.what](Path(name), options)
+        MEASUREMENTS[options.what](Path(name), options)
 
 
 def trained(folder: Path, options: argparse.Namespace) -> Sweep:
     """A sweep of one trial that has its last checkpoint, and no samples."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sampling.yaml"
     path.write_text(SPACE.format(**vars(options)))
     sweep = prepare_sweep(
@@ -89,9 +107,12 @@ def trained(folder: Path, options: argparse.Namespace) -> Sweep:
 
 def draw(folder: Path, worker: int, count: int) -> None:
     """What each drawing process runs."""
+    from kod_bench.sweeps.trial.drawing import Part
+    from kod_bench.sweeps.trial.run import draw_trained  # which the build before did not have
+
     torch.set_num_threads(1)
     sweep = open_sweep(folder)
-    draw_trained(sweep, sweep.trials[0], worker, count)
+    draw_trained(sweep, sweep.trials[0], Part(worker, count))
 
 
 def score(folder: Path) -> list[Row]:
@@ -109,30 +130,80 @@ def start(sweep: Sweep, worker: int, count: int) -> Any:
     return process
 
 
+def step(
+    what: str, folder: Path, options: argparse.Namespace, build: Path | None = None, worker: int = 0
+) -> "subprocess.Popen[bytes]":
+    """A process of this build or another that does a part of a trial."""
+    numbers = ("samples", "batch", "steps", "size", "width")
+    arguments = [f"--{name}={getattr(options, name)}" for name in numbers]
+    arguments += [f"--folder={folder}", f"--worker={worker}"]
+    if build is not None:
+        arguments.append(f"--before={build}")
+    here = Path(__file__).resolve()
+    return subprocess.Popen(
+        [sys.executable, "-P", here, what, *arguments],
+        env={**os.environ, "PYTHONPATH": str((build or here.parent.parent).resolve())},
+    )
+
+
+def wait(*processes: "subprocess.Popen[bytes]") -> None:
+    """All of them have to succeed."""
+    for process in processes:
+        assert process.wait() == 0
+
+
+def train_step(folder: Path, options: argparse.Namespace) -> None:
+    """A trained trial, by whichever build runs this."""
+    if options.before is not None:
+        options.more = ""  # it knew no such option
+    trained(folder, options)
+
+
+def draw_step(folder: Path, options: argparse.Namespace) -> None:
+    """One of two that draw."""
+    draw(sweep_in(folder).folder, options.worker, 2)
+
+
+def score_step(folder: Path, options: argparse.Namespace) -> None:
+    """Draws what is missing, and scores."""
+    score(sweep_in(folder).folder)
+
+
+def sweep_in(folder: Path) -> Sweep:
+    """The one that `train_step` has made."""
+    (path,) = folder.glob("results/*/*/sweep.yaml")
+    return open_sweep(path.parent)
+
+
 def workers(folder: Path, options: argparse.Namespace) -> None:
-    """Two processes that draw, over one."""
-    sweep = trained(folder, options)
-    samples = sweep.trial_folder(sweep.trials[0]) / SAMPLES
-    times: dict[int, list[float]] = {1: [], 2: []}
-    scoring = []
+    """Two processes, over one of the build before."""
+    one, two = folder / "one", folder / "two"
+    wait(step("train", one, options, options.before))
+    wait(step("train", two, options))
+    times: dict[str, list[float]] = {"one": [], "two": [], "drawing": []}
     for _ in range(options.rounds):
-        for count, seconds in times.items():
-            shutil.rmtree(samples, ignore_errors=True)
-            began = time.monotonic()
-            processes = [start(sweep, worker, count) for worker in range(count)]
-            for process in processes:
-                process.join()
-                assert process.exitcode == 0
-            seconds.append(time.monotonic() - began)
+        for path in folder.glob(f"*/results/*/*/trials/*/{SAMPLES}"):
+            shutil.rmtree(path)
         began = time.monotonic()
-        score(sweep.folder)
-        scoring.append(time.monotonic() - began)
-    one, two, last = min(times[1]), min(times[2]), min(scoring)
+        wait(step("score", one, options, options.before))
+        times["one"].append(time.monotonic() - began)
+        began = time.monotonic()
+        wait(*(step("draw", two, options, worker=worker) for worker in range(2)))
+        times["drawing"].append(time.monotonic() - began)
+        wait(step("score", two, options))
+        times["two"].append(time.monotonic() - began)
+    which = "the build before" if options.before else "this build"
+    middle = {name: statistics.median(each) for name, each in times.items()}
+    ratios = [b / a for a, b in zip(times["one"], times["two"], strict=True)]
     print(f"{options.samples} images of {options.size} px, {options.steps} evaluations each")
-    print(f"drawing, one process    {one:8.1f} s")
-    print(f"drawing, two processes  {two:8.1f} s   {two / one:.2f} of one")
-    print(f"scoring                 {last:8.1f} s")
-    print(f"together                {two + last:8.1f} s   {(two + last) / (one + last):.2f} of one")
+    print(f"one process of {which}: {middle['one']:.1f} s")
+    print(f"two that draw, one that scores: {middle['two']:.1f} s, {middle['drawing']:.1f} drawing")
+    print(f"ratio of medians {middle['two'] / middle['one']:.2f}; rounds {spread(ratios)}")
+
+
+def spread(ratios: list[float]) -> str:
+    """All of them, in order."""
+    return " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
 
 
 def kills(folder: Path, options: argparse.Namespace) -> None:
@@ -176,6 +247,69 @@ def shards(samples: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def rescore(folder: Path, options: argparse.Namespace) -> None:
+    """Scoring again what is kept, over what it took before, and over `evaluate`."""
+    again, whole = [], []
+    for number in range(options.rounds):
+        made = folder / str(number)
+        began = time.monotonic()
+        wait(step("train", made, options))
+        wait(step("score", made, options))
+        whole.append(time.monotonic() - began)
+        for path in made.glob(f"results/*/*/trials/*/{SAMPLES}/*/features-*"):
+            path.unlink()  # of another extractor there are none
+        began = time.monotonic()
+        wait(step("score", made, options))
+        again.append(time.monotonic() - began)
+    ratio = statistics.median(again) / statistics.median(whole)
+    print(f"scoring again {statistics.median(again):.1f} s, {ratio:.2f} of training with it")
+    wait(step("beside", folder / "0", options))
+
+
+def beside_evaluate(folder: Path, options: argparse.Namespace) -> None:
+    """What is measured of samples, where they lie and as a folder of PNGs."""
+    from kod_bench.evaluation.against import Job
+    from kod_bench.evaluation.folders import ImageFolder
+    from kod_bench.evaluation.metrics import METRICS
+    from kod_bench.sweeps.trial.scoring import keeping, make_drawer
+    from kod_bench.sweeps.trial.subject import Subject
+    from kod_bench.training import load_trained
+
+    sweep, device = sweep_in(folder), torch.device("cpu")
+    subject = Subject.load(sweep, sweep.trials[0], device)
+    model = load_trained(subject.network(), subject.checkpoints, 2, device)
+    drawer = make_drawer(subject, model.network, device, options.samples)
+    images = drawer.samples(subject.trial.scorings[0]).images
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number, image in enumerate(torch.cat([*images])):
+        Image.fromarray(image[0].numpy()).save(pictures / f"{number:06d}.png")
+    extractor = make_extractor("efficientnet-lite0")
+    train = subject.dataset.train
+    times: dict[str, list[float]] = {"kept": [], "folder": []}
+    cpu: dict[str, list[float]] = {"kept": [], "folder": []}
+
+    def measure(which: str, what: Callable[[], object]) -> None:
+        began, used = time.monotonic(), time.process_time()
+        what()
+        times[which].append(time.monotonic() - began)
+        cpu[which].append(time.process_time() - used)
+
+    job = Job(METRICS[:-1], extractor, 0, 128, device, lambda *_: None)
+    colours = train.expand(-1, 3, -1, -1)
+    for _ in range(options.rounds):
+        for path in images.shards.path.glob("features-*"):
+            path.unlink()
+        keeps = keeping(extractor, subject, images.shards, device)
+        measure("kept", lambda keeps=keeps: Measured.of(images, keeps, train, device))
+        measure("folder", lambda: job.measure(ImageFolder(pictures), colours))
+    kept, other = (1000 * statistics.median(each) / options.samples for each in times.values())
+    ratios = [a / b for a, b in zip(times["kept"], times["folder"], strict=True)]
+    print(f"per 1,000 images: kept samples {kept:.1f} s, evaluate on their folder {other:.1f} s")
+    used = statistics.median(cpu["kept"]) / statistics.median(cpu["folder"])
+    print(f"ratio of medians {kept / other:.2f} (of CPU time {used:.2f}); rounds {spread(ratios)}")
+
+
 def memory(folder: Path, options: argparse.Namespace) -> None:
     """Peak memory for each count."""
     spawn = multiprocessing.get_context("spawn")
@@ -198,6 +332,14 @@ def peak_of_scoring(folder: Path) -> float:
     score(folder)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
+
+MEASUREMENTS = {"workers": workers, "kills": kills, "rescore": rescore, "memory": memory}
+STEPS = {
+    "train": train_step,
+    "draw": draw_step,
+    "score": score_step,
+    "beside": beside_evaluate,
+}
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from kod_bench.evaluation.extractors import (
 from kod_bench.evaluation.features import ExtractorError, FeatureExtractor
 from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.inception import CleanFidExtractor
+from kod_bench.evaluation.kept_features import KeptFeatures
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
@@ -24,6 +25,7 @@ __all__ = [
     "CleanFidExtractor",
     "ExtractorError",
     "FeatureExtractor",
+    "KeptFeatures",
     "Measured",
     "Nearest",
     "Reference",

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kod_bench.data import DatasetOptions, ImageDataset, dataset_names, load_dat
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.data.cache_folder import check_own, own_folder
 from kod_bench.errors import UsageError, one_line
+from kod_bench.evaluation.feature_sets import subset
 from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.folders import ImageFolder, check_apart
 from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
@@ -49,22 +50,24 @@ class Job:
     def measure(self, folder: ImageFolder, train: Tensor | None = None) -> tuple[Measured, str]:
         """Measure a folder, batch by batch; also the hash of its pixels."""
         needs = {metric.needs for metric in self.metrics}
-        total: Measured | None = None
         digest = hashlib.sha256()
-        for images in folder.batches(self.batch_size):
-            digest.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
-            part = Measured.of(
-                images,
-                self.extractor,
-                train,
-                self.device,
-                with_texture="texture" in needs,
-                on_sphere="spectrum" in needs,
-            )
-            total = part if total is None else total + part
-            self.tick(str(folder.path), total.count, len(folder))
-        assert total is not None  # a folder holds two images or more
-        return total, digest.hexdigest()[:16]
+
+        def parts() -> Iterator[Measured]:
+            done = 0
+            for images in folder.batches(self.batch_size):
+                digest.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
+                yield Measured.of(
+                    images,
+                    self.extractor,
+                    train,
+                    self.device,
+                    with_texture="texture" in needs,
+                    on_sphere="spectrum" in needs,
+                )
+                done += len(images)
+                self.tick(str(folder.path), done, len(folder))
+
+        return Measured.joined(parts(), len(folder)), digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ class FolderAgainst(Against):
             return Real(measured, digest, {}, None)
         order, half = generator.permutation(measured.count), measured.count // 2
         one, two = (
-            Measured(len(part), measured.features[part]) for part in (order[:half], order[half:])
+            Measured(len(part), subset(measured.features, part))
+            for part in (order[:half], order[half:])
         )
         scores = score_real(one, two, job.seed, job.metrics)
         return Real(measured, digest, scores, (one.count, two.count))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kod_bench.evaluation.features import Features
+from kod_bench.evaluation.feature_sets import FeatureSet, blocks
 
 
-def check_features(features: Features, reference: Features) -> None:
+def check_features(features: FeatureSet, reference: FeatureSet) -> None:
     """Two sets of feature vectors that can be scored against each other.
 
     Raises:
@@ -15,7 +15,7 @@ def check_features(features: Features, reference: Features) -> None:
     for name, values in (("features", features), ("reference", reference)):
         if values.ndim != 2 or len(values) < 2:
             raise ValueError(f"{name} must be (N, D) with N at least 2, got {values.shape}")
-        if not np.isfinite(values).all():
+        if not all(np.isfinite(block).all() for block in blocks(values)):
             raise ValueError(f"{name} hold values that are not finite")
     if features.shape[1] != reference.shape[1]:
         raise ValueError(f"feature dimensions differ: {features.shape[1]}, {reference.shape[1]}")

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kod_bench.evaluation.checks import check_features
+from kod_bench.evaluation.feature_sets import FeatureSet
 from kod_bench.evaluation.features import Features
 
 #: clean-fid's defaults, stated because they are part of the number.
@@ -14,8 +15,8 @@ _BLOCK = 4096  # rows of a kernel matrix at a time
 
 
 def kid(
-    features: Features,
-    reference: Features,
+    features: FeatureSet,
+    reference: FeatureSet,
     seed: int,
     subsets: int = KID_SUBSETS,
     subset_size: int = KID_SUBSET_SIZE,
@@ -52,6 +53,7 @@ def kid(
     if max(len(features), len(reference)) ** 2 <= subsets * size**2:
         y = _membership([pair[0] for pair in drawn], len(reference))
         x = _membership([pair[1] for pair in drawn], len(features))
+        features, reference = features[:], reference[:]  # from a file, if one of them is there
         within = _subset_sums(features, features, x, x) - x @ _kernel_diagonal(features)
         within += _subset_sums(reference, reference, y, y) - y @ _kernel_diagonal(reference)
         between = _subset_sums(features, reference, x, y)

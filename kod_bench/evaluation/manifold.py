@@ -4,16 +4,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kod_bench.evaluation.checks import check_features
+from kod_bench.evaluation.feature_sets import FeatureSet, blocks
 from kod_bench.evaluation.features import Features
 
 #: Naeem et al.'s number of neighbours.
 NEIGHBOURS = 5
 
-_BLOCK = 1024  # reference images at a time
+_BLOCK = 1024  # reference images at a time ...
+_SAMPLES = 8192  # ... and samples
 
 
 def density_and_coverage(
-    features: Features, reference: Features, neighbours: int = NEIGHBOURS
+    features: FeatureSet, reference: FeatureSet, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float] | None:
     """Density and coverage (Naeem et al. 2020).
 
@@ -43,14 +45,32 @@ def density_and_coverage(
     inside = covered = 0
     for first in range(0, len(reference), _BLOCK):
         centres = reference[first : first + _BLOCK]
-        among = _squared_distances(centres, reference)
-        rows = np.arange(len(centres))
-        among[rows, first + rows] = np.inf  # an image is no neighbour of its own
-        radius = np.partition(among, neighbours - 1, axis=1)[:, neighbours - 1]
-        within = _squared_distances(centres, features) < radius[:, None]
-        inside += int(within.sum())
-        covered += int(within.any(axis=1).sum())
+        radius = _radius(centres, first, reference, neighbours)
+        found = np.zeros(len(centres), bool)
+        for some in blocks(features, _SAMPLES):
+            within = _squared_distances(centres, some) < radius[:, None]
+            inside += int(within.sum())
+            found |= within.any(axis=1)
+        covered += int(found.sum())
     return inside / (neighbours * len(features)), covered / len(reference)
+
+
+def _radius(
+    centres: Features, first: int, reference: FeatureSet, neighbours: int
+) -> npt.NDArray[np.float64]:
+    """Squared distance from images number `first` on to the `neighbours`-th nearest other one."""
+    nearest = np.empty((len(centres), 0))
+    before = 0
+    for some in blocks(reference, _SAMPLES):
+        among = _squared_distances(centres, some)
+        own = first + np.arange(len(centres)) - before
+        rows = np.flatnonzero((own >= 0) & (own < len(some)))
+        among[rows, own[rows]] = np.inf  # an image is no neighbour of its own
+        before += len(some)
+        nearest = np.concatenate([nearest, among], axis=1)
+        nearest = np.partition(nearest, min(neighbours, nearest.shape[1]) - 1, axis=1)
+        nearest = nearest[:, :neighbours]
+    return np.asarray(nearest[:, neighbours - 1])
 
 
 def _squared_distances(x: Features, y: Features) -> npt.NDArray[np.float64]:

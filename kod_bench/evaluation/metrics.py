@@ -7,6 +7,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from kod_bench.errors import UsageError
 from kod_bench.evaluation import texture
 from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
+from kod_bench.evaluation.feature_sets import FeatureSet, room_for
 from kod_bench.evaluation.features import FeatureExtractor, Features
 from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.kernel import kid
@@ -38,14 +40,14 @@ class Measured:
 
     Attributes:
         count: of images.
-        features: (N, D); see `FeatureExtractor`.
+        features: (N, D), in memory or in a file; see `FeatureExtractor`.
         texture: statistics of all images together.
         nearest: the nearest training image of each.
         spectrum: of maps of the sphere, all together.
     """
 
     count: int
-    features: Features | None = None
+    features: FeatureSet | None = None
     texture: TextureStatistics | None = None
     nearest: Nearest | None = None
     spectrum: AngularSpectrum | None = None
@@ -61,6 +63,7 @@ class Measured:
         with_texture: bool = True,
         on_sphere: bool = False,
         count: int | None = None,
+        spool: Path | None = None,
     ) -> "Measured":
         """Measure (N, C, H, W) uint8 images.
 
@@ -72,7 +75,10 @@ class Measured:
             device: where training images are searched.
             with_texture: whether to measure the texture.
             on_sphere: whether they are maps of the sphere, and have an angular spectrum.
-            count: how many images the batches have together; known beforehand, it saves memory.
+            count: how many images the batches have together. Where it is known beforehand, memory
+                does not grow with it.
+            spool: a folder, on whose disk features lie that are too many for memory; None for
+                where temporary files do.
 
         Raises:
             ValueError: if there are no batches, or what is measured refuses the images.
@@ -84,7 +90,7 @@ class Measured:
                 )
                 for block in _blocks(images)
             )
-            return _joined(parts, count)
+            return cls.joined(parts, count, spool)
         return cls(
             count=len(images),
             features=None if extractor is None else extractor(images),
@@ -93,13 +99,37 @@ class Measured:
             spectrum=AngularSpectrum.of(images) if on_sphere else None,
         )
 
-    def __add__(self, other: "Measured") -> "Measured":
-        """Both sets together; a part that one of them lacks is lost."""
-        if self.features is None or other.features is None:
-            features = None
-        else:
-            features = np.concatenate([self.features, other.features])
-        return replace(self._without_features(other), features=features)
+    @classmethod
+    def joined(
+        cls, parts: "Iterable[Measured]", count: int | None = None, spool: Path | None = None
+    ) -> "Measured":
+        """All parts together. Features, the largest by far, are copied once.
+
+        Args:
+            parts: one after another; a part that one of them lacks is lost.
+            count: as for `of`.
+            spool: as for `of`.
+
+        Raises:
+            ValueError: if there is no part.
+        """
+        total: Measured | None = None
+        features: list[Features] = []
+        room: FeatureSet | None = None  # of all, where it is known how many there will be
+        for part in parts:
+            before = 0 if total is None else total.count
+            found = None if part.features is None else part.features[:]
+            if found is not None and count is not None:
+                if room is None:
+                    room = room_for(count, found.shape[1], spool)
+                room[before : before + part.count] = found
+            elif found is not None:
+                features.append(found)
+            bare = replace(part, features=None)
+            total = bare if total is None else total._without_features(bare)
+        if total is None:
+            raise ValueError("there are no images to measure")
+        return replace(total, features=np.concatenate(features) if features else room)
 
     def _without_features(self, other: "Measured") -> "Measured":
         return Measured(
@@ -126,30 +156,6 @@ def _blocks(batches: Iterable[Tensor]) -> Iterator[Tensor]:
             waiting, count = [rest], len(rest)
     if count:
         yield torch.cat(waiting)
-
-
-def _joined(parts: Iterable[Measured], count: int | None) -> Measured:
-    """All parts together. Features, the largest by far, are copied once.
-
-    Raises:
-        ValueError: if there is no part.
-    """
-    total: Measured | None = None
-    features: list[Features] = []
-    room: Features | None = None  # of all, where it is known how many there will be
-    for part in parts:
-        before = 0 if total is None else total.count
-        if part.features is not None and count is not None:
-            if room is None:
-                room = np.empty((count, part.features.shape[1]))
-            room[before : before + part.count] = part.features
-        elif part.features is not None:
-            features.append(part.features)
-        bare = replace(part, features=None)
-        total = bare if total is None else total._without_features(bare)
-    if total is None:
-        raise ValueError("there are no images to measure")
-    return replace(total, features=np.concatenate(features) if features else room)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from kod_bench.inside import MOST_CACHE, open_file
 
 # Raise with every change that may alter a number in the file.
 _FORMAT = 4
+_AT_ONCE = 256  # training images
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,14 @@ class Reference:
         if (cached := _read(path)) is not None:
             return cls(cached[0], content, real_count, cached[1])
         measured = Measured.of(reference, extractor, train, device, on_sphere=on_sphere)
-        chosen = _choose(train, sample_count, seed)
-        stand_ins = Measured.of(chosen, extractor, on_sphere=on_sphere)
+        chosen = _chosen(train, sample_count, seed)
+        stand_ins = Measured.of(
+            (train[some] for some in torch.split(chosen, _AT_ONCE)),  # no copy of all
+            extractor,
+            on_sphere=on_sphere,
+            count=len(chosen),
+            spool=folder if folder.is_dir() else None,
+        )
         real = score_real(stand_ins, measured, seed)
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, measured, real)
@@ -92,9 +99,12 @@ class Reference:
 
 
 def _choose(images: Tensor, count: int, seed: int) -> Tensor:
+    return images[_chosen(images, count, seed)].contiguous()
+
+
+def _chosen(images: Tensor, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(images), generator=generator)[:count].sort().values
-    return images[chosen].contiguous()
+    return torch.randperm(len(images), generator=generator)[:count].sort().values
 
 
 def _read(path: Path) -> tuple[Measured, Scores] | None:

@@ -1,4 +1,4 @@
-"""A trial of two workers on two nodes draws its samples on both, and one of them is killed."""
+"""A trial of two workers on two nodes draws on both; a process is killed, and a node is lost."""
 
 import os
 import re
@@ -107,3 +107,22 @@ def test_both_draw_and_a_kill_changes_no_bit_of_the_row(
     assert done.returncode == 0, done.stderr
     assert row(again) == row(undisturbed)
     assert before.items() <= shards(again).items()
+
+    # And a whole node, half-way.
+    without = tmp_path / "without" / "tiny" / undisturbed.name
+    shutil.copytree(undisturbed, without)
+    (trial,) = without.glob("trials/*")
+    (trial / "row.parquet").unlink()
+    (trial / "log.txt").unlink()
+    shutil.rmtree(trial / "samples")
+    with started(command, "resume", without, "--address", cluster.address) as resume:
+        wait_for(lambda: len(shards(without)) >= 6 or resume.poll() is not None, "half", 300)
+        assert resume.poll() is None, resume.communicate()
+        before = shards(without)
+        (node,) = cluster.worker_nodes
+        cluster.remove_node(node, allow_graceful=False)
+        _, err = resume.communicate(timeout=600)
+    assert resume.returncode == 0, err
+    assert row(without) == row(undisturbed)
+    assert before.items() <= shards(without).items()
+    assert len(shards(without)) == SHARDS

@@ -5,6 +5,7 @@ import faulthandler
 import functools
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,21 @@ from kod_bench.errors import one_line
 from kod_bench.evaluation import look_for_modules_in
 from kod_bench.results import Row
 from kod_bench.storage import parse_location
+from kod_bench.sweeps.cluster.idle_room import (
+    HELPER_MARK,
+    Helpers,
+    asked_to_give_way,
+    idle_room,
+)
 from kod_bench.sweeps.plan.failures import root_message
 from kod_bench.sweeps.plan.files import TRAINING_LOCK
+from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import (
     draw_trained,
@@ -51,15 +60,25 @@ def run_on_ray(config: dict[str, str]) -> None:
     def report(status: Status) -> None:
         tune.report({"status": status.to_json()})
 
+    helpers = _helpers(sweep, _config(sweep, trial, config["folder"]))
+
+    def report_and_look(status: Status) -> None:
+        report(status)
+        helpers.look(status)
+
     in_workers = functools.partial(
         _run_workers,
+        helpers=helpers,
         folder=config["folder"],
         scratch=config["scratch"],
         restarts=int(config["restarts"]),
     )
     execute = train_and_score if trial.workers == 1 else in_workers
-    with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
-        run_trial(sweep, trial, report, execute)
+    try:
+        with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
+            run_trial(sweep, trial, report_and_look, execute)
+    finally:
+        helpers.end()
 
 
 def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
@@ -96,7 +115,14 @@ def _says_where_it_hangs(sweep: Sweep, trial: Trial) -> Iterator[None]:
 
 
 def _run_workers(
-    sweep: Sweep, trial: Trial, report: Report, *, folder: str, scratch: str, restarts: int
+    sweep: Sweep,
+    trial: Trial,
+    report: Report,
+    *,
+    helpers: Helpers,
+    folder: str,
+    scratch: str,
+    restarts: int,
 ) -> list[Row]:
     """Train a trial with several workers, draw with all of them, score where one has room.
 
@@ -106,14 +132,14 @@ def _run_workers(
 
     config = _config(sweep, trial, folder)
     _train_workers(sweep, trial, report, config, scratch, restarts)
-    _draw_in_workers(sweep, trial, report, config)
+    _draw_in_workers(sweep, trial, report, config, helpers)
     report(Status("scoring"))
     rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(config))
     return rows
 
 
-def _as_worker(sweep: Sweep, function: Callable[..., Any]) -> Any:
-    """A task of Ray's that occupies what one worker asks for."""
+def _as_worker(sweep: Sweep, what: Callable[..., Any], **options: Any) -> Any:
+    """A task or an actor of Ray's that occupies what one worker asks for."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -123,11 +149,45 @@ def _as_worker(sweep: Sweep, function: Callable[..., Any]) -> Any:
         num_gpus=r.gpus_per_worker,
         # Outside the trial's own placement group, which holds nothing to compute with.
         scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
-    )(function)
+        **options,
+    )(what)
 
 
-def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report, config: dict[str, str]) -> None:
-    """Draw the trial's samples with as many processes as have trained it.
+def _helpers(sweep: Sweep, config: dict[str, str]) -> Helpers:
+    """Those that help a trial to draw."""
+    code = {"code": current_code()}
+
+    def start(number: int) -> Any:
+        # Marked, so that one that waits for its room is not taken for somebody who needs it.
+        return _as_worker(sweep, _Helper, memory=HELPER_MARK).remote(config | code, number)
+
+    return Helpers(start, lambda: idle_room(sweep.resources))
+
+
+class _Helper:
+    """An actor that draws shards of a trial's samples for as long as nobody waits for its room."""
+
+    def __init__(self, config: dict[str, str], number: int) -> None:
+        self._config, self._number = config, number
+
+    def ready(self) -> None:
+        """It has begun: answered before `draw`, if asked before."""
+
+    def draw(self) -> bool:
+        """Draw until nothing is missing, or somebody waits; False if it cannot be of any help."""
+        sweep, trial = _planned(self._config)
+        if current_code() != self._config["code"]:
+            # It would put shards in the place of good ones that the trial could not read.
+            return False
+        gives_way = asked_to_give_way(sweep.resources)
+        draw_trained(sweep, trial, Part(self._number, helps=True, gives_way=gives_way))
+        return True
+
+
+def _draw_in_workers(
+    sweep: Sweep, trial: Trial, report: Report, config: dict[str, str], helpers: Helpers
+) -> None:
+    """Draw the trial's samples with as many processes as have trained it, and those that help.
 
     One that dies ends nothing: the others draw its share, Ray starts it again (by default three
     times), and what is missing in the end is drawn by whoever scores.
@@ -142,8 +202,13 @@ def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report, config: dict[st
     draw, workers = _as_worker(sweep, _draw_on_ray), trial.workers
     waiting = [draw.remote(config, worker, workers) for worker in range(workers)]
     progress = DrawingProgress(sweep, trial)
-    while waiting:
-        ended, waiting = ray.wait(waiting, timeout=_LOOK_SECONDS)
+    status = progress.status()
+    while waiting or (status is not None and helpers.at_work):
+        if waiting:
+            ended, waiting = ray.wait(waiting, timeout=_LOOK_SECONDS)
+        else:  # for the last shards of those that help
+            ended = []
+            time.sleep(_LOOK_SECONDS)
         for each in ended:
             try:
                 ray.get(each)
@@ -155,7 +220,7 @@ def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report, config: dict[st
 
 def _draw_on_ray(config: dict[str, str], worker: int, workers: int) -> None:
     sweep, trial = _planned(config)
-    draw_trained(sweep, trial, worker, workers)
+    draw_trained(sweep, trial, Part(worker, workers))
 
 
 def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:

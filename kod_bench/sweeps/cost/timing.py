@@ -13,6 +13,7 @@ import torch
 from kod_bench.data import load_dataset
 from kod_bench.diffusion import run_forward, sample
 from kod_bench.evaluation import Measured, make_extractor
+from kod_bench.evaluation.feature_sets import ROWS, room_for
 from kod_bench.evaluation import score as score_samples
 from kod_bench.networks import make_runner
 from kod_bench.results import FORWARD_START
@@ -202,12 +203,16 @@ def time_scoring(
 
 def _enlarged(few: Measured, count: int, seed: int) -> Measured:
     """As if more images had been measured: their features again, moved a little apart."""
-    features = few.features
-    if features is None:
+    if few.features is None:
         return few
-    noise = np.random.default_rng(seed).normal(size=(count, features.shape[1]))
-    more = np.resize(features, noise.shape) + 0.1 * features.std() * noise
-    return Measured(count, more.astype(features.dtype), few.texture, few.nearest, few.spectrum)
+    features = few.features[:]
+    generator, spread = np.random.default_rng(seed), 0.1 * features.std()
+    more = room_for(count, features.shape[1])  # in a file where the trial has them in one
+    for first in range(0, count, ROWS):
+        which = np.arange(first, min(first + ROWS, count)) % len(features)
+        noise = spread * generator.normal(size=(len(which), features.shape[1]))
+        more[first : first + len(which)] = features[which] + noise
+    return Measured(count, more, few.texture, few.nearest, few.spectrum)
 
 
 def _size(count: int, device: torch.device) -> int:

@@ -42,8 +42,8 @@ _STYLES = {
 _LEFT_OUT = "..."
 #: Cells that names keep; on a terminal too narrow for that, these columns go, one after another.
 _SHORTEST_NAME = 12
-_MAY_GO = ("it/s", "Left", "Loss", "Seed", "T")
-_COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID")
+_MAY_GO = ("/s", "Left", "Loss", "Seed", "T")
+_COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "/s", "Left", "KID")
 
 
 def trial_table(views: Iterable[TrialView], width: int, caption: str = "") -> Table:

@@ -5,12 +5,12 @@ what is there, and draws the rest.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kod_bench.errors import one_line
 from kod_bench.sampling import MANIFEST_FILE, shard_index
-from kod_bench.storage import ObjectFolder
+from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.plan.files import SAMPLES
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -18,17 +18,44 @@ from kod_bench.sweeps.plan.trial import Trial
 _log = logging.getLogger(__name__)
 
 
-def fetch_shards(sweep: Sweep, trial: Trial, way: str, names: Iterable[str]) -> None:
+def fetch_shards(
+    sweep: Sweep, trial: Trial, way: str, names: Iterable[str]
+) -> Mapping[str, StoredObject]:
     """Fetch shards of a way that another node may have drawn; those that are not there are not.
+
+    Returns:
+        What the store has of the way, by name; nothing without a store.
 
     Raises:
         OSError: if the store cannot be reached.
     """
     if sweep.remote is None:
+        return {}
+    there = _store(sweep.remote, trial) / way
+    listed = there.list()
+    wanted = listed.keys() & set(names)
+    there.download(wanted, sweep.trial_folder(trial) / SAMPLES / way, missing_ok=True)
+    return listed
+
+
+def list_shards(sweep: Sweep, trial: Trial, way: str) -> Mapping[str, StoredObject]:
+    """What the store has of a way, by name; nothing without a store.
+
+    Raises:
+        OSError: if the store cannot be reached.
+    """
+    return {} if sweep.remote is None else (_store(sweep.remote, trial) / way).list()
+
+
+def fetch_file(sweep: Sweep, trial: Trial, way: str, name: str) -> None:
+    """Fetch one file of a way, if another node has put it on the store; log it if that fails."""
+    if sweep.remote is None:
         return
     there = _store(sweep.remote, trial) / way
-    wanted = there.list().keys() & set(names)
-    there.download(wanted, sweep.trial_folder(trial) / SAMPLES / way, missing_ok=True)
+    try:
+        there.download([name], sweep.trial_folder(trial) / SAMPLES / way, missing_ok=True)
+    except OSError as error:
+        _log.warning("%s: %s could not be fetched: %s", there, name, one_line(error))
 
 
 def put_files(sweep: Sweep, trial: Trial, names: Iterable[str]) -> None:

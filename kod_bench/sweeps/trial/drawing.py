@@ -1,10 +1,12 @@
 """Draws samples from a trained model in the ways that its trial asks for, shard by shard."""
 
+import contextlib
 import hashlib
 import json
 import logging
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -26,13 +28,14 @@ from kod_bench.sampling import (
     to_bytes,
     weights_hash,
 )
+from kod_bench.storage import StoredObject
 from kod_bench.sweeps.plan.files import SAMPLES
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.needed_plugins import needed_plugins
-from kod_bench.sweeps.plan.progress import Report, Status
+from kod_bench.sweeps.plan.progress import Report
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.store.samples import fetch_shards, put_files
-from kod_bench.sweeps.store.stopping import stop_check
+from kod_bench.sweeps.trial.meter import Meter
 from kod_bench.sweeps.trial.pictures import (
     ENDS,
     Trajectory,
@@ -41,9 +44,51 @@ from kod_bench.sweeps.trial.pictures import (
     write_trajectory,
 )
 from kod_bench.sweeps.trial.subject import Subject
-from kod_bench.training import StoppedError, derive_seed
+from kod_bench.training import derive_seed
+
+#: Who needs the samples looks so often for shards that others draw ...
+_LOOK_SECONDS = 0.5
+#: ... and draws them itself if none comes in so long, or in so many times what one of its own took:
+#: where a machine vanishes, nobody may tell the disk that its claims are void.
+_PATIENCE_SECONDS = 60.0
+_PATIENCE_SHARDS = 4.0
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several processes has to draw of a way.
+
+    Attributes:
+        worker: its number, from 0.
+        workers: how many draw. Each begins with its own share.
+        helps: whether it is none of those but comes and goes; then it begins anywhere.
+        gives_way: asked about once a second; True ends the drawing.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    helps: bool = False
+    gives_way: Callable[[], bool] = lambda: False
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether it goes on until all are there: it is alone, but for those that help."""
+        return self.workers == 1 and not self.helps
+
+    def order(self, missing: list[int], on_store: bool) -> list[int]:
+        """Those of the missing shards that it may draw, in its order."""
+        if self.helps:  # where nobody else is at it
+            return random.Random(self.worker).sample(missing, len(missing))
+        own = [index for index in missing if index % self.workers == self.worker]
+        # On a store nobody sees what others are about to draw.
+        others = [] if on_store else [i for i in missing if i % self.workers != self.worker]
+        return own + others
+
+
+#: All of it, by this process.
+ALL = Part()
 
 
 @dataclass(frozen=True)
@@ -91,41 +136,53 @@ class Drawer:
         self._count = count
         self._size = shard_size(subject.trial, count)
 
-    def draw(self, scoring: Scoring, report: Report, worker: int = 0, workers: int = 1) -> None:
+    def draw(self, scoring: Scoring, report: Report, part: Part = ALL) -> None:
         """Draw what is not there yet of a way.
 
-        Of several workers each begins with its own share, and takes what is left of the others'
-        as long as nobody draws it. On an object store, where nobody sees what others draw, the
+        Of several workers each begins with its own share, and takes what is left of the others' as
+        long as nobody draws it. On an object store, where nobody sees what others are drawing, the
         share of one that has died is left to who tries again, or scores.
 
         Args:
             scoring: the way.
             report: receives the progress.
-            worker: number of this process, from 0.
-            workers: how many draw.
+            part: which of several processes this is.
 
         Raises:
-            StoppedError: if the sweep was told to stop.
+            StoppedError: if the sweep was told to stop, or this process to give way.
             FloatingPointError: if the samples are not finite.
         """
-        sweep, trial = self._subject.sweep, self._subject.trial
         shards = self._shards(scoring)
         indices = shards_of(self._count, self._size)
-        absent = [shards.file(index).name for index in indices if not shards.has(index)]
-        if not absent:
+        if all(shards.has(index) for index in indices):
             return
-        fetch_shards(sweep, trial, shards.path.name, absent)
+        on_store = self._subject.sweep.remote is not None
+        known = self._fetch(shards)
         missing = shards.missing(indices)
-        own = [index for index in missing if index % workers == worker]
-        others = [] if sweep.remote is not None else [i for i in missing if i % workers != worker]
-        meter = _Meter(self._subject, scoring, report, self._count, self._size)
-        meter.begin(len(indices) - len(missing))
+        meter = self._meter(scoring, report, part.gives_way)
+        meter.begin(shards, missing)
         shards.path.mkdir(parents=True, exist_ok=True)
+        waited = time.monotonic()
         with Claims(shards.path) as claims:
-            for index in (*own, *others):
-                with claims.claim(index) as held:
-                    if held and not shards.has(index):
-                        self._draw_one(shards, scoring, index, meter)
+            while missing:
+                before = meter.shards
+                alone = time.monotonic() - waited > self._patience(meter)
+                for index in part.order(missing, on_store):
+                    if meter.is_elsewhere(index, known):
+                        continue
+                    with claims.claim(index) as held:
+                        if (held or alone) and not shards.has(index):
+                            self._draw_one(shards, scoring, index, meter)
+                if not part.needs_all:
+                    break
+                with contextlib.suppress(OSError):  # what others have put there is drawn again
+                    known = self._fetch(shards)
+                left = [index for index in missing if not shards.has(index)]
+                if meter.shards > before or len(left) < len(missing):
+                    waited = time.monotonic()
+                elif left:
+                    meter.wait(_LOOK_SECONDS)
+                missing = left
         _log.info(
             "sampled: %d shards of %d images with %d network calls in %.1f s",
             meter.shards,
@@ -134,13 +191,29 @@ class Drawer:
             meter.seconds,
         )
 
+    def _fetch(self, shards: ShardFolder) -> Mapping[str, StoredObject]:
+        """Fetch what is on the store and not here; what is listed there. Nothing on a disk."""
+        indices = shards_of(self._count, self._size)
+        absent = [shards.file(index).name for index in indices if not shards.has(index)]
+        return fetch_shards(self._subject.sweep, self._subject.trial, shards.path.name, absent)
+
+    def _meter(
+        self, scoring: Scoring, report: Report, gives_way: Callable[[], bool] = lambda: False
+    ) -> Meter:
+        sweep, trial = self._subject.sweep, self._subject.trial
+        return Meter(sweep, trial, scoring, report, self._count, self._size, gives_way)
+
+    @staticmethod
+    def _patience(meter: Meter) -> float:
+        each = meter.seconds / meter.shards if meter.shards else 0.0
+        return max(_PATIENCE_SECONDS, _PATIENCE_SHARDS * each)
+
     def samples(self, scoring: Scoring) -> Samples:
         """The samples of a way; what is not there, or damaged, is drawn when it is read."""
         shards = self._shards(scoring)
 
         def redraw(index: int) -> None:
-            meter = _Meter(self._subject, scoring, lambda _: None, self._count, self._size)
-            self._draw_one(shards, scoring, index, meter)
+            self._draw_one(shards, scoring, index, self._meter(scoring, lambda _: None))
 
         images = StoredSamples(shards, self._count, redraw)
         found: list[Mapping[str, Any]] = []
@@ -158,7 +231,7 @@ class Drawer:
             None if order is None else [(int(t), float(value)) for t, value in order],
         )
 
-    def _draw_one(self, shards: ShardFolder, scoring: Scoring, index: int, meter: "_Meter") -> None:
+    def _draw_one(self, shards: ShardFolder, scoring: Scoring, index: int, meter: Meter) -> None:
         subject, process = self._subject, self._subject.process
         with torch.no_grad():
             self._predict.warm_up(self._size, process.state_shape)  # that is not timed
@@ -196,7 +269,7 @@ class Drawer:
         shards.write(index, images, seconds=seconds, precision=precision, extra=extra)
         names.append(shards.file(index).relative_to(subject.folder).as_posix())
         put_files(subject.sweep, subject.trial, names)
-        meter.shards += 1
+        meter.drawn(index)
 
     def _shards(self, scoring: Scoring) -> ShardFolder:
         way, trial = Way(*astuple(scoring)), self._subject.trial
@@ -205,57 +278,6 @@ class Drawer:
             self._weights, _subject_hash(trial), current_code(), way, trial.seed, self._size
         )
         return ShardFolder(path, identity)
-
-
-class _Meter:
-    """Says how far a way is, and looks whether to go on, about once a second."""
-
-    def __init__(
-        self, subject: Subject, scoring: Scoring, report: Report, count: int, size: int
-    ) -> None:
-        self.calls = 0
-        self.shards = 0  # drawn here
-        self._present = 0  # those that were there before
-        self._evaluations = scoring.network_evaluations
-        self._report = report
-        self._count, self._size = count, size
-        self._should_stop = stop_check(subject.sweep)
-        self._began = self._reported = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._began
-
-    def begin(self, present: int) -> None:
-        """So many shards are there already."""
-        self._present = present
-        self._report(Status("sampling", min(self._count, present * self._size), self._count))
-
-    def call(self) -> None:
-        """The network has been asked once."""
-        self.calls += 1
-        now = time.monotonic()
-        if now - self._reported < 1.0:
-            return
-        if self._should_stop():
-            raise StoppedError("stopped while sampling")
-        self._reported = now
-        drawn = self.calls / self._evaluations * self._size
-        done = min(float(self._count), self._present * self._size + drawn)
-        self._report(sampling_status(int(done), self._count, drawn / (now - self._began)))
-
-
-def sampling_status(done: int, count: int, speed: float) -> Status:
-    """How far a way is.
-
-    Args:
-        done: images.
-        count: images of the way.
-        speed: images per second, of all who draw.
-    """
-    left = (count - done) / speed if speed > 0 else None
-    return Status("sampling", done, count, None, speed or None, left)
 
 
 def shard_size(trial: Trial, count: int) -> int:

@@ -10,7 +10,8 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.search.early_stopping import pruned_at
 from kod_bench.sweeps.store.samples import count_shards
-from kod_bench.sweeps.trial.drawing import sampling_status, shard_size
+from kod_bench.sweeps.trial.drawing import shard_size
+from kod_bench.sweeps.trial.meter import sampling_status
 from kod_bench.sweeps.trial.scoring import scored_ways, wanted
 
 
@@ -28,7 +29,8 @@ class DrawingProgress:
         self._sweep, self._trial = sweep, trial
         pruned = pruned_at(sweep.trial_folder(trial))
         self._count = wanted(sweep, trial, pruned)
-        self._ways = [Way(*astuple(way)).name for way in scored_ways(trial, pruned)]
+        ways = scored_ways(trial, pruned)
+        self._ways = {Way(*astuple(way)).name: way.network_evaluations for way in ways}
         self._size = shard_size(trial, self._count)
         self._present = {}
         with contextlib.suppress(OSError):
@@ -42,9 +44,12 @@ class DrawingProgress:
         except OSError:
             return None
         whole = len(shards_of(self._count, self._size))
-        drawn = sum(found.get(way, 0) - self._present.get(way, 0) for way in self._ways)
-        speed = drawn * self._size / max(time.monotonic() - self._began, 1e-9)
-        for way in self._ways:
-            if (shards := found.get(way, 0)) < whole:
-                return sampling_status(min(self._count, shards * self._size), self._count, speed)
+        # Counted in evaluations: an image of one way may take ten times as many as of another.
+        shards = {way: found.get(way, 0) - self._present.get(way, 0) for way in self._ways}
+        asked = sum(count * self._ways[way] for way, count in shards.items()) * self._size
+        speed = asked / max(time.monotonic() - self._began, 1e-9)
+        for way, evaluations in self._ways.items():
+            if (there := found.get(way, 0)) < whole:
+                done = min(self._count, there * self._size)
+                return sampling_status(done, self._count, speed / evaluations)
         return None

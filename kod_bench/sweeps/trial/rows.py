@@ -72,7 +72,13 @@ def make_row(
     began = time.monotonic()
     on_sphere = trial.dataset_options.on_sphere
     measured = Measured.of(
-        images, extractor, dataset.train, device, on_sphere=on_sphere, count=len(images)
+        images,
+        extractor,
+        dataset.train,
+        device,
+        on_sphere=on_sphere,
+        count=len(images),
+        spool=images.shards.path,
     )
     scores = score_samples(measured, reference.measured, REFERENCE_SEED)
     evaluation_seconds = time.monotonic() - began

@@ -37,7 +37,7 @@ from kod_bench.sweeps.store.mirror import (
 )
 from kod_bench.sweeps.store.samples import drop_shards
 from kod_bench.sweeps.store.stopping import stop_check, stop_requested
-from kod_bench.sweeps.trial.drawing import shard_size
+from kod_bench.sweeps.trial.drawing import Part, shard_size
 from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
 from kod_bench.sweeps.trial.scoring import make_drawer, rung_kid, score, scored_ways, wanted
 from kod_bench.sweeps.trial.subject import Subject
@@ -179,22 +179,22 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
             raise
 
 
-def draw_trained(sweep: Sweep, trial: Trial, worker: int, workers: int) -> None:
+def draw_trained(sweep: Sweep, trial: Trial, part: Part) -> None:
     """Draw samples of a model whose last checkpoint is there, as one of several processes.
 
-    It returns without complaint if the sweep was told to stop.
+    It returns without complaint if the sweep was told to stop, or this process to give way.
 
     Args:
         sweep: where the trial belongs.
         trial: whose model it is.
-        worker: number of this process, from 0.
-        workers: how many draw.
+        part: which of the processes this is.
     """
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     fetch_trial(sweep, trial)
     with _trial_log(folder):
-        _log.info("drawing on %s, process %d", socket.gethostname(), os.getpid())
+        doing = "helping" if part.helps else "drawing"
+        _log.info("%s on %s, process %d", doing, socket.gethostname(), os.getpid())
         device = _device(sweep)
         subject = Subject.load(sweep, trial, device)
         pruned = pruned_at(folder)
@@ -202,7 +202,7 @@ def draw_trained(sweep: Sweep, trial: Trial, worker: int, workers: int) -> None:
         drawer = make_drawer(subject, model.network, device, wanted(sweep, trial, pruned))
         try:
             for scoring in scored_ways(trial, pruned):
-                drawer.draw(scoring, lambda _: None, worker, workers)
+                drawer.draw(scoring, lambda _: None, part)
         except StoppedError as stopped:
             _log.info("%s", stopped)
 

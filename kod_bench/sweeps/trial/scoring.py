@@ -7,16 +7,25 @@ from dataclasses import astuple, replace
 import torch
 from torch import nn
 
-from kod_bench.evaluation import Measured, choose_metrics, make_extractor, write_mollweide
+from kod_bench.evaluation import (
+    FeatureExtractor,
+    KeptFeatures,
+    Measured,
+    choose_metrics,
+    make_extractor,
+    write_mollweide,
+)
 from kod_bench.evaluation import score as score_samples
 from kod_bench.evaluation.mollweide import IMAGES as MAPS_SHOWN
 from kod_bench.networks import make_runner
 from kod_bench.results import Row, grid_file, judged_by, maps_file
-from kod_bench.sampling import MANIFEST_FILE
+from kod_bench.sampling import MANIFEST_FILE, ShardFolder
+from kod_bench.sweeps.plan.files import SAMPLES
+from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Scoring, Trial
-from kod_bench.sweeps.store.samples import put_files
+from kod_bench.sweeps.store.samples import fetch_file, put_files
 from kod_bench.sweeps.trial.drawing import Drawer, draw_forward_ends, draw_unstored
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
 from kod_bench.sweeps.trial.likelihood import held_out_likelihood
@@ -69,8 +78,9 @@ def score(
     for each in drawn:
         # Of training, then of sampling; one word if they agree.
         precision = ", ".join(dict.fromkeys((*model.precisions, *each.precisions)))
+        keeps = keeping(extractor, subject, each.images.shards, device)
         measured = (reference, each, orders, likelihood)
-        rows.append(make_row(subject, model, precision, extractor, *measured, device))
+        rows.append(make_row(subject, model, precision, keeps, *measured, device))
         each.images.shards.finish(count)
         manifest = each.images.shards.path / MANIFEST_FILE
         names = [manifest.relative_to(subject.folder).as_posix()]
@@ -87,6 +97,23 @@ def score(
         )
         for row in rows
     ]
+
+
+def keeping(
+    extractor: FeatureExtractor, subject: Subject, shards: ShardFolder, device: torch.device
+) -> KeptFeatures:
+    """The extractor; what it computes lies beside the shards, for as long as the trial is not done.
+
+    A trial that is killed while it is scored goes on with the images that were not looked at yet.
+    """
+    sweep, trial, way = subject.sweep, subject.trial, shards.path.name
+    return KeptFeatures(
+        extractor,
+        shards.path,
+        f"{current_code()} torch {torch.__version__} {device.type}",
+        fetch=lambda name: fetch_file(sweep, trial, way, name),
+        put=lambda name: put_files(sweep, trial, [f"{SAMPLES}/{way}/{name}"]),
+    )
 
 
 def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> float:

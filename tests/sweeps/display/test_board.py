@@ -71,7 +71,7 @@ def test_numbers_keep_their_width_and_names_give_way(
     heads, *lines = console.file.getvalue().splitlines()
     assert [*map(cell_len, (heads, *lines))] == [cell_len(heads)] * 4
     assert cell_len(heads) <= width
-    assert heads.split() == ["Model", "T", "Seed", "State", "Step", "Loss", "it/s", "Left", "KID"]
+    assert heads.split() == ["Model", "T", "Seed", "State", "Step", "Loss", "/s", "Left", "KID"]
     assert lines[0].split()[-1] == "1.250"
     for line in lines[1:]:
         assert line.split()[-4:] == ["99000/100000", "0.125", "321.5", "1h02m"]

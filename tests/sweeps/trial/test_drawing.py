@@ -1,11 +1,13 @@
 """A trial's samples as shards: what a kill costs, what stays, and that no row shows it."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from kod_bench.data import load_dataset
 from kod_bench.evaluation import FeatureExtractor
 from kod_bench.evaluation.features import Features
 from kod_bench.results import Row, provenance
-from kod_bench.sampling import ShardFolder
-from kod_bench.storage import ObjectFolder
+from kod_bench.sampling import Claims, ShardFolder
+from kod_bench.storage import ObjectFolder, StoredObject
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -25,8 +27,11 @@ from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.trial import meter as meter_module
 from kod_bench.sweeps.trial import scoring as scoring_module
+from kod_bench.sweeps.trial.drawing import ALL, Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
+from kod_bench.sweeps.trial.reference import load_reference
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 
@@ -192,6 +197,54 @@ def test_a_kill_in_scoring_costs_no_drawing(
     assert drawn == []
 
 
+class Patient(Blocks):
+    """Counts its images, and dies before the last of so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls, self.asked = calls, 0
+
+    def __call__(self, images: Tensor) -> Features:
+        self.calls -= 1
+        if not self.calls:
+            raise KilledError
+        self.asked += len(images)
+        return super().__call__(images)
+
+
+def score_until(calls: int, patch: pytest.MonkeyPatch) -> Patient:
+    """Scores 8 images at a time until the process dies before a call, or to the end."""
+    extractor = Patient(calls)
+    # The reference is not a part of it.
+    patch.setattr(scoring_module, "load_reference", reference_of_blocks)
+    patch.setattr("kod_bench.evaluation.metrics._BLOCK", 8)
+    patch.setattr(scoring_module, "make_extractor", lambda *_: extractor)
+    return extractor
+
+
+def reference_of_blocks(subject: Any, _: Any, *others: Any) -> Any:
+    return load_reference(subject, Blocks(), *others)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5])
+def test_a_kill_in_scoring_costs_no_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    score_until(-1, monkeypatch)
+    undisturbed = run(plan(tmp_path / "whole"))
+    sweep = plan(tmp_path)
+    first = score_until(calls, monkeypatch)
+    with pytest.raises(KilledError):
+        run(sweep)
+    second = score_until(-1, monkeypatch)
+    drawn = kill_after(monkeypatch, 1000)
+    assert run(sweep) == undisturbed
+    assert drawn == []
+    assert first.asked + second.asked == 40  # of two ways
+    assert (first.asked > 0) == (calls > 1)
+    left = (sweep.trial_folder(sweep.trials[0]) / "samples").rglob("features-*")
+    assert not [*left]
+
+
 def test_a_damaged_shard_is_drawn_again_though_all_are_there(
     undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -231,7 +284,7 @@ def test_however_many_draw_in_whatever_order_the_shards_are_the_same(
     run_and_kill(sweep, 1, before=True)  # trained, and nothing drawn
     assert not shards(sweep)
     for worker in order:
-        draw_trained(sweep, trial, worker, workers=3)  # of whom one never comes
+        draw_trained(sweep, trial, Part(worker, 3))  # of whom one never comes
     assert [numbers(path) for path in shards(sweep)] == [
         numbers(path) for path in shards(undisturbed[0])
     ]
@@ -245,7 +298,7 @@ def test_progress_counts_the_images_of_a_way(
 ) -> None:
     sweep = plan(tmp_path)
     clock = iter(range(0, 10**6, 2))
-    monkeypatch.setattr("kod_bench.sweeps.trial.drawing.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("kod_bench.sweeps.trial.meter.time.monotonic", lambda: float(next(clock)))
     seen: list[Status] = []
     run(sweep, seen.append)
     sampling = [status for status in seen if status.phase == "sampling"]
@@ -302,7 +355,7 @@ def test_what_is_dropped_can_be_drawn_again_to_the_bit(
     listed = [
         each["sha256"] for path in manifests for each in json.loads(path.read_text())["shards"]
     ]
-    draw_trained(sweep, trial, 0, 1)
+    draw_trained(sweep, trial, ALL)
     assert [numbers(path) for path in shards(sweep)] == listed
 
 
@@ -345,8 +398,19 @@ def test_another_node_goes_on_with_what_is_on_the_store(
         there, trial = open_planned(here.location, trial.id)
         assert there.folder != here.folder
         drawn = kill_after(monkeypatch, 1000)
-        assert run(there) == undisturbed[1]
+        first = score_until(5, monkeypatch)  # all of a way, and some of the next
+        with pytest.raises(KilledError):
+            run(there)
         assert drawn == [0, 1, 2]  # of the second way
+        assert sum("/features-" in name for name in store.list()) == 4
+
+        monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "third"))
+        third, trial = open_planned(here.location, trial.id)
+        second = score_until(-1, monkeypatch)
+        rows = run(third)
+        assert drawn == [0, 1, 2]
+        assert first.asked + second.asked == 40
+        assert rows == run(plan(tmp_path / "whole"))
         left = sorted(name for name in store.list() if name.startswith("samples/"))
         kept = ("manifest.json", "shard-000000.npz", "shard-000001.npz")  # nine images
         assert left == [
@@ -354,4 +418,141 @@ def test_another_node_goes_on_with_what_is_on_the_store(
             for prior in ("forward", "matched")
             for name in kept
         ]
-        assert not shards(there)  # the store has them
+        assert not shards(third)  # the store has them
+
+
+@contextmanager
+def held_by_another(sweep: Sweep, way: str, index: int) -> Iterator[int]:
+    """Another process says that it draws a shard; its id."""
+    folder = sweep.trial_folder(sweep.trials[0]) / "samples" / way
+    folder.mkdir(parents=True, exist_ok=True)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with Claims(folder) as claims, claims.claim(index):
+            os.write(writing, b".")
+            os.read(os.pipe()[0], 1)  # for ever
+        os._exit(1)
+    try:
+        os.read(reading, 1)
+        yield child
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, 9)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_shard_of_a_dead_helper_is_drawn_by_the_trial(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = plan(tmp_path)
+    with held_by_another(sweep, "matched-ancestral-4", 1) as helper:
+        drawn = kill_after(monkeypatch, 1000)
+        seen_before_death: list[list[int]] = []
+
+        def dies() -> None:
+            seen_before_death.append([*drawn])
+            os.kill(helper, 9)
+            os.waitpid(helper, 0)
+
+        monkeypatch.setattr(
+            "kod_bench.sweeps.trial.meter.time.sleep", lambda _: seen_before_death or dies()
+        )
+        rows = run(sweep)
+    assert seen_before_death == [[0, 2]]  # it waits once there is nothing else to do
+    assert drawn == [0, 2, 1, 0, 1, 2]
+    assert rows == undisturbed[1]
+
+
+def test_a_claim_that_nobody_gives_up_holds_nothing_up_for_ever(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kod_bench.sweeps.trial.drawing._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("kod_bench.sweeps.trial.drawing._PATIENCE_SHARDS", 0.0)
+    sweep = plan(tmp_path)
+    with held_by_another(sweep, "matched-ancestral-4", 1):
+        assert run(sweep) == undisturbed[1]
+
+
+def test_who_helps_ends_when_others_wait(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    run_and_kill(sweep, 1, before=True)
+    clock = iter(range(0, 10**6, 2))
+    monkeypatch.setattr("kod_bench.sweeps.trial.meter.time.monotonic", lambda: float(next(clock)))
+    asked = iter([False] * 6 + [True] * 100)
+    draw_trained(sweep, trial, Part(3, helps=True, gives_way=lambda: next(asked)))
+    assert len(shards(sweep)) == 1  # of four calls; in the second one it was told
+    log = (sweep.trial_folder(trial) / "log.txt").read_text()
+    assert "helping on" in log
+    assert "gave its room to those who wait for it" in log
+    draw_trained(sweep, trial, Part(3, helps=True))
+    assert len(shards(sweep)) == 6
+    assert run(sweep) == undisturbed[1]
+
+
+def test_what_another_node_has_put_on_the_store_meanwhile_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    old, new = StoredObject(5, None), StoredObject(6, None)
+    listed = {"shard-000000.npz": old}
+    monkeypatch.setattr(meter_module, "list_shards", lambda *_: dict(listed))
+    monkeypatch.setattr(meter_module, "stop_check", lambda _: lambda: False)
+    clock = [100.0]
+    monkeypatch.setattr(meter_module.time, "monotonic", lambda: clock[0])
+    seen: list[Status] = []
+    remote = replace(sweep, remote=ObjectFolder("s3://bucket/prefix"))
+    meter = meter_module.Meter(remote, trial, trial.scorings[0], seen.append, 20, 8)
+    folder = ShardFolder(tmp_path / "way", cast(Any, None))
+    meter.begin(folder, [0, 1, 2])
+    known = dict(listed)  # a damaged one
+    assert not meter.is_elsewhere(0, known)
+    listed |= {"shard-000001.npz": new}
+    assert not meter.is_elsewhere(1, known)  # not asked again so soon
+    clock[0] += 6
+    assert meter.is_elsewhere(1, known)
+    assert not meter.is_elsewhere(0, known)
+    listed["shard-000000.npz"] = new  # drawn again, by somebody else
+    clock[0] += 6
+    assert meter.is_elsewhere(0, known)
+    clock[0] += 2
+    meter.call()
+    assert (seen[-1].done, seen[-1].total) == (18, 20)  # two shards, and a call of four of a third
+    assert seen[-1].speed == pytest.approx(18 / 14)
+
+
+def test_time_left_knows_that_ways_differ_in_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        f"{__name__}.SPACE",
+        SPACE.replace("network_evaluations: [4]", "network_evaluations: [1, 4]"),
+    )
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    clock = [100.0]
+    monkeypatch.setattr("kod_bench.sweeps.trial.progress.time.monotonic", lambda: clock[0])
+    progress = DrawingProgress(sweep, trial)
+    first, second = (
+        sweep.trial_folder(trial) / "samples" / f"matched-ancestral-{n}" for n in (1, 4)
+    )
+    assert [way.network_evaluations for way in trial.scorings[:2]] == [1, 4]
+    for way, numbers in ((first, (0, 1, 2)), (second, (0,))):
+        way.mkdir(parents=True)
+        for number in numbers:
+            (way / f"shard-{number:06d}.npz").touch()
+    clock[0] += 7  # 24 images of one call and 8 of four: 56 calls
+    assert progress.status() == Status("sampling", 8, 20, None, 2.0, 6.0)

@@ -1,0 +1,83 @@
+"""A trial of one worker is helped to draw where there is idle room, and loses no bit by it."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.processes import only_sweep, started, wait_for
+from tests.clusters.test_drawing_together import log, row, shards
+from tests.conftest import Command
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+SPACE = """
+name: tiny
+dataset: {name: fingerprints, image_size: 16, scale: 0.25, synthetic: {fingers: 6, impressions: 2}}
+network: {width: 8, multipliers: [1, 2], blocks: 1}
+training: {iterations: 10, batch_size: 8, log_every: 5, checkpoint_every: 10, warmup: 5}
+evaluation: {samples: SAMPLES, references: 32, batch_size: 4}
+models: {ddpm: {process: ddpm, steps: 400}}
+profiles: {laptop: {}}
+"""
+
+
+SHARDS = 40
+
+
+def helpers(sweep: Path) -> int:
+    return len(re.findall(r"helping on .*, process \d+", log(sweep)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # three minutes where nothing else runs; thirteen on a busy machine
+def test_help_comes_gives_way_and_may_be_lost(
+    kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
+) -> None:
+    long, short = tmp_path / "long.yaml", tmp_path / "short.yaml"
+    long.write_text(SPACE.replace("SAMPLES", "160"))
+    short.write_text(SPACE.replace("SAMPLES", "8").replace("steps: 400", "steps: 4"))
+    (second,) = cluster.worker_nodes
+    cluster.remove_node(second)  # the trial begins on the other one
+    where = ("--results-dir", tmp_path / "results", "--address", cluster.address)
+    with started(command, "sweep", long, *where) as sweep:
+
+        def until(condition: str, holds: object) -> None:
+            wait_for(lambda: holds() or sweep.poll() is not None, condition, 400)  # type: ignore[operator]
+            assert sweep.poll() is None, sweep.communicate()
+
+        until("shards", lambda: any((tmp_path / "results").rglob("shard-*.npz")))
+        folder = only_sweep(tmp_path / "results")
+        assert not helpers(folder)  # nowhere to go
+        second = cluster.add_node(num_cpus=1)
+        until("help", lambda: helpers(folder) == 1)
+        elsewhere = ("--results-dir", tmp_path / "others", "--address", cluster.address)
+        done = kod_bench("sweep", short, *elsewhere, timeout=400)
+        assert done.returncode == 0, done.stderr
+        assert "gave its room to those who wait for it" in log(folder)
+        until("help again", lambda: helpers(folder) == 2)
+        before = len(shards(folder))
+        until("more shards", lambda: len(shards(folder)) > before + 2)
+        before_loss = shards(folder)
+        assert len(before_loss) < SHARDS
+        cluster.remove_node(second, allow_graceful=False)
+        out, err = sweep.communicate(timeout=900)
+    assert sweep.returncode == 0, out + err
+    assert len(shards(folder)) == SHARDS
+    assert before_loss.items() <= shards(folder).items()
+    drawn = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(folder))]
+    assert drawn[-1] < SHARDS  # by the trial itself
+
+    # And by one process alone, or with help on one machine: the same bits.
+    again = tmp_path / "again" / "tiny" / folder.name
+    shutil.copytree(folder, again)
+    (trial,) = again.glob("trials/*")
+    for name in ("row.parquet", "log.txt"):
+        (trial / name).unlink()
+    shutil.rmtree(trial / "samples")
+    done = kod_bench("resume", again, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert row(again) | {"training_seconds": 0} == row(folder) | {"training_seconds": 0}
