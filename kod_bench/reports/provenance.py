@@ -161,9 +161,13 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     found = keyed[["model", "seed", "device", "workers", "training_seconds"]].first()
     for name in ("sampling_seconds", "evaluation_seconds"):
         found[name] = keyed[name].sum()
+    # What was taken over has been spent by another trial.
+    reused = keyed["reused"].first().astype(object).fillna("").astype(str)
+    trained = found["training_seconds"].mask(reused.str.startswith(("rows ", "model ")), 0.0)
     after = found["sampling_seconds"] + found["evaluation_seconds"]
-    found["wall_seconds"] = found["training_seconds"].fillna(0.0) + after
-    used = found["training_seconds"].fillna(0.0) * found["workers"].fillna(1) + after
+    after = after.mask(reused.str.startswith("rows "), 0.0)
+    found["wall_seconds"] = trained.fillna(0.0) + after
+    used = trained.fillna(0.0) * found["workers"].fillna(1) + after
     found["accelerator_seconds"] = used.where(found["device"].astype(object) != "cpu", 0.0)
     return found.drop(columns=["workers"]).reset_index()
 

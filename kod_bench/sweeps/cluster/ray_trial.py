@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import functools
+import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import (
     draw_trained,
+    is_trained,
     open_log,
     run_trial,
     score_trained,
@@ -57,7 +59,7 @@ def run_on_ray(config: dict[str, str]) -> None:
         scratch=config["scratch"],
         restarts=int(config["restarts"]),
     )
-    execute = train_and_score if trial.workers == 1 else in_workers
+    execute = train_and_score if sweep.workers_of(trial) == 1 else in_workers
     with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
         run_trial(sweep, trial, report, execute)
 
@@ -74,6 +76,9 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
     sweep, trial = open_planned(location, config["id"])
     if (data_dir := config.get("data_dir")) is not None:
         sweep = replace(sweep, data_dir=parse_location(data_dir))
+    donors = json.loads(config.get("donors", "{}"))
+    if trial.reused is not None:
+        sweep = replace(sweep, donors={was: parse_location(now) for was, now in donors.items()})
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return sweep, trial
 
@@ -105,7 +110,8 @@ def _run_workers(
     import ray
 
     config = _config(sweep, trial, folder)
-    _train_workers(sweep, trial, report, config, scratch, restarts)
+    if not is_trained(trial):
+        _train_workers(sweep, trial, report, config, scratch, restarts)
     _draw_in_workers(sweep, trial, report, config)
     report(Status("scoring"))
     rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(config))
@@ -139,7 +145,7 @@ def _draw_in_workers(sweep: Sweep, trial: Trial, report: Report, config: dict[st
         ray.exceptions.NodeDiedError,
         ray.exceptions.OutOfMemoryError,
     )
-    draw, workers = _as_worker(sweep, _draw_on_ray), trial.workers
+    draw, workers = _as_worker(sweep, _draw_on_ray), sweep.workers_of(trial)
     waiting = [draw.remote(config, worker, workers) for worker in range(workers)]
     progress = DrawingProgress(sweep, trial)
     while waiting:
@@ -161,6 +167,8 @@ def _draw_on_ray(config: dict[str, str], worker: int, workers: int) -> None:
 def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
     """What `_planned` needs in another process."""
     place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
+    if sweep.donors:
+        place["donors"] = json.dumps({was: str(now) for was, now in sweep.donors.items()})
     return {"id": trial.id, "sweep": str(sweep.location), "folder": folder, **place}
 
 

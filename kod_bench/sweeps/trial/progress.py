@@ -8,7 +8,7 @@ from kod_bench.sampling import Way, shards_of
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.search.early_stopping import pruned_at
+from kod_bench.sweeps.search.early_stopping import given_up_at
 from kod_bench.sweeps.store.samples import count_shards
 from kod_bench.sweeps.trial.drawing import sampling_status, shard_size
 from kod_bench.sweeps.trial.scoring import scored_ways, wanted
@@ -26,7 +26,7 @@ class DrawingProgress:
 
     def __init__(self, sweep: Sweep, trial: Trial) -> None:
         self._sweep, self._trial = sweep, trial
-        pruned = pruned_at(sweep.trial_folder(trial))
+        pruned = given_up_at(sweep, trial)
         self._count = wanted(sweep, trial, pruned)
         self._ways = [Way(*astuple(way)).name for way in scored_ways(trial, pruned)]
         self._size = shard_size(trial, self._count)
