@@ -47,9 +47,7 @@ def rescore(
     priors: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="GLOB", help="Only models of this name, e.g. 'kuramoto*'; repeatable."
-        ),
+        typer.Option(metavar="GLOB", help="Only models of this name, e.g. 'kod*'; repeatable."),
     ] = None,
     where: Conditions = None,
     results_dir: ResultsDir = DEFAULT_RESULTS,

@@ -166,9 +166,7 @@ def is_chosen(trial: Trial, models: Sequence[str]) -> bool:
     return not models or any(fnmatchcase(name, each) for each in models for name in names)
 
 
-def _changed(
-    before: _Options, section: str, changes: Mapping[str, Mapping[str, Any]]
-) -> _Options:
+def _changed(before: _Options, section: str, changes: Mapping[str, Mapping[str, Any]]) -> _Options:
     if not (said := changes.get(section)):
         return before
     values = merge(before.model_dump(mode="json"), said)

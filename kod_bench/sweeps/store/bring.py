@@ -1,8 +1,8 @@
 """Brings what a trial reuses into its own folder: a model, stored samples, or whole rows.
 
-A file is linked where the disk lets it (checkpoints and shards are only ever replaced as a whole, so
-one that has two names is safe), and copied elsewhere. From then on the trial stands by itself: the
-one that it came from may be removed.
+A file is linked where the disk lets it (checkpoints and shards are only ever replaced as a whole,
+so one that has two names is safe), and copied elsewhere. From then on the trial stands by itself:
+the one that it came from may be removed.
 """
 
 import contextlib

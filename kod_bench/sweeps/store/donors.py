@@ -1,4 +1,4 @@
-"""Trials of other sweeps that are done: what a new one may take from them, and where they lie now."""
+"""Finished trials of other sweeps: what a new one may take from them, and where they lie now."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

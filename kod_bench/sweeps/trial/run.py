@@ -243,12 +243,12 @@ def _read_model(subject: Subject, device: torch.device, pruned: int | None) -> T
     iterations = subject.trial.training_section.iterations if pruned is None else pruned
     model = load_trained(subject.network(), subject.checkpoints, iterations, device)
     reused = subject.trial.reused
-    if is_trained(subject.trial) and reused is not None and reused.weights is not None:
-        if weights_hash(model.network) != reused.weights:
-            raise GoneError(
-                f"{reused.name}/{reused.trial}: its checkpoint holds another model than its rows "
-                "are of; train anew: kod-bench sweep"
-            )
+    known = reused.weights if reused is not None and reused.is_trained else None
+    if reused is not None and known not in (None, weights_hash(model.network)):
+        raise GoneError(
+            f"{reused.name}/{reused.trial}: its checkpoint holds another model than its rows are "
+            "of; train anew: kod-bench sweep"
+        )
     return model
 
 
