@@ -101,6 +101,7 @@ def make_provenance(
         excluded=(*excluded, *unfinite),
         statements=(
             *plugin_statements(rows),
+            *_taken_over(rows),
             *_statements(codes, packages, sweeps, (*excluded, *unfinite)),
         ),
     )
@@ -170,6 +171,20 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     used = trained.fillna(0.0) * found["workers"].fillna(1) + after
     found["accelerator_seconds"] = used.where(found["device"].astype(object) != "cpu", 0.0)
     return found.drop(columns=["workers"]).reset_index()
+
+
+def _taken_over(rows: pd.DataFrame) -> list[str]:
+    """What trials have not computed themselves, by the words that `reused` begins with."""
+    reused = rows["reused"].astype(object).fillna("").astype(str)
+    said = []
+    for word, what in (
+        ("rows ", "adopted from an equal trial of another sweep"),
+        ("model ", "scored from a model that a trial of another sweep has trained"),
+        ("iteration ", "of models that were trained on from another sweep's checkpoint"),
+    ):
+        if count := int(reused.str.startswith(word).sum()):
+            said.append(f"{count} row{'s are' if count > 1 else ' is'} {what}.")
+    return said
 
 
 def _statements(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.capacity import alive_nodes, wait_for_capacity, workers_on
@@ -27,7 +27,7 @@ from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.search.optuna_search import OptunaSearch
 from kod_bench.sweeps.search.supply import TrialSupply
-from kod_bench.sweeps.store.bring import adopt_rows
+from kod_bench.sweeps.store.bring import GoneError, adopt_rows
 from kod_bench.sweeps.store.create import check_writable
 from kod_bench.sweeps.store.growth import grown, refreshed
 from kod_bench.sweeps.store.lease import lease
@@ -130,7 +130,7 @@ def _run_pending(
     for trial in sweep.trials:
         if (rows := rows_of(trial)) is not None:
             board.mark_done(trial.id, rows, earlier=True)
-        elif trial.id not in unpublished and (rows := adopt_rows(sweep, trial)) is not None:
+        elif trial.id not in unpublished and (rows := _adopted(sweep, trial, board)) is not None:
             forget_error(sweep, trial)
             board.mark_done(trial.id, rows, earlier=True)
             adopted += 1
@@ -184,6 +184,15 @@ def _run_pending(
                     board.wait_again(trial)
                 supply = TrialSupply(again, None, board.add)
     return signals.requested
+
+
+def _adopted(sweep: Sweep, trial: Trial, board: Board) -> list[Row] | None:
+    """The rows of an equal trial, now this one's; None if it has to be run."""
+    try:
+        return adopt_rows(sweep, trial)
+    except (OSError, GoneError) as error:
+        board.note(f"{trial.id}: rows are not adopted ({one_line(error)})")
+        return None
 
 
 @contextlib.contextmanager

@@ -109,7 +109,8 @@ def prepare_sweep(
     say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
     if reused:
         say(reuse_line(taken))
-    return with_donors(replace(sweep, permissions=permissions(sweep)))
+    found = replace(sweep, permissions=permissions(sweep))
+    return with_donors(found, [each.location for each in reused])
 
 
 def prepare_rescore(

@@ -227,11 +227,11 @@ def locate(sweep: Sweep, named: Sequence[Location] = ()) -> dict[str, Location]:
     asked = []
     for place, name in wanted.items():
         beside = _beside(sweep, name)
-        moved = [each for each in named if _is_called(each, name)]
+        moved = [each for each in named if _is_meant(each, place, name) and _is_sweep(each)]
         if beside is not None and _is_sweep(beside):
             found[place] = beside
         elif moved:
-            found[place] = moved[0]
+            found[place] = _in_full(moved[0])
         elif is_own(sweep):
             there = parse_location(place)
             if _is_sweep(there):
@@ -289,11 +289,13 @@ def _is_sweep(place: Location) -> bool:
         return False
 
 
-def _is_called(place: Location, name: str) -> bool:
-    """Whether a place that a user names is that of a sweep, given as ``space/sweep``."""
-    parts = place.uri.split("/") if isinstance(place, ObjectFolder) else _parts(place)
-    return tuple(parts[-2:]) == tuple(name.split("/")) and _is_sweep(place)
+def _is_meant(named: Location, place: str, name: str) -> bool:
+    """Whether what a user names is a sweep: the place where it was, or a folder of its name."""
+    if isinstance(named, ObjectFolder):
+        return named.uri == place or named.name == name.rpartition("/")[2]
+    real = Path(os.path.realpath(named))
+    return str(real) == place or real.name == name.rpartition("/")[2]
 
 
-def _parts(place: Path) -> Sequence[str]:
-    return Path(os.path.realpath(place)).parts
+def _in_full(place: Location) -> Location:
+    return place if isinstance(place, ObjectFolder) else place.absolute()
