@@ -94,7 +94,7 @@ def sweep(
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
         options += [word for change in changes or [] for word in ("--set", change)]
-        options += [word for each in reuse or [] for word in ("--reuse", each)]
+        options += _reuse_there(reuse or [])
         run_there(address, ["sweep"], space, options, results_dir, given, output)
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
@@ -173,7 +173,7 @@ def resume(
         options += ["--extractor", extractor] if extractor else []
         options += [word for name in plugin or [] for word in ("--plugin", name)]
         options += [word for each in data_dir or [] for word in ("--data-dir", each)]
-        options += [word for each in reuse or [] for word in ("--reuse", each)]
+        options += _reuse_there(reuse or [])
         chosen = ["resume", *([sweep] if sweep else [])]
         run_there(address, chosen, None, options, results_dir, None, output)
     from kod_bench.sweeps.plan.frozen import edited_space
@@ -210,6 +210,20 @@ def resume(
             err=True,
         )
     run(found, address, wait_for_nodes, output)
+
+
+def _reuse_there(named: Sequence[str]) -> list[str]:
+    """The options `--reuse` for a command that runs on a cluster.
+
+    Raises:
+        UsageError: if one is a path that means something else there.
+    """
+    from kod_bench.sweeps.cluster.remote_driver import check_shared
+
+    for each in named:
+        if "/" in each:
+            check_shared("--reuse", each)
+    return [word for each in named for word in ("--reuse", each)]
 
 
 def images_in(named: Sequence[str]) -> list[Location]:

@@ -138,7 +138,7 @@ def estimate(
         for trial in trials
     )
     left = [
-        each - _seconds_saved(trial, each, timed[chosen[shape_of(trial)]])
+        each - seconds_saved(trial, each, timed[chosen[shape_of(trial)]])
         for trial, each in zip(trials, seconds, strict=True)
     ]
     once = starting + RAY_SECONDS + sum(each.reference for each in scoring.values())
@@ -204,7 +204,7 @@ def trial_seconds(
     return total
 
 
-def _seconds_saved(trial: Trial, seconds: float, model: ModelTiming) -> float:
+def seconds_saved(trial: Trial, seconds: float, model: ModelTiming) -> float:
     """How much of a trial's time is saved by what it begins with."""
     reused = trial.reused
     if reused is None:
@@ -213,8 +213,8 @@ def _seconds_saved(trial: Trial, seconds: float, model: ModelTiming) -> float:
         return seconds
     checkpoints = math.ceil(reused.iterations / trial.training_section.checkpoint_every)
     saved = reused.iterations * model.iteration + checkpoints * model.checkpoint
-    if reused.is_trained:
-        saved += model.start + (WORKERS_SECONDS if trial.workers > 1 else 0.0)
+    if reused.is_trained and trial.workers > 1:
+        saved += WORKERS_SECONDS
     return min(seconds, saved)
 
 
