@@ -16,6 +16,7 @@ import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
 from kod_bench.cli.report import compare, report
+from kod_bench.cli.rescore import rescore
 from kod_bench.cli.say import Commands, Warnings, echo
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.cli.status import status
@@ -55,6 +56,7 @@ def _options(
 
 app.command()(sweep)
 app.command()(resume)
+app.command()(rescore)
 app.command()(status)
 app.command()(report)
 app.command()(compare)

@@ -202,7 +202,7 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
 
 def _rows(sweep: "Sweep") -> "pd.DataFrame":
     """A sweep's rows; those that cannot be read are named."""
-    frame = _read(sweep)[0]
+    frame = read_sweep(sweep)[0]
     warn_unreadable(frame.unreadable)
     return frame.rows
 
@@ -236,7 +236,7 @@ def make_report(
             fetch_pictures(sweep)
         except OSError as error:
             echo(f"warning: not all pictures could be fetched ({error})", err=True)
-    read = [_read(sweep) for sweep in sweeps]
+    read = [read_sweep(sweep) for sweep in sweeps]
     frame = combine([rows for rows, _ in read])
     content = make_content(
         filter_rows(frame.rows, datasets, conditions),
@@ -260,7 +260,7 @@ def _title(sweeps: Sequence["Sweep"]) -> str:
     return f"{len(sweeps)} sweeps of {', '.join(sorted({sweep.space for sweep in sweeps}))}"
 
 
-def _read(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
+def read_sweep(sweep: "Sweep") -> tuple["ReadFrame", "SweepOrigin"]:
     """A sweep's rows, of the trials of its plan, and what else there is to say of it."""
     from kod_bench.inside import MOST_DOCUMENT, is_there, read_bytes
     from kod_bench.reports import SweepOrigin, read_cached

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,7 @@ from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
     from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.plan.sweep import Sweep
     from kod_bench.sweeps.space import SearchSpace
 
 
@@ -63,6 +65,14 @@ def sweep(
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
     changes: Changes = None,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SWEEP|FOLDER",
+            help="Take over what trials of this sweep, or of those in this folder, have done; may "
+            "be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the trials and what they would cost; run none.")
     ] = False,
@@ -84,11 +94,14 @@ def sweep(
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
         options += [word for change in changes or [] for word in ("--set", change)]
+        options += _reuse_there(reuse or [])
         run_there(address, ["sweep"], space, options, results_dir, given, output)
     from kod_bench.data import default_data_dir
     from kod_bench.sweeps.session import open_space, prepare_sweep
+    from kod_bench.sweeps.store.find import find_sweeps
 
     folder = _there(parse_location(data_dir)) if data_dir else default_data_dir()
+    reused = find_sweeps(reuse, parse_location(results_dir)) if reuse else []
     if dry_run:
         found = open_space(
             space,
@@ -98,7 +111,7 @@ def sweep(
             address=None,
             say=teller(output),
         )
-        _dry_run(found, folder, timing, output)
+        _dry_run(found, folder, timing, output, reused)
         return
     prepared = prepare_sweep(
         space,
@@ -109,6 +122,7 @@ def sweep(
         changes=changes or [],
         address=address,
         say=teller(output),
+        reused=reused,
     )
     run(prepared, address, wait_for_nodes, output)
 
@@ -140,6 +154,15 @@ def resume(
             "be repeated.",
         ),
     ] = None,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SWEEP|URI",
+            callback=expand_locations,
+            help="Where a sweep is now whose models this one takes over; or, of a plan that is not "
+            "yours, what it may take; may be repeated.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -150,10 +173,12 @@ def resume(
         options += ["--extractor", extractor] if extractor else []
         options += [word for name in plugin or [] for word in ("--plugin", name)]
         options += [word for each in data_dir or [] for word in ("--data-dir", each)]
+        options += _reuse_there(reuse or [])
         chosen = ["resume", *([sweep] if sweep else [])]
         run_there(address, chosen, None, options, results_dir, None, output)
     from kod_bench.sweeps.plan.frozen import edited_space
     from kod_bench.sweeps.plan.make import current_code
+    from kod_bench.sweeps.store.donors import with_donors
     from kod_bench.sweeps.store.find import find_sweep
     from kod_bench.sweeps.store.ownership import is_own
     from kod_bench.sweeps.store.plugged import changed_plugins, check_trusted, permissions
@@ -161,7 +186,8 @@ def resume(
 
     found = find_sweep(sweep, parse_location(results_dir))
     check_trusted(found, extractor, plugin or [])
-    found = with_confirmed_data(found, [_there(parse_location(each)) for each in data_dir or []])
+    found = with_confirmed_data(found, images_in(data_dir or []))
+    found = with_donors(found, [_there(parse_location(each), "--reuse") for each in reuse or []])
     found = replace(found, permissions=permissions(found))
     teller(output)(f"resuming {found.shown}")
     if found.code != current_code():
@@ -186,8 +212,31 @@ def resume(
     run(found, address, wait_for_nodes, output)
 
 
-def _there(location: Location) -> Location:
-    """Where images are, in full.
+def _reuse_there(named: Sequence[str]) -> list[str]:
+    """The options `--reuse` for a command that runs on a cluster.
+
+    Raises:
+        UsageError: if one is a path that means something else there.
+    """
+    from kod_bench.sweeps.cluster.remote_driver import check_shared
+
+    for each in named:
+        if "/" in each:
+            check_shared("--reuse", each)
+    return [word for each in named for word in ("--reuse", each)]
+
+
+def images_in(named: Sequence[str]) -> list[Location]:
+    """What `--data-dir` names.
+
+    Raises:
+        UsageError: if one is of this machine, and nothing is there.
+    """
+    return [_there(parse_location(each)) for each in named]
+
+
+def _there(location: Location, option: str = "--data-dir") -> Location:
+    """Where something is that an option names, in full.
 
     Raises:
         UsageError: if it is of this machine, and nothing is there.
@@ -195,19 +244,23 @@ def _there(location: Location) -> Location:
     if not isinstance(location, Path):
         return location
     if not location.exists():
-        raise UsageError(f"--data-dir {location}: does not exist")
+        raise UsageError(f"{option} {location}: does not exist")
     return location.absolute()
 
 
 def _dry_run(
-    space: "SearchSpace", data_dir: Location | None, timing: bool, output: "Output"
+    space: "SearchSpace",
+    data_dir: Location | None,
+    timing: bool,
+    output: "Output",
+    reused: "Sequence[Sweep]",
 ) -> None:
     from rich.console import Console
 
     from kod_bench.sweeps.cost.dry_run import dry_run
     from kod_bench.sweeps.display.board import event_line
 
-    found = dry_run(space, data_dir=data_dir, timing=timing, say=teller(output))
+    found = dry_run(space, data_dir=data_dir, timing=timing, say=teller(output), reused=reused)
     if output == "json":
         echo(event_line("dry-run", **found.event()))
         return

@@ -101,6 +101,7 @@ def make_provenance(
         excluded=(*excluded, *unfinite),
         statements=(
             *plugin_statements(rows),
+            *_taken_over(rows),
             *_statements(codes, packages, sweeps, (*excluded, *unfinite)),
         ),
     )
@@ -161,11 +162,29 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     found = keyed[["model", "seed", "device", "workers", "training_seconds"]].first()
     for name in ("sampling_seconds", "evaluation_seconds"):
         found[name] = keyed[name].sum()
+    # What was taken over has been spent by another trial.
+    reused = keyed["reused"].first().astype(object).fillna("").astype(str)
+    trained = found["training_seconds"].mask(reused.str.startswith(("rows ", "model ")), 0.0)
     after = found["sampling_seconds"] + found["evaluation_seconds"]
-    found["wall_seconds"] = found["training_seconds"].fillna(0.0) + after
-    used = found["training_seconds"].fillna(0.0) * found["workers"].fillna(1) + after
+    after = after.mask(reused.str.startswith("rows "), 0.0)
+    found["wall_seconds"] = trained.fillna(0.0) + after
+    used = trained.fillna(0.0) * found["workers"].fillna(1) + after
     found["accelerator_seconds"] = used.where(found["device"].astype(object) != "cpu", 0.0)
     return found.drop(columns=["workers"]).reset_index()
+
+
+def _taken_over(rows: pd.DataFrame) -> list[str]:
+    """What trials have not computed themselves, by the words that `reused` begins with."""
+    reused = rows["reused"].astype(object).fillna("").astype(str)
+    said = []
+    for word, what in (
+        ("rows ", "adopted from an equal trial of another sweep"),
+        ("model ", "scored from a model that a trial of another sweep has trained"),
+        ("iteration ", "of models that were trained on from another sweep's checkpoint"),
+    ):
+        if count := int(reused.str.startswith(word).sum()):
+            said.append(f"{count} row{'s are' if count > 1 else ' is'} {what}.")
+    return said
 
 
 def _statements(

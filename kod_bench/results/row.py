@@ -23,6 +23,9 @@ class Row:
     seed: int
     config: str  # the trial's resolved configuration, JSON
     config_hash: str
+    trained_hash: str | None  # of what was trained; None: of a version that did not record it
+    scored_hash: str | None  # of how it was scored
+    reused: str | None  # what was not computed for this trial, and whose it is; None: all was
 
     # data
     dataset: str

@@ -5,6 +5,7 @@ checkpoints in the trials' folders; Tune's pickles are never read back.
 """
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kod_bench.errors import UsageError
+from kod_bench.errors import UsageError, one_line
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.capacity import alive_nodes, wait_for_capacity, workers_on
@@ -26,6 +27,7 @@ from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.search.optuna_search import OptunaSearch
 from kod_bench.sweeps.search.supply import TrialSupply
+from kod_bench.sweeps.store.bring import GoneError, adopt_rows
 from kod_bench.sweeps.store.create import check_writable
 from kod_bench.sweeps.store.growth import grown, refreshed
 from kod_bench.sweeps.store.lease import lease
@@ -124,12 +126,18 @@ def _run_pending(
         # Whoever runs an unpublished one waits for the process that has it.
         return None if trial.id in unpublished else read_trial(sweep.trial_folder(trial))
 
-    pending = []
+    pending, adopted = [], 0
     for trial in sweep.trials:
         if (rows := rows_of(trial)) is not None:
             board.mark_done(trial.id, rows, earlier=True)
+        elif trial.id not in unpublished and (rows := _adopted(sweep, trial, board)) is not None:
+            forget_error(sweep, trial)
+            board.mark_done(trial.id, rows, earlier=True)
+            adopted += 1
         else:
             pending.append(trial)
+    if adopted:
+        board.note(f"{adopted} trials have adopted the rows of equal ones")
     search = None
     if sweep.growth is not None:
         search = OptunaSearch(sweep, rows_of, board.note)
@@ -176,6 +184,15 @@ def _run_pending(
                     board.wait_again(trial)
                 supply = TrialSupply(again, None, board.add)
     return signals.requested
+
+
+def _adopted(sweep: Sweep, trial: Trial, board: Board) -> list[Row] | None:
+    """The rows of an equal trial, now this one's; None if it has to be run."""
+    try:
+        return adopt_rows(sweep, trial)
+    except (OSError, GoneError) as error:
+        board.note(f"{trial.id}: rows are not adopted ({one_line(error)})")
+        return None
 
 
 @contextlib.contextmanager
@@ -248,6 +265,8 @@ def _tune(
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
     if sweep.data_dir is not None:  # perhaps another than the plan's, by its user's will
         config["data_dir"] = str(sweep.data_dir)
+    if sweep.donors:
+        config["donors"] = json.dumps({was: str(now) for was, now in sweep.donors.items()})
     config["folder"] = str(Path.cwd())  # of the user's own modules
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.

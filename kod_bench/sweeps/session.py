@@ -1,20 +1,28 @@
-"""From a search space's name to a sweep on disk that is ready to run."""
+"""From a search space's name, or a sweep's, to a sweep on disk that is ready to run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from kod_bench.evaluation import write_mollweide
+from kod_bench.data import DatasetOptions, ImageDataset, load_dataset
+from kod_bench.errors import UsageError
+from kod_bench.evaluation import marks, write_mollweide
+from kod_bench.inside import is_name
 from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, provenance
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.ray_session import check_local_resources, cluster_has_gpus
+from kod_bench.sweeps.cost.saved import reuse_line, reuse_trials
 from kod_bench.sweeps.plan.frozen import SPACE_FILE, keep_space
+from kod_bench.sweeps.plan.make import canonical_json, current_code
 from kod_bench.sweeps.plan.planned import plan_sweep
+from kod_bench.sweeps.plan.rescoring import Rescoring, rescored
 from kod_bench.sweeps.plan.sweep import Sweep
+from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.space import SearchSpace, find_space, load_space
-from kod_bench.sweeps.store.create import check_writable, create_sweep
+from kod_bench.sweeps.store.create import check_writable, create_rescoring, create_sweep
+from kod_bench.sweeps.store.donors import Donor, finished, made_by, with_donors
 from kod_bench.sweeps.store.plugged import permissions
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
 
@@ -60,6 +68,7 @@ def prepare_sweep(
     address: str | None,
     say: Callable[[str], None],
     changes: Sequence[str] = (),
+    reused: Sequence[Sweep] = (),
 ) -> Sweep:
     """Validate everything that can be known before Ray starts, then write the plan.
 
@@ -72,6 +81,7 @@ def prepare_sweep(
         address: as there.
         say: as there.
         changes: as there.
+        reused: sweeps whose finished trials are taken over.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
@@ -84,9 +94,10 @@ def prepare_sweep(
         check_local_resources(space.options.resources)
     check_writable(results_dir)
     planned = plan_sweep(space, data_dir=data_dir, say=say)
+    taken = reuse_trials(planned, reused, say)
     sweep = create_sweep(
         planned.space,
-        planned.trials,
+        taken.trials,
         results_dir=results_dir,
         data_dir=data_dir,
         provenance=provenance.collect(),
@@ -94,16 +105,127 @@ def prepare_sweep(
     )
     keep_space(sweep.folder, Path(space.source))
     # Of several data sets, the first; each has its own table.
-    options, first = next(iter(planned.datasets.items()))
-    write_grid(sweep.folder / REAL_FILE, first.test[:GRID_IMAGES])
-    kept = [REAL_FILE, SPACE_FILE]
+    _keep_real(sweep, *next(iter(planned.datasets.items())), beside=[SPACE_FILE])
+    say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
+    if reused:
+        say(reuse_line(taken))
+    found = replace(sweep, permissions=permissions(sweep))
+    return with_donors(found, [each.location for each in reused])
+
+
+def prepare_rescore(
+    parent: Sweep,
+    rescoring: Rescoring,
+    chosen: Callable[[Trial], bool],
+    *,
+    results_dir: Location,
+    address: str | None,
+    say: Callable[[str], None],
+) -> Sweep:
+    """Validate all that can be known before Ray starts, then write a plan that trains nothing.
+
+    Args:
+        parent: whose trained models are scored.
+        rescoring: how.
+        chosen: which of its trials.
+        results_dir: where sweeps are kept.
+        address: of a running cluster, None for this machine.
+        say: receives lines about what is being done.
+
+    Raises:
+        UsageError: with one line, if any of it cannot work.
+        kod_bench.data.DataError: likewise, for the images.
+    """
+    if not is_name(parent.space):
+        raise UsageError(f"{parent.shown}: its space {parent.space!r} is no name of a folder")
+    resources = rescoring.resources(parent.resources)
+    if address is None:
+        check_local_resources(resources)
+    check_writable(results_dir)
+    donors = _trained(parent, chosen, say)
+    trials = rescored(
+        [(each.trial, each.give("model")) for each in donors], rescoring, current_code()
+    )
+    datasets: dict[str, ImageDataset] = {}
+    for trial in trials:
+        key = canonical_json(trial.dataset)
+        if key not in datasets:
+            datasets[key] = load_dataset(trial.dataset_options, parent.data_dir)
+            say(f"data: {datasets[key].name}: {datasets[key].description}")
+        if datasets[key].content_hash != trial.data_hash:
+            raise UsageError(
+                f"{parent.shown}: its models were trained on other images than those that are now "
+                f"in {parent.data_dir or 'the built-in generator'}; put those back, or name where "
+                "they are: --data-dir"
+            )
+    options = trials[0].evaluation_options
+    say(f"features: {options.features}; {options.samples} samples of each way")
+    if (mark := marks(options.samples)) is not None:
+        say(f"warning: {mark}; every row says so")
+    sweep = create_rescoring(
+        parent,
+        trials,
+        results_dir=results_dir,
+        resources=resources,
+        said=asdict(rescoring),
+        provenance=provenance.collect(),
+    )
+    _keep_real(sweep, trials[0].dataset_options, next(iter(datasets.values())))
+    ways = sum(len(trial.sampling) for trial in trials)
+    say(f"sweep {sweep.shown}: {len(trials)} trials, {ways} ways; nothing is trained")
+    found = replace(sweep, data_dir=parent.data_dir, permissions=permissions(sweep))
+    return with_donors(found, [parent.location])
+
+
+def _trained(
+    parent: Sweep, chosen: Callable[[Trial], bool], say: Callable[[str], None]
+) -> list[Donor]:
+    """The finished trials of a sweep whose models can be scored.
+
+    Raises:
+        UsageError: if there are none, or one cannot be.
+    """
+    if parent.code != current_code():
+        raise UsageError(
+            f"{parent.shown}: its models were trained by code {parent.code}, this is "
+            f"{current_code()}; rescore them with that version, or train anew"
+        )
+    found = finished(parent)
+    if found.unfinished:
+        state = "the sweep is still running" if found.runs else "kod-bench resume finishes them"
+        say(f"{found.unfinished} of {len(parent.trials)} trials are not done ({state})")
+    donors = [each for each in found.donors if chosen(each.trial)]
+    if not donors:
+        what = "no trial that is done meets --model and --where" if found.donors else "no trial"
+        done = "" if found.donors else " is done yet; see kod-bench status"
+        raise UsageError(f"{parent.shown}: {what}{done}")
+    for each in donors:
+        if len(made_by(each)) > 1:
+            raise UsageError(
+                f"{parent.shown}: {each.trial.id} was trained by other code than "
+                f"{each.trial.code}; leave it out with --model or --where"
+            )
+    if gone := [each for each in donors if not each.has_model]:
+        more = f" (and of {len(gone) - 1} more trials)" if len(gone) > 1 else ""
+        raise UsageError(
+            f"{parent.shown}/trials/{gone[0].trial.id}: the checkpoint of iteration "
+            f"{gone[0].iterations} is gone{more}; put it back, or leave it out with --model or "
+            "--where"
+        )
+    return donors
+
+
+def _keep_real(
+    sweep: Sweep, options: DatasetOptions, dataset: ImageDataset, beside: Sequence[str] = ()
+) -> None:
+    """Leave pictures of real images in a sweep's folder, and put them on the store with others."""
+    write_grid(sweep.folder / REAL_FILE, dataset.test[:GRID_IMAGES])
+    kept = [REAL_FILE, *beside]
     if options.on_sphere:
-        write_mollweide(sweep.folder / REAL_MAPS_FILE, first.test)
+        write_mollweide(sweep.folder / REAL_MAPS_FILE, dataset.test)
         kept.append(REAL_MAPS_FILE)
     if sweep.remote is not None:
         sweep.remote.upload(kept, sweep.folder)
-    say(f"sweep {sweep.shown}: {sweep.total} trials, {_work(space)} each")
-    return replace(sweep, permissions=permissions(sweep))
 
 
 def _work(space: SearchSpace) -> str:

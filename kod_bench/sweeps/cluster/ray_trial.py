@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import functools
+import json
 import logging
 import socket
 import time
@@ -35,6 +36,7 @@ from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import (
     draw_trained,
+    is_trained,
     open_log,
     run_trial,
     score_trained,
@@ -73,7 +75,7 @@ def run_on_ray(config: dict[str, str]) -> None:
         scratch=config["scratch"],
         restarts=int(config["restarts"]),
     )
-    execute = train_and_score if trial.workers == 1 else in_workers
+    execute = train_and_score if sweep.workers_of(trial) == 1 else in_workers
     try:
         with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
             run_trial(sweep, trial, report_and_look, execute)
@@ -93,6 +95,9 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
     sweep, trial = open_planned(location, config["id"])
     if (data_dir := config.get("data_dir")) is not None:
         sweep = replace(sweep, data_dir=parse_location(data_dir))
+    donors = json.loads(config.get("donors", "{}"))
+    if trial.reused is not None:
+        sweep = replace(sweep, donors={was: parse_location(now) for was, now in donors.items()})
     torch.set_num_threads(sweep.resources.cpus_per_worker)
     return sweep, trial
 
@@ -131,7 +136,8 @@ def _run_workers(
     import ray
 
     config = _config(sweep, trial, folder)
-    _train_workers(sweep, trial, report, config, scratch, restarts)
+    if not is_trained(trial):
+        _train_workers(sweep, trial, report, config, scratch, restarts)
     _draw_in_workers(sweep, trial, report, config, helpers)
     report(Status("scoring"))
     rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(config))
@@ -199,7 +205,7 @@ def _draw_in_workers(
         ray.exceptions.NodeDiedError,
         ray.exceptions.OutOfMemoryError,
     )
-    draw, workers = _as_worker(sweep, _draw_on_ray), trial.workers
+    draw, workers = _as_worker(sweep, _draw_on_ray), sweep.workers_of(trial)
     waiting = [draw.remote(config, worker, workers) for worker in range(workers)]
     progress = DrawingProgress(sweep, trial)
     status = progress.status()
@@ -226,6 +232,8 @@ def _draw_on_ray(config: dict[str, str], worker: int, workers: int) -> None:
 def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
     """What `_planned` needs in another process."""
     place = {} if sweep.data_dir is None else {"data_dir": str(sweep.data_dir)}
+    if sweep.donors:
+        place["donors"] = json.dumps({was: str(now) for was, now in sweep.donors.items()})
     return {"id": trial.id, "sweep": str(sweep.location), "folder": folder, **place}
 
 

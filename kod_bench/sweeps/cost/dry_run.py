@@ -11,10 +11,13 @@ from rich.text import Text
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.ray_session import local_cpus
 from kod_bench.sweeps.cost.estimate import Estimate, estimate, trials_at_once
+from kod_bench.sweeps.cost.saved import reuse_event, reuse_line, reuse_trials
 from kod_bench.sweeps.display.board import duration
 from kod_bench.sweeps.plan.networks import check_networks, guessed_channels
 from kod_bench.sweeps.plan.planned import plan_sweep
+from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.space import ModelVariant, ResourceOptions, SearchSpace
+from kod_bench.sweeps.store.donors import Reuse
 
 #: More configurations than this are shown as one line per model.
 MOST_LINES = 40
@@ -30,6 +33,7 @@ class DryRun:
         gpus: of this machine.
         at_once: how many trials fit on it; perhaps none.
         cost: None if it was not asked for, or nothing fits.
+        reuse: what is taken over from other sweeps; None if none was named.
     """
 
     space: SearchSpace
@@ -37,6 +41,7 @@ class DryRun:
     gpus: int
     at_once: int
     cost: Estimate | None
+    reuse: Reuse | None = None
 
     @property
     def seconds(self) -> tuple[float, ...] | None:
@@ -59,6 +64,8 @@ class DryRun:
             f"configurations, seeds {', '.join(map(str, options.seeds))}",
             _resources_line(options.resources, self.at_once, self.cpus, self.gpus),
         ]
+        if self.reuse is not None:
+            lines.append(reuse_line(self.reuse))
         if self.cost is not None:
             lines.append(_cost_line(self.cost))
             if options.search.pruner is not None:
@@ -87,6 +94,7 @@ class DryRun:
             "seeds": list(options.seeds),
             "trials": count * len(options.seeds),
             "resources": options.resources.model_dump(mode="json"),
+            **({} if self.reuse is None else {"reuse": reuse_event(self.reuse)}),
             "machine": {"cpus": self.cpus, "gpus": self.gpus, "trials_at_once": self.at_once},
             "estimate": None
             if cost is None
@@ -100,7 +108,12 @@ class DryRun:
 
 
 def dry_run(
-    space: SearchSpace, *, data_dir: Location | None, timing: bool, say: Callable[[str], None]
+    space: SearchSpace,
+    *,
+    data_dir: Location | None,
+    timing: bool,
+    say: Callable[[str], None],
+    reused: Sequence[Sweep] = (),
 ) -> DryRun:
     """Validate a sweep and work out what it would cost. No results folder is touched.
 
@@ -109,6 +122,7 @@ def dry_run(
         data_dir: as in a sweep; images are prepared, as a sweep would, only to be timed on.
         timing: whether to estimate the cost. Without, ten thousand trials take seconds.
         say: receives lines about what is being done.
+        reused: sweeps whose finished trials would be taken over.
 
     Raises:
         UsageError: with one line, if the sweep could not start.
@@ -117,12 +131,14 @@ def dry_run(
     resources = space.options.resources
     cpus, gpus = local_cpus(), torch.cuda.device_count()
     at_once = trials_at_once(resources, cpus, gpus)
-    cost = None
-    if timing and at_once:
+    cost, taken = None, None
+    if reused or (timing and at_once):  # what can be taken over hangs on the images
         planned = plan_sweep(space, data_dir=data_dir, say=say)
         space = planned.space
+        taken = reuse_trials(planned, reused, say)
+    if taken is not None and timing and at_once:
         cost = estimate(
-            planned.trials,
+            taken.trials,
             resources,
             data_dir=data_dir,
             cpus=cpus,
@@ -130,10 +146,11 @@ def dry_run(
             pruner=space.options.search.pruner,
         )
     else:
-        check_networks(space, guessed_channels(space))
+        if taken is None:
+            check_networks(space, guessed_channels(space))
         if timing:
             say("no estimate: it comes from running a few steps, which needs such a machine")
-    return DryRun(space, cpus, gpus, at_once, cost)
+    return DryRun(space, cpus, gpus, at_once, cost, taken if reused else None)
 
 
 def _plan_table(space: SearchSpace, seconds: Sequence[float] | None) -> Table:

@@ -43,7 +43,7 @@ class Estimate:
     """The cost of a sweep.
 
     Attributes:
-        trials: seconds of each, in the order of the plan.
+        trials: seconds of each, in the order of the plan, were it to begin with nothing.
         wall: seconds from start to end, `at_once` trials side by side.
         at_once: how many fit on this machine.
         cpu_hours: of CPUs occupied.
@@ -137,11 +137,15 @@ def estimate(
         trial_seconds(trial, timed[chosen[shape_of(trial)]], scoring[_dataset(trial)], pruner)
         for trial in trials
     )
+    left = [
+        each - seconds_saved(trial, each, timed[chosen[shape_of(trial)]])
+        for trial, each in zip(trials, seconds, strict=True)
+    ]
     once = starting + RAY_SECONDS + sum(each.reference for each in scoring.values())
-    hours = sum(seconds) * resources.workers_per_trial / 3600
+    hours = sum(left) * resources.workers_per_trial / 3600
     return Estimate(
         trials=seconds,
-        wall=once + schedule(seconds, at_once),
+        wall=once + schedule(left, at_once),
         at_once=at_once,
         cpu_hours=hours * resources.cpus_per_worker,
         gpu_hours=hours * resources.gpus_per_worker,
@@ -198,6 +202,20 @@ def trial_seconds(
         rung = scoring.start + _scoring_seconds(trial, way, few, model, scoring, drawers=1)
         total += len(pruner.rungs(training.iterations)) * rung
     return total
+
+
+def seconds_saved(trial: Trial, seconds: float, model: ModelTiming) -> float:
+    """How much of a trial's time is saved by what it begins with."""
+    reused = trial.reused
+    if reused is None:
+        return 0.0
+    if reused.kind == "row":
+        return seconds
+    checkpoints = math.ceil(reused.iterations / trial.training_section.checkpoint_every)
+    saved = reused.iterations * model.iteration + checkpoints * model.checkpoint
+    if reused.is_trained and trial.workers > 1:
+        saved += WORKERS_SECONDS
+    return min(seconds, saved)
 
 
 def _scoring_seconds(

@@ -14,7 +14,8 @@ they run (`kod_bench.sweeps.store.growth`); what is in ``sweep.yaml`` stays.
 """
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Sweep:
         early_stopping: how trials are pruned; None: they are not.
         permissions: options of `resume` by which the user who runs it here lets it import what is
             not this package's; nothing that the plan says.
+        donors: where the sweeps lie now whose trials are reused, by where they were; likewise.
     """
 
     folder: Path
@@ -84,11 +86,18 @@ class Sweep:
     growth: Growth | None = None
     early_stopping: Pruner | None = None
     permissions: tuple[str, ...] = ()
+    donors: Mapping[str, Location] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """How many trials there will be, those that are yet to be chosen included."""
         return len(self.trials) if self.growth is None else max(self.growth.total, len(self.trials))
+
+    def workers_of(self, trial: Trial) -> int:
+        """How many processes work on a trial: as many as train it, where it is trained."""
+        reused = trial.reused
+        is_trained = reused is not None and reused.is_trained
+        return self.resources.workers_per_trial if is_trained else trial.workers
 
     @property
     def location(self) -> Location:

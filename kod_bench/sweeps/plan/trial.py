@@ -8,6 +8,7 @@ from typing import Any
 
 from kod_bench.data import DatasetOptions
 from kod_bench.names import MAX_NAME_BYTES, cut_to_bytes
+from kod_bench.sweeps.plan.reuse import Reused, scored_hash, trained_hash
 from kod_bench.sweeps.space import EvaluationOptions, NetworkOptions, TrainingSection
 from kod_bench.visible import is_visible
 
@@ -43,6 +44,8 @@ class Trial:
     code: str  # version and hash of the code that planned it
     # `Plugin.identity` of each plug-in among process, data set and extractor, as it was then.
     plugins: list[dict[str, Any]] = field(default_factory=list)
+    # `Reused.values` of the trial that this one begins with; no part of what it is.
+    reuse: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         # A plan may come from anywhere, and these become the name of a folder.
@@ -56,6 +59,10 @@ class Trial:
                 raise ValueError(f"{name}: not a {kind.__name__} that can be shown")
         if not all(isinstance(each, dict) for each in self.plugins):
             raise ValueError("plugins: not mappings")
+        if self.reuse is not None:
+            if not isinstance(self.reuse, dict):
+                raise ValueError("reuse: not a mapping")
+            Reused.of(self.reuse)
 
     @functools.cached_property
     def config(self) -> str:
@@ -68,8 +75,28 @@ class Trial:
 
         Without `plugins` if there is none: trials are what they were before there were any.
         """
-        every = {name: getattr(self, name) for name in _TRIAL_FIELDS}
+        every = {name: getattr(self, name) for name in _TRIAL_FIELDS if name != "reuse"}
         return every if self.plugins else {k: v for k, v in every.items() if k != "plugins"}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For a plan: the values, and what is reused, if anything is."""
+        return self.values if self.reuse is None else self.values | {"reuse": self.reuse}
+
+    @functools.cached_property
+    def reused(self) -> Reused | None:
+        """What the trial begins with; None: with nothing."""
+        return None if self.reuse is None else Reused.of(self.reuse)
+
+    @functools.cached_property
+    def trained_hash(self) -> str:
+        """Identity of what is trained."""
+        return trained_hash(self.values)
+
+    @functools.cached_property
+    def scored_hash(self) -> str:
+        """Identity of how it is scored."""
+        return scored_hash(self.values)
 
     @functools.cached_property
     def config_hash(self) -> str:

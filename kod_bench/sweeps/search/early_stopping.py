@@ -108,6 +108,14 @@ def pruned_at(folder: Path) -> int | None:
     return min(found, default=None)
 
 
+def given_up_at(sweep: Sweep, trial: Trial) -> int | None:
+    """The iteration at which a trial was given up, here or where its model comes from."""
+    reused = trial.reused
+    if reused is not None and reused.is_trained:
+        return reused.pruned_at
+    return pruned_at(sweep.trial_folder(trial))
+
+
 def read_rungs(folder: Path) -> dict[int, Rung]:
     """What the trial in a folder had at its rungs; of a file that is damaged, nothing."""
     try:

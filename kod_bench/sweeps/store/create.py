@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,9 @@ from kod_bench.sweeps.plan.make import canonical_json, current_code, plain_optio
 from kod_bench.sweeps.plan.sweep import FORMATS, SWEEP_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import Drawn, encode_trials
-from kod_bench.sweeps.space import SearchSpace
+from kod_bench.sweeps.space import ResourceOptions, SearchSpace
 from kod_bench.sweeps.space.yaml_file import dump_yaml
-from kod_bench.sweeps.store.open import open_sweep
+from kod_bench.sweeps.store.open import open_sweep, read_document
 from kod_bench.sweeps.store.ownership import signature
 
 
@@ -82,18 +82,17 @@ def create_sweep(
         UsageError: if the folder cannot be written.
     """
     now = datetime.now(UTC)
-    parent = results_dir / space.options.name
     total, chosen_later = len(trials), space.options.search.strategy == "optuna"
     drawn = {
         (variant.label, variant.steps): Drawn(variant.group, variant.drawn)
         for variant in space.variants
         if variant.drawn
     }
-    alike = [trial.values for trial in trials]
+    alike = [trial.record for trial in trials]
     if chosen_later:
         trials = tuple(trial for trial in trials if (trial.model, trial.steps) not in drawn)
     encoded = encode_trials(
-        [(trial.id, trial.values) for trial in trials],
+        [(trial.id, trial.record) for trial in trials],
         {t.id: drawn[t.model, t.steps] for t in trials if (t.model, t.steps) in drawn},
         alike,
     )
@@ -108,17 +107,11 @@ def create_sweep(
         "provenance": asdict(provenance),
         "set": space.changes,
         "resolved": space.document,
-        "trials": {
-            "file": TRIALS_FILE,
-            "count": len(trials),
-            "bytes": len(encoded),
-            "sha256": hashlib.sha256(encoded).hexdigest(),
-        },
+        "trials": _listed(trials, encoded),
     }
     if (pruner := space.options.search.pruner) is not None:
         name = {"rule": space.options.search.early_stopping}
         document["early_stopping"] = name | plain_options(pruner)
-    stamp = now.strftime("%Y%m%d-%H%M%S")
 
     def text(name: str) -> bytes:
         if chosen_later:
@@ -130,6 +123,75 @@ def create_sweep(
                 "total": total,
             }
         return dump_yaml(_plain(document), width=100).encode()
+
+    return _write(results_dir / space.options.name, now, encoded, text)
+
+
+def create_rescoring(
+    parent: Sweep,
+    trials: tuple[Trial, ...],
+    *,
+    results_dir: Location,
+    resources: ResourceOptions,
+    said: Mapping[str, Any],
+    provenance: Provenance,
+) -> Sweep:
+    """Make the folder of a sweep that scores the models of another, and write its plan.
+
+    Args:
+        parent: whose models they are.
+        trials: of the plan.
+        results_dir: where sweeps are kept.
+        resources: of a trial.
+        said: what its user has changed.
+        provenance: of this process.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    now = datetime.now(UTC)
+    before = read_document(parent)
+    encoded = encode_trials([(trial.id, trial.record) for trial in trials])
+    # Of a rescoring, what its parent was: the models are the parent's.
+    kept = {key: before[key] for key in ("source", "set", "resolved") if key in before}
+    document: dict[str, Any] = {
+        "format": FORMATS[-1],
+        "space": parent.space,
+        "profile": parent.profile,
+        "created_at": now.isoformat(timespec="seconds"),
+        "data_dir": None if parent.data_dir is None else str(_absolute(parent.data_dir)),
+        "resources": resources.model_dump(mode="json"),
+        "provenance": asdict(provenance),
+        "rescores": {"sweep": str(parent.location), "changed": dict(said)},
+        **kept,
+        "trials": _listed(trials, encoded),
+    }
+    if "early_stopping" in before:  # how many samples a pruned trial is scored by
+        document["early_stopping"] = before["early_stopping"]
+    plan = dump_yaml(_plain(document), width=100).encode()
+    return _write(results_dir / parent.space, now, encoded, lambda _: plan)
+
+
+def _listed(trials: Sequence[Trial], encoded: bytes) -> dict[str, Any]:
+    """What a plan says of the file of its trials."""
+    return {
+        "file": TRIALS_FILE,
+        "count": len(trials),
+        "bytes": len(encoded),
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+    }
+
+
+def _write(parent: Location, now: datetime, encoded: bytes, text: Callable[[str], bytes]) -> Sweep:
+    """Make a sweep's folder with its plan and its signature.
+
+    Args:
+        parent: where the folder is to be.
+        now: its name.
+        encoded: the file of the trials.
+        text: of the plan, given the name.
+    """
+    stamp = now.strftime("%Y%m%d-%H%M%S")
 
     try:
         if isinstance(parent, ObjectFolder):

@@ -125,4 +125,6 @@ def grown(sweep: Sweep) -> Sweep:
         return sweep
     # Its images are where its user has said, and it imports what they let it: no plan says either.
     again = open_sweep(sweep.remote or sweep.folder)
-    return replace(again, data_dir=sweep.data_dir, permissions=sweep.permissions)
+    return replace(
+        again, data_dir=sweep.data_dir, permissions=sweep.permissions, donors=sweep.donors
+    )

@@ -78,6 +78,15 @@ def _all_trials(folder: Path, document: Mapping[str, Any]) -> tuple[Trial, ...]:
     return trials
 
 
+def read_document(sweep: Sweep) -> dict[str, Any]:
+    """What a sweep's ``sweep.yaml`` says.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    return _read_document(sweep.folder / SWEEP_FILE)
+
+
 def _working_folder(there: ObjectFolder) -> Path:
     """Where this node keeps its copy of a sweep that is on an object store.
 

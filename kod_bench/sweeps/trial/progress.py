@@ -8,7 +8,7 @@ from kod_bench.sampling import Way, shards_of
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.search.early_stopping import pruned_at
+from kod_bench.sweeps.search.early_stopping import given_up_at
 from kod_bench.sweeps.store.samples import count_shards
 from kod_bench.sweeps.trial.drawing import shard_size
 from kod_bench.sweeps.trial.meter import sampling_status
@@ -27,7 +27,7 @@ class DrawingProgress:
 
     def __init__(self, sweep: Sweep, trial: Trial) -> None:
         self._sweep, self._trial = sweep, trial
-        pruned = pruned_at(sweep.trial_folder(trial))
+        pruned = given_up_at(sweep, trial)
         self._count = wanted(sweep, trial, pruned)
         ways = scored_ways(trial, pruned)
         self._ways = {Way(*astuple(way)).name: way.network_evaluations for way in ways}

@@ -101,6 +101,9 @@ def make_row(
         seed=trial.seed,
         config=trial.config,
         config_hash=trial.config_hash,
+        trained_hash=trial.trained_hash,
+        scored_hash=trial.scored_hash,
+        reused=None if trial.reused is None else trial.reused.shown,
         dataset=dataset.name,
         data_hash=dataset.content_hash,
         image_size=dataset.train.shape[-2],
@@ -127,7 +130,7 @@ def make_row(
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
         **_from_known_spectrum(subject, measured, reference),
-        marks=marks(len(images), on_sphere),
+        marks=_marks(trial, marks(len(images), on_sphere)),
         features=extractor.name,
         sample_count=len(images),
         real_count=reference.real_count,
@@ -144,6 +147,18 @@ def make_row(
         plugins=_plugins(trial),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _marks(trial: Trial, of_scores: str | None) -> str | None:
+    """What to bear in mind, that another trial's training was continued included."""
+    reused = trial.reused
+    if reused is None:
+        return of_scores
+    start = reused.continued_from if reused.is_trained else reused.iterations
+    if start is None:
+        return of_scores
+    said = f"trained on from a model of {start} iterations"
+    return said if of_scores is None else f"{said}; {of_scores}"
 
 
 def _plugins(trial: Trial) -> str | None:

@@ -20,12 +20,14 @@ from kod_bench.atomic import LEFTOVERS
 from kod_bench.errors import one_line
 from kod_bench.inside import open_to_append
 from kod_bench.results import Row, read_trial, write_rows
+from kod_bench.sampling import weights_hash
 from kod_bench.sweeps.plan.failures import write_error
 from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_FILE, SAMPLES
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.search.early_stopping import decided, judge, pruned_at, rung_iterations
+from kod_bench.sweeps.search.early_stopping import decided, given_up_at, judge, rung_iterations
+from kod_bench.sweeps.store.bring import GoneError, bring_model
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.mirror import (
     fetch_micro_batch,
@@ -138,7 +140,10 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     """Do the whole trial in this process."""
     device = _device(sweep)
     report(Status("preparing"))
+    bring_model(sweep, trial)
     subject = Subject.load(sweep, trial, device)
+    if is_trained(trial):
+        return _score_checkpoint(subject, report, device, given_up_at(sweep, trial))
     try:
         model = _train_within_memory(subject, report, device)
     except PrunedError as pruned:
@@ -167,7 +172,9 @@ def train_worker(sweep: Sweep, trial: Trial, report: Report, device: torch.devic
     folder.mkdir(parents=True, exist_ok=True)
     # Rank 0 alone reads checkpoints and writes files.
     with working_copy(sweep, trial) if first else nullcontext(), _trial_log(folder):
-        if not first:
+        if first:
+            bring_model(sweep, trial)
+        else:
             fetch_micro_batch(sweep, trial)
         subject = Subject.load(sweep, trial, device)
         try:
@@ -195,9 +202,10 @@ def draw_trained(sweep: Sweep, trial: Trial, part: Part) -> None:
     with _trial_log(folder):
         doing = "helping" if part.helps else "drawing"
         _log.info("%s on %s, process %d", doing, socket.gethostname(), os.getpid())
+        bring_model(sweep, trial)
         device = _device(sweep)
         subject = Subject.load(sweep, trial, device)
-        pruned = pruned_at(folder)
+        pruned = given_up_at(sweep, trial)
         model = _read_model(subject, device, pruned)
         drawer = make_drawer(subject, model.network, device, wanted(sweep, trial, pruned))
         try:
@@ -218,9 +226,10 @@ def score_trained(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     with working_copy(sweep, trial), put_pictures(sweep, trial), _trial_log(folder):
+        bring_model(sweep, trial)
         device = _device(sweep)
         subject = Subject.load(sweep, trial, device)
-        return _score_checkpoint(subject, report, device, pruned_at(folder))
+        return _score_checkpoint(subject, report, device, given_up_at(sweep, trial))
 
 
 def _score_checkpoint(
@@ -232,7 +241,20 @@ def _score_checkpoint(
 
 def _read_model(subject: Subject, device: torch.device, pruned: int | None) -> TrainedModel:
     iterations = subject.trial.training_section.iterations if pruned is None else pruned
-    return load_trained(subject.network(), subject.checkpoints, iterations, device)
+    model = load_trained(subject.network(), subject.checkpoints, iterations, device)
+    reused = subject.trial.reused
+    known = reused.weights if reused is not None and reused.is_trained else None
+    if reused is not None and known not in (None, weights_hash(model.network)):
+        raise GoneError(
+            f"{reused.name}/{reused.trial}: its checkpoint holds another model than its rows are "
+            "of; train anew: kod-bench sweep"
+        )
+    return model
+
+
+def is_trained(trial: Trial) -> bool:
+    """Whether a trial scores another's model as it is."""
+    return trial.reused is not None and trial.reused.is_trained
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -9,12 +10,14 @@ from kod_bench.sweeps.cost.estimate import (
     WORKERS_SECONDS,
     representatives,
     schedule,
+    seconds_saved,
     shape_of,
     trial_seconds,
     trials_at_once,
 )
 from kod_bench.sweeps.cost.timing import ModelTiming, ScoringTiming
 from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.reuse import Reused
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.space import MedianOptions, ResourceOptions, load_space
 
@@ -80,6 +83,20 @@ def test_a_trial_is_the_sum_of_its_parts(trial: Trial) -> None:
     shared = trial_seconds(replace(trial, workers=2, evaluation=shards), model, scoring)
     saved = (16 - 2 * 5) * (2 * (4 + 2) * (0.5 + 0.25) + 4 * (0.125 * 4))
     assert shared == pytest.approx(expected - saved + WORKERS_SECONDS)
+
+
+def test_what_a_trial_begins_with_is_saved(trial: Trial) -> None:
+    model = ModelTiming(100, 2, 10, {"ancestral": 0.5, "probability-flow": 0.25}, 0.125)
+
+    def saved(kind: Literal["row", "model", "part"], iterations: int, workers: int = 1) -> float:
+        reused = Reused(kind, "/results/tiny/one", "tiny/one", "ddpm-T4", iterations)
+        return seconds_saved(replace(trial, reuse=reused.values, workers=workers), 5000, model)
+
+    assert seconds_saved(trial, 5000, model) == 0
+    assert saved("row", 40) == 5000
+    assert saved("model", 40) == 40 * 2 + 4 * 10
+    assert saved("model", 40, workers=2) == 40 * 2 + 4 * 10 + WORKERS_SECONDS
+    assert saved("part", 20, workers=2) == 20 * 2 + 2 * 10
 
 
 @pytest.mark.parametrize(
