@@ -1,0 +1,127 @@
+"""What `fit` has measured of training images, as tensors: for models that are kept without them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kod_bench.diffusion.constants import DeviceConstant, StepTable
+from kod_bench.diffusion.edm import EDM
+from kod_bench.diffusion.heat import HeatDissipation
+from kod_bench.diffusion.kuramoto import KuramotoDiffusion
+from kod_bench.diffusion.process import DiffusionProcess
+from kod_bench.diffusion.terminal import EndStateLaw
+
+#: What `fit` has measured, by name.
+Measurements = dict[str, Tensor]
+
+
+def is_fitted_to_images(process: DiffusionProcess) -> bool:
+    """Whether a process measures training images before it can be trained or sampled."""
+    return type(process).fit is not DiffusionProcess.fit
+
+
+def measurements(process: DiffusionProcess) -> Measurements:
+    """What a process, which has been fitted, has measured; nothing, if it measures nothing.
+
+    `restore_measurements` makes an equal process of it, to the bit. A process of a plug-in with a
+    `fit` of its own says it by two methods: ``measurements() -> dict[str, Tensor]`` and
+    ``restore_measurements(found)``.
+
+    Raises:
+        ValueError: if the process does not say what it measures.
+    """
+    if not is_fitted_to_images(process):
+        return {}
+    if (own := getattr(process, "measurements", None)) is not None:
+        return dict(own())
+    take, _ = _known(process)
+    return take(process)
+
+
+def restore_measurements(process: DiffusionProcess, found: Mapping[str, Tensor]) -> None:
+    """Fit a new process to what another one has measured.
+
+    Args:
+        process: of the same class and parameters.
+        found: the other's `measurements`.
+
+    Raises:
+        ValueError: if the process does not say what it measures, or these are of another.
+    """
+    if not is_fitted_to_images(process):
+        if found:
+            raise ValueError(f"{type(process).__name__} measures nothing, got {sorted(found)}")
+        return
+    put: Callable[[Any, Mapping[str, Tensor]], None]
+    if (own := getattr(process, "restore_measurements", None)) is not None:
+        put = lambda _, each: own(each)  # noqa: E731
+    else:
+        _, put = _known(process)
+    try:
+        put(process, found)
+    except (KeyError, RuntimeError, TypeError) as error:
+        name = type(process).__name__
+        raise ValueError(f"these measurements are not of {name}: {sorted(found)}") from error
+
+
+def _edm(process: EDM) -> Measurements:
+    return {"data_std": torch.tensor([process.data_std], dtype=torch.float64)}
+
+
+def _restore_edm(process: EDM, found: Mapping[str, Tensor]) -> None:
+    process.data_std = float(found["data_std"][0])
+    process._set_tables(*process._tables())
+
+
+def _heat(process: HeatDissipation) -> Measurements:
+    if process._power is None:
+        raise ValueError("heat dissipation was not fitted")
+    return {
+        "power": process._power,
+        "blurred": process._blurred.values,
+        "scale": process.scale.values,
+    }
+
+
+def _restore_heat(process: HeatDissipation, found: Mapping[str, Tensor]) -> None:
+    process._power, process._gains = found["power"], {}
+    process._blurred = DeviceConstant(found["blurred"])
+    process._scale = StepTable(found["scale"])
+
+
+def _kuramoto(process: KuramotoDiffusion) -> Measurements:
+    law = process._priors._end_states
+    if law is None:
+        raise ValueError("Kuramoto diffusion was not fitted")
+    return {
+        "scale": process.scale.values,
+        "end_points": law.points.values,
+        "end_spread": law.spread.values,
+    }
+
+
+def _restore_kuramoto(process: KuramotoDiffusion, found: Mapping[str, Tensor]) -> None:
+    process.scale = StepTable(found["scale"])
+    process._priors._end_states = EndStateLaw.of(found["end_points"], found["end_spread"])
+
+
+#: By the function itself: a subclass that measures something else is not taken for its parent.
+_BY_FIT: dict[Any, tuple[Callable[[Any], Measurements], Callable[[Any, Any], None]]] = {
+    EDM.fit: (_edm, _restore_edm),
+    HeatDissipation.fit: (_heat, _restore_heat),
+    KuramotoDiffusion.fit: (_kuramoto, _restore_kuramoto),
+}
+
+
+def _known(
+    process: DiffusionProcess,
+) -> tuple[Callable[[Any], Measurements], Callable[[Any, Any], None]]:
+    found = _BY_FIT.get(type(process).fit)
+    if found is None:
+        raise ValueError(
+            f"{type(process).__name__} measures training images and does not say what: it needs "
+            "the methods measurements() and restore_measurements(found)"
+        )
+    return found
