@@ -16,7 +16,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 #: Attributes that are imported on first use, and from where.
 _LATER = {"load": "kod_bench.models", "Model": "kod_bench.models"}
 
-__all__ = ["Model", "__version__", "load"]  # noqa: F822 - by `__getattr__`
+__all__ = ["Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -61,9 +61,9 @@ def restore_measurements(process: DiffusionProcess, found: Mapping[str, Tensor])
         _, put = _known(process)
     try:
         put(process, found)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         name = type(process).__name__
-        raise ValueError(f"these measurements are not of {name}: {sorted(found)}") from error
+        raise ValueError(f"these measurements are not of this {name}: {error}") from error
 
 
 def _edm(process: EDM) -> Measurements:
@@ -71,7 +71,8 @@ def _edm(process: EDM) -> Measurements:
 
 
 def _restore_edm(process: EDM, found: Mapping[str, Tensor]) -> None:
-    process.data_std = float(found["data_std"][0])
+    (data_std,) = _take(found, data_std=(1,))
+    process.data_std = float(data_std)
     process._set_tables(*process._tables())
 
 
@@ -86,9 +87,16 @@ def _heat(process: HeatDissipation) -> Measurements:
 
 
 def _restore_heat(process: HeatDissipation, found: Mapping[str, Tensor]) -> None:
-    process._power, process._gains = found["power"], {}
-    process._blurred = DeviceConstant(found["blurred"])
-    process._scale = StepTable(found["scale"])
+    kept = found["blurred"].shape[2:]  # of the lowest modes; how many, the levels decide
+    power, blurred, scale = _take(
+        found,
+        power=process.shape[1:],
+        blurred=(process.prior_images, process.shape[0], *kept),
+        scale=(process.steps,),
+    )
+    process._power, process._gains = power, {}
+    process._blurred = DeviceConstant(blurred)
+    process._scale = StepTable(scale)
 
 
 def _kuramoto(process: KuramotoDiffusion) -> Measurements:
@@ -103,8 +111,27 @@ def _kuramoto(process: KuramotoDiffusion) -> Measurements:
 
 
 def _restore_kuramoto(process: KuramotoDiffusion, found: Mapping[str, Tensor]) -> None:
-    process.scale = StepTable(found["scale"])
-    process._priors._end_states = EndStateLaw.of(found["end_points"], found["end_spread"])
+    planes = 2 * process.shape[0]
+    scale, points, spread = _take(
+        found,
+        scale=(process.steps,),
+        end_points=(process.calibration_chains, planes),
+        end_spread=(planes, planes),
+    )
+    process.scale = StepTable(scale)
+    process._priors._end_states = EndStateLaw.of(points, spread)
+
+
+def _take(found: Mapping[str, Tensor], **shapes: tuple[int, ...]) -> list[Tensor]:
+    """Float64 tensors of these names and shapes, and no others.
+
+    Raises:
+        ValueError: if these are not there.
+    """
+    said = {name: tuple(value.shape) for name, value in found.items()}
+    if said != shapes:
+        raise ValueError(f"of shapes {shapes}, got {said}")
+    return [found[name].double() for name in shapes]
 
 
 #: By the function itself: a subclass that measures something else is not taken for its parent.

@@ -9,8 +9,10 @@ Hugging Face hub. Weights are safetensors, or a .bin that is read without unpick
 these three is made, and nothing is downloaded.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +95,14 @@ class DiffusersModel(Drawable):
         scheduler = self._scheduler(sampler)
 
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
-            generator = torch.Generator(self.device).manual_seed(
-                derive_seed(seed, "sample", index)
-            )
+            generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "sample", index))
             return self._draw(scheduler, sampler, evaluations, size, generator, on_call)
 
         return Drawing(Way(PRIOR, sampler, evaluations), count, seed, size, draw)
 
     def _scheduler(self, sampler: str) -> Any:
         """One of its own for each drawing: a scheduler holds the steps that were set last."""
-        import diffusers
-
+        diffusers: Any = importlib.import_module("diffusers")
         kind = diffusers.DDPMScheduler if sampler == "ddpm" else diffusers.DDIMScheduler
         return kind.from_config(self.scheduler.config)
 
@@ -138,15 +137,13 @@ class DiffusersModel(Drawable):
 
     def about(self) -> dict[str, Any]:
         """What a reader of its samples should know of the model."""
-        import diffusers
-
         return {
             "model": self.name,
             "process": "ddpm",
             "steps": self.steps,
             "weights": weights_hash(self.network),
             "scheduler": dict(self.scheduler.config),
-            "diffusers": diffusers.__version__,
+            "diffusers": version("diffusers"),
             "precision": str(self.network.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
@@ -159,7 +156,7 @@ def open_diffusers(folder: Path, device: torch.device) -> DiffusersModel:
         ModelError: if diffusers is not installed, or the folder holds no such model.
     """
     try:
-        import diffusers
+        diffusers: Any = importlib.import_module("diffusers")
     except ImportError as error:
         raise ModelError(
             f"{PREFIX}{folder}: needs the package diffusers, which is not installed "

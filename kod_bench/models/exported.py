@@ -24,7 +24,7 @@ from torch import Tensor
 import kod_bench
 from kod_bench.data import ImageDataset, load_dataset
 from kod_bench.diffusion import make_process, measurements, restore_measurements
-from kod_bench.errors import one_line
+from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import MOST_CHECKPOINT, MOST_DOCUMENT, is_file, read_bytes, read_json
 from kod_bench.models.errors import ModelError
 from kod_bench.models.model import Model
@@ -117,14 +117,15 @@ def open_exported(folder: Path, device: torch.device, permissions: Permissions) 
             Way(str(way["prior"]), str(way["sampler"]), int(way["network_evaluations"]))
             for way in config["ways"]
         )
-        numbers = {key: int(config[key]) for key in ("sample_count", "batch_size", "iterations")}
-        if not ways or min(numbers.values()) < 1:
+        keys = ("sample_count", "batch_size", "iterations")
+        count, size, iterations = (int(config[key]) for key in keys)
+        if not ways or min(count, size, iterations) < 1:
             raise ValueError("ways, sample_count, batch_size, iterations: there must be some")
         network = trial_network(trial, process)
         saved = str(config["weights"])
+    except UsageError:
+        raise  # which says it better
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, ModelError):
-            raise
         raise ModelError(f"{path}: is damaged: {one_line(error)[:500]}") from error
     for name, use in (
         (WEIGHTS_FILE, network.load_state_dict),
@@ -138,7 +139,9 @@ def open_exported(folder: Path, device: torch.device, permissions: Permissions) 
         network=network,
         device=device,
         ways=ways,
-        **numbers,
+        sample_count=count,
+        batch_size=size,
+        iterations=iterations,
         pruned=bool(config.get("pruned")),
         open_images=functools.cache(lambda: _images(folder, trial, permissions)),
     )

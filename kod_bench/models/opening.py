@@ -1,7 +1,7 @@
-"""Opens a trained model by what its user calls it: a trial, an exported folder, a diffusers folder."""
+"""Finds trained models by what their users call them: trials, sweeps, exported folders."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,27 +14,25 @@ from kod_bench.models.errors import ModelError
 from kod_bench.models.exported import is_exported, open_exported
 from kod_bench.models.model import Model
 from kod_bench.models.trials import Permissions, open_trial, trial_rows
-from kod_bench.storage import Location, ObjectFolder, is_uri, local_path, parse_location
+from kod_bench.storage import Location, ObjectFolder, local_path, parse_location
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.find import find_sweep
-from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.store.open import open_planned, open_sweep
 from kod_bench.training import pick_device
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Trials of a sweep whose models can be sampled, and why others cannot.
+class Found:
+    """A model that a user has named.
 
     Attributes:
-        sweep: of the trials.
-        trials: those that have finished.
-        left_out: how many have not, or were pruned, by what is said of them.
+        name: of its trial or folder.
+        open: reads it.
     """
 
-    sweep: Sweep
-    trials: tuple[Trial, ...]
-    left_out: dict[str, int]
+    name: str
+    open: Callable[[], Drawable]
 
 
 def load(
@@ -93,54 +91,74 @@ def planned_trial(location: Location) -> tuple[Sweep, Trial] | None:
     return open_planned(named, whole.name)
 
 
-def choose_trials(name: str | None, model: str | None, results_dir: Location) -> Choice:
-    """The trials that a user names: one by its folder, or those of a sweep.
-
-    Args:
-        name: of a trial's folder or address, or of a sweep, as `find_sweep` takes it; None: the
-            newest sweep.
-        model: pattern that the models of a sweep must match, as in a shell; None: all.
-        results_dir: where sweeps are looked up.
+def whole_sweep_of(location: Location) -> tuple[Sweep, Trial] | None:
+    """Likewise, with all trials of its sweep.
 
     Raises:
-        ModelError: if no trial of them has a model that can be sampled.
+        UsageError: as from `planned_trial`.
+    """
+    planned = planned_trial(location)
+    return None if planned is None else (open_sweep(planned[0].location), planned[1])
+
+
+def find_models(
+    name: str | None,
+    pattern: str | None,
+    results_dir: Location,
+    device: torch.device,
+    permissions: Permissions,
+) -> tuple[list[Found], dict[str, int]]:
+    """The models that a user names: one by its folder, or those of a sweep.
+
+    Args:
+        name: of an exported model's folder, a trial's folder or address, or a sweep, as
+            `find_sweep` takes it; None: the newest sweep.
+        pattern: that the names of a sweep's models must match, as in a shell; None: all.
+        results_dir: where sweeps are looked up.
+        device: where they are to be sampled.
+        permissions: what a plan that is not the user's may do.
+
+    Returns:
+        The models, none of which has been read, and how many trials of the sweep were left out,
+        by what is said of them. One that was pruned has a model of fewer iterations than its
+        neighbours: it is read if its folder is named, and left out of a sweep.
+
+    Raises:
+        ModelError: if none can be sampled.
         UsageError: if there is no such sweep.
     """
-    planned = None if name is None else planned_trial(parse_location(name))
-    if planned is not None:
-        return Choice(planned[0], (planned[1],), {})
+    location = None if name is None else parse_location(name)
+    if isinstance(location, Path) and is_exported(location):
+        exported = location
+        return [Found(exported.name, lambda: open_exported(exported, device, permissions))], {}
+    if location is not None and (planned := planned_trial(location)) is not None:
+        return [_found(*planned, device, permissions)], {}
     sweep = find_sweep(name, results_dir)
-    matching = [t for t in sweep.trials if model is None or fnmatch.fnmatchcase(t.model, model)]
+    matching = [t for t in sweep.trials if pattern is None or fnmatch.fnmatchcase(t.model, pattern)]
     if not matching:
         known = ", ".join(dict.fromkeys(trial.model for trial in sweep.trials))
-        raise ModelError(f"--model {model}: {sweep.shown} has no such model; it has {known}")
-    found, left_out = [], {"have not finished": 0, "were pruned": 0}
+        raise ModelError(f"--model {pattern}: {sweep.shown} has no such model; it has {known}")
+    found: list[Found] = []
+    counts = {"not finished": 0, "pruned": 0}
     for trial in matching:
         try:
             rows = trial_rows(sweep, trial)
         except OSError as error:
             raise UsageError(f"{sweep.shown}: cannot be read ({one_line(error)})") from error
         if rows is None:
-            left_out["have not finished"] += 1
+            counts["not finished"] += 1
         elif rows[0].pruned_at is not None:
-            left_out["were pruned"] += 1
+            counts["pruned"] += 1
         else:
-            found.append(trial)
-    left_out = {why: count for why, count in left_out.items() if count}
+            found.append(_found(sweep, trial, device, permissions))
+    left_out = {why: count for why, count in counts.items() if count}
     if not found:
-        said = " and ".join(f"{count} {why}" for why, count in left_out.items())
+        said = ", ".join(f"{count} {why}" for why, count in left_out.items())
         raise ModelError(
-            f"{sweep.shown}: none of {len(matching)} trials can be sampled: {said}; "
-            "kod-bench resume goes on; a pruned one can be named by its folder"
+            f"{sweep.shown}: of {len(matching)} trials none has a model of all iterations ({said})"
         )
-    return Choice(sweep, tuple(found), left_out)
+    return found, left_out
 
 
-def open_named(
-    name: str, device: torch.device, permissions: Permissions
-) -> Drawable | None:
-    """What is no trial and no sweep: an exported model. None if it is none, either."""
-    if is_uri(name):
-        return None
-    folder = local_path(name)
-    return open_exported(folder, device, permissions) if is_exported(folder) else None
+def _found(sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions) -> Found:
+    return Found(trial.id, lambda: open_trial(sweep, trial, device, permissions))

@@ -15,7 +15,7 @@ import torch
 
 from kod_bench.data import ImageDataset
 from kod_bench.diffusion import is_fitted_to_images, make_process
-from kod_bench.errors import one_line
+from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import child
 from kod_bench.models.errors import ModelError
 from kod_bench.models.model import FindShards, Model
@@ -64,9 +64,7 @@ def trial_rows(sweep: Sweep, trial: Trial) -> list[Row] | None:
         return None
 
 
-def open_trial(
-    sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions
-) -> Model:
+def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions) -> Model:
     """Open a trial's model.
 
     Args:
@@ -101,6 +99,8 @@ def open_trial(
             process = subject().process
         network = trial_network(trial, process)
         ways = tuple(Way(r.prior, r.sampler, r.network_evaluations) for r in rows)
+    except UsageError:
+        raise  # which says it better
     except (TypeError, ValueError, OverflowError, LookupError) as error:
         raise ModelError(f"{shown} cannot be made: {one_line(error)}") from error
     with tempfile.TemporaryDirectory(prefix="kod-bench-") as scratch:
