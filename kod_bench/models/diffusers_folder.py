@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.errors import one_line
-from kod_bench.inside import MOST_RECORD, parse_json
+from kod_bench.inside import MOST_RECORD, UnreadableError, parse_json
 from kod_bench.models.drawable import Drawable, Drawing, check_whole
 from kod_bench.models.errors import ModelError
 from kod_bench.sampling import Way, weights_hash
@@ -195,6 +195,8 @@ def _config(path: Path, key: str, allowed: tuple[str, ...]) -> dict[str, Any]:
             raise ModelError(f"{path}: is missing; a {' or '.join(allowed)} has one")
         with path.open("rb") as file:
             found = parse_json(file.read(MOST_RECORD), str(path))
+    except UnreadableError as error:
+        raise ModelError(one_line(error)) from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({one_line(error)})") from error
     kind = found.get(key) if isinstance(found, dict) else None

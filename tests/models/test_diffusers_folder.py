@@ -164,7 +164,7 @@ def test_other_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelError, match="is of 'PNDMScheduler'; only DDPMScheduler and"):
         open_model(folder)
     steps.write_text("[" * 10**5)
-    with pytest.raises(OSError, match="no sound JSON"):
+    with pytest.raises(ModelError, match=r"scheduler_config.json: is no sound JSON"):
         open_model(folder)
     steps.write_text(good)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"0" * 100)

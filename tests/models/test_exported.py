@@ -176,7 +176,7 @@ def test_other_images_than_it_was_trained_on_are_refused(
 
 def test_only_an_earlier_model_is_replaced(trained: Sweep, tmp_path: Path) -> None:
     folder = export(trained, "kuramoto", tmp_path / "exported")
-    with pytest.raises(UsageError, match="is not empty .* --overwrite"):
+    with pytest.raises(UsageError, match=r"is not empty .* --overwrite"):
         check_folder(folder, overwrite=False)
     check_folder(folder, overwrite=True)
     export(trained, "ddpm", folder)

@@ -134,7 +134,7 @@ def test_the_scores_are_those_of_the_row(trained: Sweep, monkeypatch: pytest.Mon
     assert opened.score(count=12)["kid"] != found["kid"]
     with pytest.raises(ModelError, match="leave out how others would be drawn"):
         opened.score(opened.sample(20), seed=1)
-    with pytest.raises(ModelError, match="got \\(20, 16, 16\\) uint8"):
+    with pytest.raises(ModelError, match=r"got \(20, 16, 16\) uint8"):
         opened.score(opened.sample(20)[:, 0])
 
 
@@ -200,7 +200,7 @@ def test_nothing_is_written_in_a_trial(trained: Sweep) -> None:
 
 def test_a_trial_that_has_not_finished_is_refused(trained: Sweep) -> None:
     folder = folder_of(trained, "kuramoto", 1)
-    with pytest.raises(ModelError, match="has not finished; kod-bench resume .* goes on"):
+    with pytest.raises(ModelError, match=r"has not finished; kod-bench resume .* goes on"):
         load(folder)
 
 
@@ -218,7 +218,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_is_named(trained: Sweep) -> None:
 def test_what_is_no_model_is_refused(trained: Sweep, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         kod_bench.load(tmp_path / "nothing")
-    with pytest.raises(ModelError, match="is neither a trial's folder .* nor an exported model's"):
+    with pytest.raises(ModelError, match=r"is neither a trial's folder .* nor an exported model's"):
         kod_bench.load(trained.folder)
     with pytest.raises(UsageError, match="has no trial nobody"):
         kod_bench.load(trained.folder / "trials" / "nobody")
