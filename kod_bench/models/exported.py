@@ -23,6 +23,7 @@ from torch import Tensor
 
 import kod_bench
 from kod_bench.data import ImageDataset, load_dataset
+from kod_bench.data.options import FOLDER_PREFIX
 from kod_bench.diffusion import make_process, measurements, restore_measurements
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import MOST_CHECKPOINT, MOST_DOCUMENT, is_file, read_bytes, read_json
@@ -157,13 +158,16 @@ def _check_plugins(folder: Path, trial: Trial, permissions: Permissions) -> None
 
 def _images(folder: Path, trial: Trial, permissions: Permissions) -> ImageDataset:
     """The data set, where its user says that it is: what the folder says is read nowhere."""
+    options = trial.dataset_options
     said: Location | None = permissions.data_dirs[0] if permissions.data_dirs else None
-    if trial.dataset_options.folder is not None and said is None:
-        raise ModelError(f"{folder}: its images are a folder's; say which with data_dir")
-    dataset = load_dataset(trial.dataset_options, said)
+    if options.folder is not None:
+        if said is None:
+            raise ModelError(f"{folder}: its images are a folder's; say which with data_dir")
+        options, said = options.model_copy(update={"name": f"{FOLDER_PREFIX}{said}"}), None
+    dataset = load_dataset(options, said)
     if dataset.content_hash != trial.data_hash:
         raise ModelError(
-            f"{folder}: the images in {said or 'the built-in generator'} are not those that it "
+            f"{folder}: the images in {dataset.source} are not those that it "
             "was trained on; say where they are with data_dir"
         )
     return dataset

@@ -184,7 +184,7 @@ def test_only_an_earlier_model_is_replaced(trained: Sweep, tmp_path: Path) -> No
     assert not (folder / "process.safetensors").exists()
     assert kod_bench.load(folder, device="cpu").trial.model == "ddpm"
     (folder / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="thesis.tex, which is of no exported model"):
+    with pytest.raises(UsageError, match=r"thesis\.tex, which is of no exported model"):
         check_folder(folder, overwrite=True)
     with pytest.raises(UsageError, match="is a file; name a folder"):
         check_folder(folder / "thesis.tex", overwrite=True)
