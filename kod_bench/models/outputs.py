@@ -85,8 +85,8 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
 
 
 def about_path(out: Path) -> Path:
-    """Where the JSON of samples lies."""
-    return out.with_suffix(".json") if is_one_file(out) else out / ABOUT_FILE
+    """Where the JSON of samples lies: of a.npz it is not that of a.png."""
+    return out.with_name(f"{out.name}.json") if is_one_file(out) else out / ABOUT_FILE
 
 
 def write_samples(

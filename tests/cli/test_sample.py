@@ -67,9 +67,9 @@ def test_one_array_and_one_picture(trained: Sweep, call: Command) -> None:
     folder = folder_of(trained, "ddpm")
     expected = kod_bench.load(folder, device="cpu").sample(30).permute(0, 2, 3, 1).numpy()
     for out in ("a.npz", "a.npy", "a.png"):
-        done = call("sample", folder, "--count", 30, "--out", out, "--overwrite")
+        done = call("sample", folder, "--count", 30, "--out", out)
         assert done.returncode == 0, done.stderr
-        about = json.loads(Path("a.json").read_text())
+        about = json.loads(Path(f"{out}.json").read_text())
         assert (about["kept"], about["drawn"]) == (24, 6)
     with np.load("a.npz", allow_pickle=False) as archive:
         assert archive.files == ["arr_0"]
@@ -189,8 +189,8 @@ def test_only_earlier_samples_are_replaced(trained: Sweep, call: Command) -> Non
     assert len(list(Path("out").iterdir())) == 4
     said = refusal(call, "sample", folder, "--out", "out/thesis.tex")
     assert "is a file; name a folder, or a file .npz, .npy, .png" in said
-    Path("a.json").write_text("mine")
-    assert "a.json: is there already" in refusal(call, "sample", folder, "--out", "a.npz")
+    Path("a.npz.json").write_text("mine")
+    assert "a.npz: a.npz.json is there already" in refusal(call, "sample", folder, "--out", "a.npz")
 
 
 def test_two_commands_at_once(trained: Sweep, call: Command) -> None:
