@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.diffusion.constants import DeviceConstant, StepTable
+from kod_bench.diffusion.correlated_ends import CorrelatedEndStateLaw
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
@@ -100,26 +101,41 @@ def _restore_heat(process: HeatDissipation, found: Mapping[str, Tensor]) -> None
 
 
 def _kuramoto(process: KuramotoDiffusion) -> Measurements:
-    law = process._priors._end_states
-    if law is None:
+    laws = process._priors._end_states
+    matched, correlated = laws.get("matched"), laws.get("correlated")
+    if not isinstance(matched, EndStateLaw) or not isinstance(correlated, CorrelatedEndStateLaw):
         raise ValueError("Kuramoto diffusion was not fitted")
+    real, imaginary = correlated.root
     return {
         "scale": process.scale.values,
-        "end_points": law.points.values,
-        "end_spread": law.spread.values,
+        "end_points": matched.points.values,
+        "end_spread": matched.spread.values,
+        "mean_points": correlated.means.points.values,
+        "mean_spread": correlated.means.spread.values,
+        "wave_root_real": real.values,
+        "wave_root_imaginary": imaginary.values,
     }
 
 
 def _restore_kuramoto(process: KuramotoDiffusion, found: Mapping[str, Tensor]) -> None:
-    planes = 2 * process.shape[0]
-    scale, points, spread = _take(
+    channels, height, width = process.shape
+    points, spread = (process.calibration_chains, 2 * channels), (2 * channels, 2 * channels)
+    root = (height, width, channels, channels)
+    scale, *laws = _take(
         found,
         scale=(process.steps,),
-        end_points=(process.calibration_chains, planes),
-        end_spread=(planes, planes),
+        end_points=points,
+        end_spread=spread,
+        mean_points=points,
+        mean_spread=spread,
+        wave_root_real=root,
+        wave_root_imaginary=root,
     )
     process.scale = StepTable(scale)
-    process._priors._end_states = EndStateLaw.of(points, spread)
+    process._priors._end_states = {
+        "matched": EndStateLaw.of(laws[0], laws[1]),
+        "correlated": CorrelatedEndStateLaw.of(EndStateLaw.of(laws[2], laws[3]), laws[4], laws[5]),
+    }
 
 
 def _take(found: Mapping[str, Tensor], **shapes: tuple[int, ...]) -> list[Tensor]:
