@@ -15,8 +15,10 @@ import typer
 import kod_bench
 from kod_bench.cli.data import data_app
 from kod_bench.cli.evaluate import evaluate
+from kod_bench.cli.export import export
 from kod_bench.cli.report import compare, report
 from kod_bench.cli.rescore import rescore
+from kod_bench.cli.sample import sample
 from kod_bench.cli.say import Commands, Warnings, echo
 from kod_bench.cli.spaces import spaces_app
 from kod_bench.cli.status import status
@@ -61,6 +63,8 @@ app.command()(status)
 app.command()(report)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(sample)
+app.command()(export)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.fitted import is_fitted_to_images, measurements, restore_measurements
 from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
@@ -48,11 +49,14 @@ __all__ = [
     "VarianceExploding",
     "WrappedDiffusion",
     "find_process",
+    "is_fitted_to_images",
     "make_process",
+    "measurements",
     "negative_log_likelihood",
     "process_names",
     "process_parameters",
     "released_schedule",
+    "restore_measurements",
     "run_forward",
     "sample",
 ]

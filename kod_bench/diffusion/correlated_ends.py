@@ -129,22 +129,35 @@ class CorrelatedEndStateLaw:
     Args:
         ends: what is known of them.
         generator: source of the draws by which the spectrum is found.
+
+    Attributes:
+        means: the law of the images' means.
+        root: (H, W, C, C) float64, what gives each wave its amplitude: real and imaginary parts.
     """
+
+    root: tuple[DeviceConstant, DeviceConstant]
 
     def __init__(self, ends: EndStatistics, generator: torch.Generator) -> None:
         wanted = _regular(ends.spectrum)
         shape = (_DRAWS, wanted.shape[2], *wanted.shape[:2])
         # w has no part in an image's mean, but for what arg makes of it: no scatter to take away.
-        self._means = EndStateLaw(ends.vectors, None)
+        self.means = EndStateLaw(ends.vectors, None)
         self._set_spectrum(wanted)
         for _ in range(_CORRECTIONS):
             found = _regular(residual_spectrum(self.sample(shape, generator)))
             self._set_spectrum(_corrected(self._spectrum, wanted, found))
 
+    @classmethod
+    def of(cls, means: EndStateLaw, real: Tensor, imaginary: Tensor) -> "CorrelatedEndStateLaw":
+        """The law that has these `means` and this `root`: one that was fitted before."""
+        law = cls.__new__(cls)
+        law.means, law.root = means, (DeviceConstant(real), DeviceConstant(imaginary))
+        return law
+
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draw phases of shape (count, C, H, W) in float32."""
         count, device = shape[0], generator.device
-        vectors = self._means.vectors(count, generator, torch.float32)
+        vectors = self.means.vectors(count, generator, torch.float32)
         order = torch.linalg.vector_norm(vectors, dim=-1)[..., None, None]
         towards = torch.atan2(vectors[..., 1], vectors[..., 0])[..., None, None]
         real, imaginary = (
@@ -152,7 +165,7 @@ class CorrelatedEndStateLaw:
             for _ in range(2)
         )
         # Each wave gets its channels' joint amplitude.
-        parts = [part.on(device, torch.float32) for part in self._root]
+        parts = [part.on(device, torch.float32) for part in self.root]
         root = torch.complex(*parts)
         waves = torch.einsum("hwcd,bhwd->bchw", root, torch.complex(real, imaginary))
         pixels = shape[2] * shape[3]
@@ -169,7 +182,7 @@ class CorrelatedEndStateLaw:
         unit = variance.rsqrt().to(spectrum.dtype)
         self._spectrum = spectrum * unit[:, None] * unit
         root = _root(self._spectrum)
-        self._root = (DeviceConstant(root.real), DeviceConstant(root.imag))
+        self.root = (DeviceConstant(root.real), DeviceConstant(root.imag))
 
 
 def _regular(spectrum: Tensor) -> Tensor:

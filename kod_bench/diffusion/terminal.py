@@ -83,6 +83,10 @@ class EndStateLaw:
     Args:
         ends: (N, C, 2) mean vectors of end states.
         pixels: H W; None if those of a draw will not scatter its mean vector.
+
+    Attributes:
+        points: (N, 2C) float64, what a draw begins at.
+        spread: (2C, 2C) float64, of the normal that moves it.
     """
 
     def __init__(self, ends: Tensor, pixels: int | None) -> None:
@@ -97,13 +101,20 @@ class EndStateLaw:
         shrink = _power(covariance, -0.5) @ _power(wanted, 0.5)
         bandwidth = number ** (-1 / (dimension + 4))
         scale = 1 / math.sqrt(1 + bandwidth**2)
-        self._points = DeviceConstant(centre + scale * (away @ shrink))
-        self._spread = DeviceConstant(scale * bandwidth * _power(wanted, 0.5))
+        self.points = DeviceConstant(centre + scale * (away @ shrink))
+        self.spread = DeviceConstant(scale * bandwidth * _power(wanted, 0.5))
+
+    @classmethod
+    def of(cls, points: Tensor, spread: Tensor) -> "EndStateLaw":
+        """The law that has these `points` and this `spread`: one that was fitted before."""
+        law = cls.__new__(cls)
+        law.points, law.spread = DeviceConstant(points), DeviceConstant(spread)
+        return law
 
     def vectors(self, count: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Draw mean vectors, (count, C, 2), each shorter than 1."""
         device = generator.device
-        points, spread = self._points.on(device, dtype), self._spread.on(device, dtype)
+        points, spread = self.points.on(device, dtype), self.spread.on(device, dtype)
         chosen = torch.randint(len(points), (count,), generator=generator, device=device)
         normal = torch.randn(
             (count, points.shape[1]), generator=generator, device=device, dtype=dtype

@@ -55,14 +55,15 @@ class ImageFolder:
 
     Args:
         path: of the folder or file.
+        least: how many images it must hold.
 
     Raises:
-        UsageError: if it is missing, holds fewer than two images, or holds what looks like an image
-            and cannot be read. Scores of what happens to be readable would be scores of something
-            else than what the folder's name says.
+        UsageError: if it is missing, holds fewer images than that, or holds what looks like an
+            image and cannot be read. Scores of what happens to be readable would be scores of
+            something else than what the folder's name says.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, least: int = _MIN_IMAGES) -> None:
         self.path = path
         self.value_range: ValueRange | None = None
         self.files = _find(path)
@@ -72,8 +73,8 @@ class ImageFolder:
             if array
         }
         self.items = [item for file in self.files for item in self._items(file)]
-        if len(self.items) < _MIN_IMAGES:
-            what = "no image" if not self.items else "1 image, and at least 2 are needed"
+        if len(self.items) < least:
+            what = "no image" if not self.items else f"1 image, and at least {least} are needed"
             raise UsageError(f"{path}: holds {what}; {_looked_for()}")
         headers = self._each(self._header, self.items)
         self._sizes = [header.size for header in headers]

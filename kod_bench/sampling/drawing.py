@@ -28,6 +28,8 @@ class Source:
         held_out: (N, C, H, W) uint8 images, whose forward chains' ends `FORWARD_START` begins at.
         seed: of all draws.
         device: where to draw.
+        in_order: whether chains begin at the images as they come, for those that somebody has
+            chosen; else in an order of its own, which makes any prefix a fair sample.
     """
 
     process: DiffusionProcess
@@ -35,6 +37,7 @@ class Source:
     held_out: Tensor
     seed: int
     device: torch.device
+    in_order: bool = False
 
 
 @torch.no_grad()
@@ -123,9 +126,10 @@ def _start(
     if prior != FORWARD_START:
         return source.process.prior(count, generator, prior)
     held_out = source.held_out
-    order = torch.randperm(
-        len(held_out), generator=torch.Generator().manual_seed(derive_seed(0, "forward-start"))
-    )
+    shuffle = torch.Generator().manual_seed(derive_seed(0, "forward-start"))
+    order = torch.randperm(len(held_out), generator=shuffle)
+    if source.in_order:
+        order = torch.arange(len(held_out))
     chosen = order[torch.arange(first, first + count) % len(order)]
     images = held_out[chosen].to(generator.device).float() / 127.5 - 1.0
     return run_forward(source.process, images, generator)

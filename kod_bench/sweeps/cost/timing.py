@@ -13,8 +13,8 @@ import torch
 from kod_bench.data import load_dataset
 from kod_bench.diffusion import run_forward, sample
 from kod_bench.evaluation import Measured, make_extractor
-from kod_bench.evaluation.feature_sets import ROWS, room_for
 from kod_bench.evaluation import score as score_samples
+from kod_bench.evaluation.feature_sets import ROWS, room_for
 from kod_bench.networks import make_runner
 from kod_bench.results import FORWARD_START
 from kod_bench.storage import Location

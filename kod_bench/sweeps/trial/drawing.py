@@ -275,7 +275,7 @@ class Drawer:
         way, trial = Way(*astuple(scoring)), self._subject.trial
         path = child(self._subject.folder / SAMPLES, way.name)
         identity = Identity(
-            self._weights, _subject_hash(trial), current_code(), way, trial.seed, self._size
+            self._weights, subject_hash(trial), current_code(), way, trial.seed, self._size
         )
         return ShardFolder(path, identity)
 
@@ -318,7 +318,7 @@ def _source(subject: Subject, predict: NetworkRunner, device: torch.device) -> S
     return Source(subject.process, predict, subject.dataset.test, subject.trial.seed, device)
 
 
-def _subject_hash(trial: Trial) -> str:
+def subject_hash(trial: Trial) -> str:
     """Of the process, of the data that it was fitted to, and of plug-ins that they come from."""
     said = [trial.process, trial.steps, trial.parameters, trial.dataset, trial.data_hash]
     said += [each.identity() for each in needed_plugins(trial.process, trial.dataset["name"])]

@@ -65,13 +65,18 @@ class Subject:
 
     def network(self) -> nn.Module:
         """The network with the initial weights of the trial's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.trial.seed, "network"))
-            return make_network(
-                periodic=self.process.periodic,
-                channels=self.process.state_shape[0],
-                image_size=self.trial.dataset_options.image_size,
-                steps=self.trial.steps,
-                grid=self.process.grid,
-                **self.trial.network_options.arguments(),
-            )
+        return trial_network(self.trial, self.process)
+
+
+def trial_network(trial: Trial, process: DiffusionProcess) -> nn.Module:
+    """A trial's network with the initial weights of its seed; no images are needed for it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(trial.seed, "network"))
+        return make_network(
+            periodic=process.periodic,
+            channels=process.state_shape[0],
+            image_size=process.shape[1],
+            steps=trial.steps,
+            grid=process.grid,
+            **trial.network_options.arguments(),
+        )

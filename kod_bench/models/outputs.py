@@ -1,0 +1,215 @@
+"""Samples as files: a folder of PNGs, one .npz or .npy, or one picture; nothing is resized.
+
+Beside them lies a JSON that says what they were drawn from. It is written last: what it stands
+beside is whole.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import kod_bench
+from kod_bench.atomic import atomic_write
+from kod_bench.errors import UsageError, one_line
+from kod_bench.models.drawable import Drawable, Drawing
+from kod_bench.sweeps.plan.make import current_code
+from kod_bench.sweeps.trial.grid import write_grid
+
+#: Of a file that holds all samples. Anything else is a folder.
+SUFFIXES = (".npz", ".npy", ".png")
+ABOUT_FILE = "samples.json"
+#: A picture of more is no picture: a folder shows them better.
+MOST_IN_GRID = 4096
+
+_OURS = re.compile(r"\d{6,}\.png|samples\.json")
+_KINDS: dict[int, str] = {1: "L", 3: "RGB"}
+
+
+def is_one_file(out: Path) -> bool:
+    """Whether samples go into one file, by its name."""
+    return out.suffix.lower() in SUFFIXES
+
+
+def check_output(out: Path, count: int, overwrite: bool) -> None:
+    """Refuse a place that samples cannot be put, before any is drawn.
+
+    Args:
+        out: file or folder.
+        count: of the samples.
+        overwrite: whether earlier samples there may be replaced. Other files are never removed.
+
+    Raises:
+        UsageError: naming it and the reason.
+    """
+    if is_one_file(out):
+        if out.is_dir():
+            raise UsageError(f"--out {out}: is a folder; name a file")
+        for path in (out, about_path(out)):
+            if path.exists() and not overwrite:
+                raise UsageError(f"--out {path}: is there already; --overwrite replaces it")
+        if not out.parent.is_dir():
+            raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
+        if out.suffix.lower() == ".png" and count > MOST_IN_GRID:
+            raise UsageError(
+                f"--out {out}: a picture shows {MOST_IN_GRID} samples at most, not {count}; name a "
+                "folder or an .npz"
+            )
+        return
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; name a folder, or a file {', '.join(SUFFIXES)}")
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if names and not overwrite:
+        raise UsageError(
+            f"--out {out}: is not empty (it holds {names[0]}); name another folder, or let earlier "
+            "samples in it be replaced with --overwrite"
+        )
+    if others := [name for name in names if not _OURS.fullmatch(name)]:
+        raise UsageError(
+            f"--out {out}: holds {others[0]}, which is no earlier sample; --overwrite removes "
+            "nothing else: name another folder"
+        )
+
+
+def about_path(out: Path) -> Path:
+    """Where the JSON of samples lies: of a.npz it is not that of a.png."""
+    return out.with_name(f"{out.name}.json") if is_one_file(out) else out / ABOUT_FILE
+
+
+def write_samples(
+    out: Path, model: Drawable, drawing: Drawing, on_call: Callable[[], None] = lambda: None
+) -> None:
+    """Draw samples and put them where `check_output` has found room for them.
+
+    Args:
+        out: file or folder; the folder is made.
+        model: that is drawn from.
+        drawing: its samples.
+        on_call: called after each evaluation of the network.
+
+    Raises:
+        UsageError: if it cannot be written, say that the disk is full, or somebody else is writing
+            there.
+        FloatingPointError: if samples are not finite.
+    """
+    batches = drawing.batches(on_call)
+    try:
+        if is_one_file(out):
+            _write_file(out, model, drawing, batches)
+            _write_about(out, model, drawing)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            with _alone_in(out):
+                for path in sorted(out.iterdir()):
+                    if _OURS.fullmatch(path.name):
+                        path.unlink()
+                _write_pngs(out, drawing.count, batches)
+                _write_about(out, model, drawing)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        done = drawing.kept + drawing.drawn
+        raise UsageError(
+            f"--out {out}: cannot be written ({reason}), after {done} of {drawing.count} samples"
+        ) from error
+
+
+def _write_file(out: Path, model: Drawable, drawing: Drawing, batches: Iterable[Tensor]) -> None:
+    suffix = out.suffix.lower()
+    if suffix == ".png":
+        write_grid(out, torch.cat(list(batches)))
+        return
+    channels, height, width = model.shape
+    shape = (drawing.count, height, width, channels)
+    with atomic_write(out) as file:
+        if suffix == ".npy":
+            _write_array(file, shape, batches)
+            return
+        with (
+            zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            archive.open("arr_0.npy", "w", force_zip64=True) as member,
+        ):
+            _write_array(member, shape, batches)
+
+
+def _write_array(file: IO[bytes], shape: tuple[int, ...], batches: Iterable[Tensor]) -> None:
+    """An array in NumPy's format, batch by batch: fifty thousand images are never in memory."""
+    kind = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for batch in batches:
+        file.write(batch.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+
+
+def _write_pngs(out: Path, count: int, batches: Iterable[Tensor]) -> None:
+    digits = max(6, len(str(count - 1)))  # names sort as numbers do
+    number = 0
+    for batch in batches:
+        for image in batch:
+            # Not each by itself to the disk: that it is all there is said by the JSON, at the end.
+            with (out / f"{number:0{digits}d}.png").open("xb") as file:
+                to_picture(image).save(file, format="PNG")
+            number += 1
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(C, H, W) uint8 pixels as they are, gray for one channel.
+
+    Raises:
+        UsageError: if there are neither one nor three channels.
+    """
+    if len(image) not in _KINDS:
+        raise UsageError(f"images of {len(image)} channels are no pictures; write an .npz or .npy")
+    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy())
+
+
+def _write_about(out: Path, model: Drawable, drawing: Drawing) -> None:
+    said = {
+        "from": model.about(),
+        "way": asdict(drawing.way),
+        "count": drawing.count,
+        "seed": drawing.seed,
+        "batch_size": drawing.size,
+        "kept": drawing.kept,
+        "drawn": drawing.drawn,
+        "drawn_by": current_code(),
+        "kod_bench": kod_bench.__version__,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with atomic_write(about_path(out)) as file:
+        file.write((json.dumps(said, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder, by a lock that leaves no file in it.
+
+    Raises:
+        UsageError: if another process holds it.
+        OSError: if it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UsageError(
+                    f"--out {folder}: another kod-bench is writing samples there"
+                ) from error
+            # A file system without locks: names that are there already are met below.
+        yield
+    finally:
+        os.close(descriptor)
