@@ -262,7 +262,7 @@ def show(
     wanted = [(coupling, each) for coupling in COUPLINGS for each in steps or (25, 100, 1000)]
     waiting = Console(stderr=True)
     measured = [
-        measure_mismatch(dataset, coupling, each, chains, options.augment)
+        measure_mismatch(dataset, coupling, each, chains, options.changes)
         for coupling, each in track(
             wanted,
             "forward chains",

@@ -5,7 +5,7 @@ To add one to this package: a module with a `SPEC`, a line here, one in options.
 
 from pathlib import Path
 
-from kod_bench.data import any_folder, cifar10, fingerprints, sphere, terrain, textures
+from kod_bench.data import any_folder, cifar10, fingerprints, sphere, terrain, textures, xy
 from kod_bench.data.archives import ArchivedSource, is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.folders import FolderSource
@@ -20,6 +20,7 @@ DATASETS: dict[str, DatasetSpec] = {
     "terrain": terrain.SPEC,
     "cifar10": cifar10.SPEC,
     "sphere": sphere.SPEC,
+    "xy": xy.SPEC,
 }
 
 

@@ -24,9 +24,10 @@ from kod_bench.data.files import MAX_PIXELS, MIN_SIDE, SkippedImageError
 from kod_bench.data.fill_values import fill_with_mean, find_fill, is_missing
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
-from kod_bench.data.options import DatasetOptions, SphereOptions
+from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import SourceImage
 from kod_bench.data.sphere_grids import analyse
+from kod_bench.data.sphere_options import SphereOptions
 from kod_bench.data.sphere_recognition import Evidence, Layout, Shape, check_shape
 
 FloatArray = NDArray[np.float64]

@@ -1,5 +1,6 @@
 """Evaluation: images in, numbers out."""
 
+from kod_bench.evaluation.colour_wheel import colour_wheel, write_wheels
 from kod_bench.evaluation.extractors import (
     check_extractor,
     choose_extractor,
@@ -31,6 +32,7 @@ __all__ = [
     "check_extractor",
     "choose_extractor",
     "choose_metrics",
+    "colour_wheel",
     "density_and_coverage",
     "fid",
     "fid_infinity",
@@ -44,4 +46,5 @@ __all__ = [
     "score",
     "write_mollweide",
     "write_nearest_pairs",
+    "write_wheels",
 ]
