@@ -62,9 +62,23 @@ class AngleFileOptions(BaseModel, extra="forbid", frozen=True):
     """How a folder of `.npy` arrays of angles is read.
 
     Attributes:
-        unit: Of the numbers in the files.
+        unit: Of the numbers in the files. None is radians, unless they look like degrees.
         kind: What becomes of an angle where its field is mirrored; needed to augment.
     """
 
-    unit: Literal["radians", "degrees"] = "radians"
+    unit: Literal["radians", "degrees"] | None = None
     kind: AngleKind | None = None
+
+
+def shrinking(scale: float) -> int:
+    """The whole factor that a scale is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    factor = round(1 / scale)
+    if abs(1 / scale - factor) > 0.02 * factor:
+        raise ValueError(
+            f"angles are shrunk by whole factors, 1, 0.5, 0.333, 0.25 and so on, not {scale:g}"
+        )
+    return factor

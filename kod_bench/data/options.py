@@ -25,6 +25,7 @@ from kod_bench.data.angle_options import (
     OrientationOptions,
     Values,
     XyOptions,
+    shrinking,
 )
 from kod_bench.data.sphere_options import SphereOptions
 from kod_bench.errors import UsageError
@@ -301,6 +302,16 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             raise ValueError("angles have a range of their own: leave value_range out")
         if info.field_name == "augment" and "rotate" in value and name != "xy":
             raise ValueError("rotate turns fields and not their angles: only flips are possible")
+        if info.field_name == "view" and name == "orientation" and value != "patches":
+            raise ValueError("orientation is cut into patches: view must be patches")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _check_shrunk(cls, value: Any, info: ValidationInfo) -> Any:
+        if _is_angles(str(info.data.get("name", ""))):
+            for scale in value if isinstance(value, tuple) else (value,):
+                shrinking(scale)
         return value
 
     @field_validator("angles")

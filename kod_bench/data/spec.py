@@ -20,8 +20,8 @@ class SourceImage:
 
     Attributes:
         name: Path below the data folder, or what stands for it.
-        pixels: (H, W) or (H, W, 3); of data set of angles (H, W) in [-pi, pi), as large as a view;
-            None if they could not be read.
+        pixels: (H, W) or (H, W, 3); of a data set of angles, one view or
+            several, (H, W) or (N, H, W) in [-pi, pi); None if they could not be read.
         reason: Why they could not.
         remarks: What a user should know about how they were read; see `Decoded`.
         span: Of the values, where they were not 8-bit.

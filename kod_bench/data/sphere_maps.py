@@ -55,7 +55,7 @@ class MapFolderSource:
         self._rows = options.image_size
         self._options = options.sphere
         self._folder = folder
-        names, unreadable = _find_maps(folder, self.title)
+        names, unreadable = find_arrays(folder, self.title)
         self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
         self._lowest, self._highest = math.inf, -math.inf
         self._layouts: dict[Shape, Layout | SkippedImageError] = {}
@@ -274,7 +274,7 @@ def interpolate(values: FloatArray, row: FloatArray, column: FloatArray) -> Floa
     return np.asarray((1 - down) * upper + down * lower, np.float64)
 
 
-def _find_maps(root: Path, title: str) -> tuple[list[str], list[str]]:
+def find_arrays(root: Path, title: str) -> tuple[list[str], list[str]]:
     """Sorted names of the `.npy` files below a folder, and of subfolders that cannot be read."""
     try:
         with os.scandir(root):

@@ -124,7 +124,9 @@ def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject
     """
     if image.min() == image.max():
         raise SkippedImageError("blank")
-    if image.dtype == np.float32 or subject == "map":
+    if subject == "angles":
+        return image if image.ndim == 3 else image[None]
+    if subject == "map":
         return image[None]
     if subject == "texture":
         image = trim_border(image)

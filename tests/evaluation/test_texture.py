@@ -26,7 +26,7 @@ DISTANCES = {
     "orientation": orientation_distance,
     "coherence": coherence_distance,
     "frequency": frequency_distance,
-    "order": order_distance,
+    "order": lambda one, two: sample_distance(one.order, two.order),
 }
 
 
