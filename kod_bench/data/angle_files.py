@@ -179,7 +179,7 @@ def _files_of(names: Sequence[str], digests: Sequence[str]) -> list[Labels]:
     """Fields of one file belong together, where there are several: they follow on each other."""
     del digests
     own = [name.split("#")[0] for name in names]
-    return [(name,) if len(set(own)) > 1 else () for name in own]
+    return [(name,) for name in (own if len(set(own)) > 1 else names)]
 
 
 def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source:
@@ -193,7 +193,7 @@ def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Sour
 SPEC = DatasetSpec(
     subject="angles",
     values="angles",
-    group_noun="files",
+    group_noun="files, or fields of a single one",
     group_labels=_files_of,
     layout=".npy files of (H, W) or (N, H, W) angles; folders train and test are the split",
     licence="yours to know",
