@@ -192,7 +192,7 @@ class DatasetAgainst(Against):
         self.has_train = True
 
     def train(self) -> Tensor:
-        """(N, 3, H, W) training images, gray ones as RGB like the samples; or (N, 1, H, W) angles."""
+        """(N, 3, H, W) training images, gray ones as the samples' RGB; (N, 1, H, W) angles."""
         train = self._dataset.train
         return train if self.are_angles else train.expand(-1, 3, -1, -1)
 
