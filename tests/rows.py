@@ -4,6 +4,12 @@ from typing import Any
 
 from kod_bench.results import Row
 
+#: Columns of fields of angles alone.
+OF_ANGLES = (
+    *("correlation_distance", "vortex_density", "vortex_density_difference"),
+    *("energy", "energy_difference", "angle_distance"),
+)
+
 
 def make_row(**changes: Any) -> Row:
     """A plausible row, with some fields changed."""
@@ -81,6 +87,8 @@ def make_row(**changes: Any) -> Row:
         "spectrum_distance_real": None,
         "spectrum_distance_known": None,
         "spectrum_distance_known_real": None,
+        **dict.fromkeys(OF_ANGLES),
+        **dict.fromkeys(f"{column}_real" for column in OF_ANGLES),
         "marks": None,
         "features": "efficientnet-lite0@96-57934424",
         "sample_count": 256,

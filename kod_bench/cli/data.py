@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kod_bench.cli.angles import Temperature, Unit, angle_sections
 from kod_bench.cli.complete import complete_profiles, complete_spaces
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.options import expand_location, expand_path, parse_range
@@ -29,7 +30,8 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]",
-        help="fingerprints, textures, terrain, cifar10, sphere, folder:PATH, or a plug-in's.",
+        help="fingerprints, textures, terrain, cifar10, sphere, xy, orientation, flow, "
+        "folder:PATH, angles:PATH, or a plug-in's.",
     ),
 ]
 DataDir = Annotated[
@@ -105,6 +107,8 @@ def list_datasets(data_dir: DataDir = None) -> None:
         packages = " and ".join(f"package {each.package} {each.version}" for each in plugin)
         _list_entry(plugin[0].name, packages, prepared_count(plugin[0].name), None, None)
     _list_entry("folder:PATH", "PATH", prepared_count("folder"), "any", "yours to know")
+    arrays = ".npy files of angles"
+    _list_entry("angles:PATH", "PATH", prepared_count("angles"), arrays, "yours to know")
     echo(f"prepared images are kept in {cache_dir}")
 
 
@@ -137,6 +141,8 @@ def prepare(
     grid: Grid = None,
     flip: Flip = None,
     fill: Fill = None,
+    unit: Unit = None,
+    temperature: Temperature = None,
 ) -> None:
     """Prepare a data set once, so that every later run opens it at once."""
     from time import monotonic
@@ -159,6 +165,8 @@ def prepare(
             "grid": grid,
             "flip": flip,
             "fill": fill,
+            "unit": unit,
+            "temperature": temperature,
         },
     )
     began = monotonic()
@@ -195,6 +203,8 @@ def show(
     grid: Grid = None,
     flip: Flip = None,
     fill: Fill = None,
+    unit: Unit = None,
+    temperature: Temperature = None,
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="T of the terminal mismatch; default: 25, 100 and 1000."),
@@ -224,6 +234,8 @@ def show(
             "grid": grid,
             "flip": flip,
             "fill": fill,
+            "unit": unit,
+            "temperature": temperature,
         },
     )
     _open(options, data_dir)  # with its progress; then it is in the cache
@@ -262,7 +274,7 @@ def show(
     wanted = [(coupling, each) for coupling in COUPLINGS for each in steps or (25, 100, 1000)]
     waiting = Console(stderr=True)
     measured = [
-        measure_mismatch(dataset, coupling, each, chains, options.augment)
+        measure_mismatch(dataset, coupling, each, chains, options.changes)
         for coupling, each in track(
             wanted,
             "forward chains",
@@ -298,6 +310,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
+    said |= angle_sections(name, *(said.pop(key, None) for key in ("unit", "temperature")))
     said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)
@@ -306,7 +319,7 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        inside = first["loc"][0] == "sphere"
+        inside = len(first["loc"]) > 1 and first["loc"][0] in ("sphere", "angles", "xy")
         option = str(first["loc"][1 if inside else 0]).replace("_", "-")
         where = "data set" if option == "name" else f"--{option}"
         raise UsageError(f"{where} {first['input']!r} is not allowed: {message}") from error

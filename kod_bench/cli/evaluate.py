@@ -74,7 +74,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Score a folder of images, of any tool: FID, KID, density, coverage, texture, memorisation."""
+    """Score images or angles of any tool: FID, KID, coverage, texture, memorisation, vortices."""
     from kod_bench.cli.json_file import check_writable, write_json
 
     if json_file is not None:

@@ -1,5 +1,6 @@
-"""Named data sets as uint8 image tensors with fixed splits."""
+"""Named data sets as tensors of intensities or angles, with fixed splits."""
 
+from kod_bench.data.angle_options import Values
 from kod_bench.data.datasets import (
     ImageDataset,
     PreparedDataset,
@@ -12,13 +13,13 @@ from kod_bench.data.errors import DataError
 from kod_bench.data.options import (
     DatasetName,
     DatasetOptions,
-    SphereOptions,
     SyntheticOptions,
     dataset_names,
 )
 from kod_bench.data.registry import DATASETS
 from kod_bench.data.spec import DatasetSpec, Source, SourceImage, unless_folder
 from kod_bench.data.sphere import known_spectrum
+from kod_bench.data.sphere_options import SphereOptions
 
 __all__ = [
     "DATASETS",
@@ -32,6 +33,7 @@ __all__ = [
     "SourceImage",
     "SphereOptions",
     "SyntheticOptions",
+    "Values",
     "dataset_names",
     "default_data_dir",
     "known_spectrum",

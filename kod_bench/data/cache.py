@@ -77,7 +77,7 @@ class Details:
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """What a cache entry holds. The arrays are (N, C, H, W), uint8."""
+    """What a cache entry holds: (N, C, H, W), uint8 intensities or float32 angles, both alike."""
 
     train: PixelArray
     test: PixelArray
@@ -140,7 +140,9 @@ def read_entry(entry: Path) -> tuple[PreparedImages, str] | None:
         # Mapped copy-on-write: who writes into the array changes their own copy, not the file.
         train = np.load(entry / "train.npy", mmap_mode="c", allow_pickle=False)
         test = np.load(entry / "test.npy", mmap_mode="c", allow_pickle=False)
-        if any(images.dtype != np.uint8 or images.ndim != 4 for images in (train, test)):
+        if train.dtype not in (np.uint8, np.float32) or train.dtype != test.dtype:
+            return None
+        if train.ndim != 4 or test.ndim != 4:
             return None
         small = train.nbytes + test.nbytes <= VERIFIED_BYTES
         if small and content_hash(train, test) != meta.content_hash:

@@ -1,4 +1,4 @@
-"""Named data sets as fixed uint8 tensors: prepared once, then opened from the cache.
+"""Named data sets as fixed tensors: prepared once, then opened from the cache.
 
 `load_dataset` is the one entry point for training; `open_dataset` is the same without torch.
 """
@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from kod_bench.data import cache, splits
+from kod_bench.data.angle_options import Values
 from kod_bench.data.cache import Details, PreparedImages
 from kod_bench.data.cache_folder import check_cache
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import DATASET_NAMES, DatasetOptions, SphereField
+from kod_bench.data.options import DATASET_NAMES, DatasetOptions
 from kod_bench.data.preparation import PREPARATION_VERSION, OnUnit, Progress, prepare
 from kod_bench.data.registry import find_spec, open_source, plugin_source
 from kod_bench.data.remote import fetch_archive
 from kod_bench.data.settling import settle
 from kod_bench.data.spec import Source
+from kod_bench.data.sphere_options import SphereField
 from kod_bench.storage import Location, ObjectFolder, parse_location
 
 if TYPE_CHECKING:  # options are validated, and help is printed, without waiting for torch
@@ -56,7 +58,8 @@ class ImageDataset:
     Attributes:
         name: What the images are; synthetic and built-in ones say so. It goes into every row of
             results.
-        train: (N, C, H, W), uint8, memory-mapped copy-on-write. In an order in which any prefix is
+        train: (N, C, H, W), uint8 intensities or float32 angles in [-pi, pi), memory-mapped
+            copy-on-write. In an order in which any prefix is
             a fair sample.
         test: Likewise; shares no group (finger, source image) and no image with `train`.
         content_hash: Hash of the pixels and the split.
@@ -78,6 +81,11 @@ class ImageDataset:
     licence: str
     details: Details
     options: DatasetOptions
+
+    @property
+    def values(self) -> Values:
+        """What the images' numbers are: uint8 intensities, or float32 angles in [-pi, pi)."""
+        return self.options.values
 
 
 def open_dataset(
@@ -186,8 +194,8 @@ def prepared_count(name: str) -> int:
     """How many ways of preparing a data set, real or built-in, are in the user's cache."""
     endings = ("builtin", "synthetic", "folder", *get_args(SphereField))
     known = (name, *(f"{name}-{ending}" for ending in endings))
-    pattern = r"folder-.*" if name == "folder" else "|".join(map(re.escape, known))
-    if name != "folder" and name not in DATASET_NAMES:  # a plug-in has endings of its own
+    pattern = rf"{name}-.*" if name in ("folder", "angles") else "|".join(map(re.escape, known))
+    if name not in ("folder", "angles", *DATASET_NAMES):  # a plug-in has endings of its own
         pattern = rf"{re.escape(name)}(?:-.*)?"
     # The folder's name alone decides; what it holds is verified when it is opened.
     return sum(
@@ -216,9 +224,13 @@ def _ignore(*_: object) -> None:
     """The progress of someone who does not want to know."""
 
 
+#: Of the options, what a source's own identity says where it matters, or nothing depends on.
+_OF_SOURCES = {"synthetic", "sphere", "xy", "orientation", "flow", "angles", "augment", "name"}
+
+
 def _cache_key(options: DatasetOptions, source: Source) -> str:
     """Hash of all that a prepared array depends on, and of nothing else."""
-    relevant = options.model_dump(mode="json", exclude={"synthetic", "sphere", "augment", "name"})
+    relevant = options.model_dump(mode="json", exclude=_OF_SOURCES)
     if options.view == "whole":
         for of_patches in ("scale", "max_patches_per_image", "dpi"):
             relevant.pop(of_patches, None)

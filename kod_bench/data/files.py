@@ -18,6 +18,7 @@ from kod_bench.data.formats import Kind
 
 Color = Literal["gray", "rgb"]
 SourcePixels = NDArray[np.uint8]  # (H, W) gray or (H, W, 3) RGB
+AngleField = NDArray[np.float32]  # (H, W) or (N, H, W) radians in [-pi, pi)
 
 MAX_PIXELS = 20_000_000  # a palm at 500 dpi has 6 million; beyond this it is a mistake or a bomb
 MIN_SIDE = 8  # pixels; the smallest image_size

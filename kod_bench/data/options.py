@@ -1,11 +1,10 @@
 """What a search space may say about its data set."""
 
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,14 +18,23 @@ from pydantic import (
     model_serializer,
 )
 
+from kod_bench.data.angle_options import (
+    AngleFileOptions,
+    AngleKind,
+    FlowOptions,
+    OrientationOptions,
+    Values,
+    XyOptions,
+    shrinking,
+)
+from kod_bench.data.sphere_options import SphereOptions
 from kod_bench.errors import UsageError
 from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 from kod_bench.storage import is_uri, local_path
 
 FOLDER_PREFIX = "folder:"
+ANGLES_PREFIX = "angles:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
-SphereField = Literal["gaussian", "log-normal", "land-sea"]
-SphereGridName = Literal["gauss-legendre", "cells", "poles", "driscoll-healy", "mcewen-wiaux"]
 
 # What an option means where a search space leaves it out. Mirror images of prints are not prints
 # of the same population (left loops become right ones), so fingerprints are never flipped by
@@ -37,10 +45,28 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "terrain": {"scale": (1.0, 0.5, 0.25), "augment": ("horizontal-flip", "vertical-flip")},
     "cifar10": {"view": "whole", "color": "rgb", "augment": ("horizontal-flip",)},
     "sphere": {"view": "whole"},
+    "xy": {"view": "whole", "scale": 1.0},
+    "orientation": {},
+    "flow": {"view": "whole", "scale": 1.0},
 }
 _FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "auto"}
+_ANGLES_DEFAULTS: dict[str, Any] = {"view": "whole", "scale": 1.0}
+#: What the angles of data sets are; those of `angles:PATH` are what `angles.kind` says.
+_ANGLE_KINDS: dict[str, AngleKind] = {
+    "xy": "internal",
+    "orientation": "orientation",
+    "flow": "direction",
+}
 #: Options that there were not always, and what they mean where they are left out.
-_LATER: dict[str, Any] = {"group": None, "dpi": "auto", "value_range": None}
+_LATER: dict[str, Any] = {
+    "group": None,
+    "dpi": "auto",
+    "value_range": None,
+    "xy": XyOptions().model_dump(),
+    "orientation": OrientationOptions().model_dump(),
+    "flow": FlowOptions().model_dump(),
+    "angles": AngleFileOptions().model_dump(),
+}
 DATASET_NAMES = tuple(_DEFAULTS)
 #: Options whose defaults a data set has of its own, and what they are otherwise.
 _OWN_DEFAULTS: dict[str, Any] = {"view": "patches", "scale": 0.5, "color": "gray", "augment": ()}
@@ -58,19 +84,22 @@ def dataset_names() -> tuple[str, ...]:
 def _check_name(name: str) -> str:
     if find_plugin("dataset", name, DATASET_NAMES) is not None or name in DATASET_NAMES:
         return name
-    if name.startswith(FOLDER_PREFIX) and name != FOLDER_PREFIX:
-        if is_uri(name.removeprefix(FOLDER_PREFIX)):
+    for prefix in (FOLDER_PREFIX, ANGLES_PREFIX):
+        if not name.startswith(prefix) or name == prefix:
+            continue
+        if is_uri(name.removeprefix(prefix)):
             raise ValueError(
                 "must be a folder of this machine; images on an object store are named where the "
                 "sweep is started, by --data-dir"
             )
         # Absolute, because the workers of a sweep run elsewhere.
         try:
-            folder = local_path(name.removeprefix(FOLDER_PREFIX)).absolute()
+            folder = local_path(name.removeprefix(prefix)).absolute()
         except UsageError as error:
             raise ValueError(str(error)) from None
-        return f"{FOLDER_PREFIX}{folder}"
-    raise ValueError(f"known: {', '.join(dataset_names())}, or {FOLDER_PREFIX}PATH")
+        return f"{prefix}{folder}"
+    known = ", ".join(dataset_names())
+    raise ValueError(f"known: {known}, {FOLDER_PREFIX}PATH or {ANGLES_PREFIX}PATH")
 
 
 def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,7 +149,10 @@ def _default(option: str) -> Any:
         name = validated.get("name", "")
         if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
             return _plugged_defaults(plugin).get(option, _OWN_DEFAULTS[option])
-        known = _FOLDER_DEFAULTS if name.startswith(FOLDER_PREFIX) else _DEFAULTS.get(name, {})
+        if name.startswith(ANGLES_PREFIX):
+            known = _ANGLES_DEFAULTS
+        else:
+            known = _FOLDER_DEFAULTS if name.startswith(FOLDER_PREFIX) else _DEFAULTS.get(name, {})
         return known.get(option, _OWN_DEFAULTS[option])
 
     return Field(default_factory=choose)
@@ -174,55 +206,6 @@ class SyntheticOptions(BaseModel, extra="forbid", frozen=True):
     seed: int = Field(default=0, ge=0)
 
 
-class SphereOptions(BaseModel, extra="forbid", frozen=True):
-    """Maps of the sphere: which are drawn without a folder of them, and how a folder's files lie.
-
-    Attributes:
-        field: "gaussian" and "log-normal" are random; "land-sea" is the Earth's land, turned.
-        spectral_index: alpha of a random field: its power falls as (l + 1)^-alpha with degree l.
-        count: Number of maps, both sides of the split together.
-        seed: Draws other maps; results with different seeds are different data sets.
-        grid: Of files: where their rows are, see `data.sphere_grids`; None for what their shape
-            and their values say.
-        flip: Of files: "latitude" for rows from south to north.
-        fill: Of files: the number that stands for a missing value, or "nan"; each map's mean takes
-            its place. "none" says that every number is a value. None refuses what looks missing.
-    """
-
-    field: SphereField = "gaussian"
-    spectral_index: float = Field(default=3.0, ge=0, le=10)
-    count: int = Field(default=2000, ge=2, le=100_000)
-    seed: int = Field(default=0, ge=0)
-    grid: SphereGridName | None = None
-    flip: Literal["latitude"] | None = None
-    fill: Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "none"] | None = None
-
-    @field_validator("fill", mode="wrap")
-    @classmethod
-    def _check_fill(cls, value: Any, check: Callable[[Any], Any]) -> Any:
-        if isinstance(value, float) and math.isnan(value):  # YAML's .nan, which JSON has not
-            return "nan"
-        try:
-            return None if value is None else check(value)
-        except ValidationError:  # pydantic's own would speak of each member of the union
-            raise ValueError("must be a finite number, nan or none") from None
-
-    @model_serializer(mode="wrap")
-    def _without_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """All options, but of those about files, which came later, what is said alone.
-
-        Trials are known by the hash of their options: a plan from before stays what it is.
-        """
-        found: dict[str, Any] = dump(self)
-        unsaid = {key for key in ("grid", "flip", "fill") if found.get(key) is None}
-        return {key: value for key, value in found.items() if key not in unsaid}
-
-    @property
-    def drawn(self) -> dict[str, Any]:
-        """What built-in maps depend on."""
-        return self.model_dump(include={"field", "spectral_index", "count", "seed"})
-
-
 class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     """Which images to prepare, and how. Defaults that are not said here depend on the data set.
 
@@ -252,6 +235,10 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         max_patches_per_image: Patches only: keep at most so many, drawn evenly and reproducibly.
         synthetic: Used only where there is no folder of real images.
         sphere: Of data set `sphere`: its built-in maps, and how files of maps are read.
+        xy: Of data set `xy`.
+        orientation: Of data set `orientation`.
+        flow: Of data set `flow`.
+        angles: Of `angles:PATH`, a folder of arrays of angles.
     """
 
     name: DatasetName
@@ -274,6 +261,10 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     max_patches_per_image: int | None = Field(default=None, ge=1)
     synthetic: SyntheticOptions = SyntheticOptions()
     sphere: SphereOptions = SphereOptions()
+    xy: XyOptions = XyOptions()
+    orientation: OrientationOptions = OrientationOptions()
+    flow: FlowOptions = FlowOptions()
+    angles: AngleFileOptions = Field(default=AngleFileOptions(), validate_default=True)
 
     @field_validator("image_size", "view", "color", "value_range", "augment")
     @classmethod
@@ -293,6 +284,45 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
             raise ValueError("maps of the sphere are scaled by their own lowest and highest value")
         if info.field_name == "augment" and "rotate" in value:
             raise ValueError("maps of the sphere are not square: only flips are possible")
+        return value
+
+    @field_validator("image_size", "view", "color", "value_range", "augment")
+    @classmethod
+    def _check_angles(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.data.get("name", ""))
+        if not _is_angles(name):
+            return value
+        if info.field_name == "image_size" and name in ("xy", "flow") and value % 2:
+            raise ValueError(f"fields of {name} have an even side")
+        if info.field_name == "view" and name in ("xy", "flow") and value != "whole":
+            raise ValueError(f"fields of {name} are not cut: view must be whole")
+        if info.field_name == "color" and value != "gray":
+            raise ValueError("a field of angles has one channel: color must be gray")
+        if info.field_name == "value_range" and value is not None:
+            raise ValueError("angles have a range of their own: leave value_range out")
+        if info.field_name == "augment" and "rotate" in value and name != "xy":
+            raise ValueError("rotate turns fields and not their angles: only flips are possible")
+        if info.field_name == "view" and name == "orientation" and value != "patches":
+            raise ValueError("orientation is cut into patches: view must be patches")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _check_shrunk(cls, value: Any, info: ValidationInfo) -> Any:
+        if _is_angles(str(info.data.get("name", ""))):
+            for scale in value if isinstance(value, tuple) else (value,):
+                shrinking(scale)
+        return value
+
+    @field_validator("angles")
+    @classmethod
+    def _check_mirrored(cls, value: AngleFileOptions, info: ValidationInfo) -> AngleFileOptions:
+        name = str(info.data.get("name", ""))
+        if value != AngleFileOptions() and not name.startswith(ANGLES_PREFIX):
+            raise ValueError("is of data sets angles:PATH: leave it out")
+        if name.startswith(ANGLES_PREFIX) and info.data.get("augment") and value.kind is None:
+            kinds = ", ".join(get_args(AngleKind))
+            raise ValueError(f"kind must be said where augment mirrors fields: {kinds}")
         return value
 
     @field_validator("dpi")
@@ -328,6 +358,24 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
         return self.name == "sphere"
 
     @property
+    def values(self) -> Values:
+        """What the numbers of the prepared images are."""
+        return "angles" if _is_angles(self.name) else "intensities"
+
+    @property
+    def angle_kind(self) -> AngleKind | None:
+        """What becomes of an angle where its field is mirrored; None where nobody says."""
+        return _ANGLE_KINDS.get(self.name, self.angles.kind)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What training does to an image at random, by the names of `training.ShuffledImages`."""
+        kind = self.angle_kind or "internal"
+        if self.values == "intensities" or kind == "internal":
+            return self.augment
+        return tuple(f"{change} {kind}" for change in self.augment)
+
+    @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width of the prepared images in pixels."""
         return self.image_size, self.image_size * (2 if self.on_sphere else 1)
@@ -340,6 +388,13 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @property
     def folder(self) -> Path | None:
         """The folder that the name itself says, if it does."""
-        if not self.name.startswith(FOLDER_PREFIX):
-            return None
-        return Path(self.name.removeprefix(FOLDER_PREFIX))
+        for prefix in (FOLDER_PREFIX, ANGLES_PREFIX):
+            if self.name.startswith(prefix):
+                return Path(self.name.removeprefix(prefix))
+        return None
+
+
+def _is_angles(name: str) -> bool:
+    if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
+        return bool(getattr(plugin.load(), "values", "intensities") == "angles")
+    return name in _ANGLE_KINDS or name.startswith(ANGLES_PREFIX)

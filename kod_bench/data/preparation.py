@@ -265,6 +265,9 @@ def _describe(
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     plural = "s" if len(options.scales) > 1 else ""
     what = "whole images" if options.view == "whole" else f"patches at scale{plural} {scales}"
+    if options.values == "angles":
+        what = "whole fields" if options.view == "whole" else what
+    of = "angles," if options.values == "angles" else options.color
     height, width = options.image_shape
     reading = (
         ""
@@ -272,7 +275,7 @@ def _describe(
         else " of values from {:g} to {:g}".format(*options.known_range)
     )
     return (
-        f"{train} training and {test} test {width}x{height} {options.color} {what}{reading}, "
+        f"{train} training and {test} test {width}x{height} {of} {what}{reading}, "
         f"from {images} images;"
         f" {division.groups[0]} and {division.groups[1]} {division.noun};"
     )

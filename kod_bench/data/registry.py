@@ -5,11 +5,22 @@ To add one to this package: a module with a `SPEC`, a line here, one in options.
 
 from pathlib import Path
 
-from kod_bench.data import any_folder, cifar10, fingerprints, sphere, terrain, textures
+from kod_bench.data import (
+    angle_files,
+    any_folder,
+    cifar10,
+    fingerprints,
+    flow,
+    orientation,
+    sphere,
+    terrain,
+    textures,
+    xy,
+)
 from kod_bench.data.archives import ArchivedSource, is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.folders import FolderSource
-from kod_bench.data.options import DatasetOptions
+from kod_bench.data.options import ANGLES_PREFIX, DatasetOptions
 from kod_bench.data.plugged import plugged_spec
 from kod_bench.data.spec import DatasetSpec, Source
 from kod_bench.plugins import find_plugin
@@ -20,17 +31,22 @@ DATASETS: dict[str, DatasetSpec] = {
     "terrain": terrain.SPEC,
     "cifar10": cifar10.SPEC,
     "sphere": sphere.SPEC,
+    "xy": xy.SPEC,
+    "orientation": orientation.SPEC,
+    "flow": flow.SPEC,
 }
 
 
 def find_spec(name: str) -> DatasetSpec:
-    """What is particular about a data set; any `folder:PATH` has the same.
+    """What is particular about a data set; any `folder:PATH` has the same, any `angles:PATH` too.
 
     Raises:
         kod_bench.plugins.PluginError: It is a plug-in that cannot be used.
     """
     if (plugin := find_plugin("dataset", name, DATASETS)) is not None:
         return plugged_spec(plugin)
+    if name.startswith(ANGLES_PREFIX):
+        return angle_files.SPEC
     return DATASETS.get(name, any_folder.SPEC)
 
 

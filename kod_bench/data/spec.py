@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from kod_bench.data.angle_options import Values
 from kod_bench.data.decoder import Survey
 from kod_bench.data.depths import Span
-from kod_bench.data.files import SourcePixels
+from kod_bench.data.files import AngleField, SourcePixels
 from kod_bench.data.name_schemes import Labels
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.views import Subject
@@ -19,14 +20,15 @@ class SourceImage:
 
     Attributes:
         name: Path below the data folder, or what stands for it.
-        pixels: (H, W) or (H, W, 3); None if they could not be read.
+        pixels: (H, W) or (H, W, 3); of a data set of angles, one view or
+            several, (H, W) or (N, H, W) in [-pi, pi); None if they could not be read.
         reason: Why they could not.
         remarks: What a user should know about how they were read; see `Decoded`.
         span: Of the values, where they were not 8-bit.
     """
 
     name: str
-    pixels: SourcePixels | None = None
+    pixels: SourcePixels | AngleField | None = None
     reason: str = ""
     remarks: tuple[str, ...] = ()
     span: Span | None = None
@@ -85,6 +87,7 @@ class DatasetSpec:
         group_noun: What a group of images is, in the plural.
         group_labels: (names, pixel hashes) of the images => the labels of each, shared within a
             group, none where a name says nothing. None: every image is a group of its own.
+        values: What the images' numbers are. Angles come from a source as large as their view.
         needs_division: Whether folders `train` and `test` in the data folder are the only split.
         defaults: Of a plug-in's data set: what its options `view`, `scale`, `color` and `augment`
             are where a search space leaves them out, if they are not patches at scale 0.5, gray,
@@ -104,6 +107,7 @@ class DatasetSpec:
     without_folder: Callable[[Path], str]
     open_special: Callable[[DatasetOptions, Path | None, Path], Source | None]
     group_labels: Callable[[Sequence[str], Sequence[str]], list[Labels]] | None = None
+    values: Values = "intensities"
     needs_division: bool = False
     defaults: Mapping[str, object] = field(default_factory=dict)
 

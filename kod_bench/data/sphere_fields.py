@@ -28,7 +28,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from kod_bench.data.errors import DataError
-from kod_bench.data.options import SphereField, SphereOptions
+from kod_bench.data.sphere_options import SphereField, SphereOptions
 
 FloatArray = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kod_bench.data.options import SphereGridName
+from kod_bench.data.sphere_options import SphereGridName
 
 FloatArray = NDArray[np.float64]
 

@@ -24,9 +24,10 @@ from kod_bench.data.files import MAX_PIXELS, MIN_SIDE, SkippedImageError
 from kod_bench.data.fill_values import fill_with_mean, find_fill, is_missing
 from kod_bench.data.hash_index import hash_files
 from kod_bench.data.notes import counted_note
-from kod_bench.data.options import DatasetOptions, SphereOptions
+from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import SourceImage
 from kod_bench.data.sphere_grids import analyse
+from kod_bench.data.sphere_options import SphereOptions
 from kod_bench.data.sphere_recognition import Evidence, Layout, Shape, check_shape
 
 FloatArray = NDArray[np.float64]
@@ -54,7 +55,7 @@ class MapFolderSource:
         self._rows = options.image_size
         self._options = options.sphere
         self._folder = folder
-        names, unreadable = _find_maps(folder, self.title)
+        names, unreadable = find_arrays(folder, self.title)
         self._files = hash_files(folder, names, cache_dir, _READ_AT_ONCE)
         self._lowest, self._highest = math.inf, -math.inf
         self._layouts: dict[Shape, Layout | SkippedImageError] = {}
@@ -273,7 +274,7 @@ def interpolate(values: FloatArray, row: FloatArray, column: FloatArray) -> Floa
     return np.asarray((1 - down) * upper + down * lower, np.float64)
 
 
-def _find_maps(root: Path, title: str) -> tuple[list[str], list[str]]:
+def find_arrays(root: Path, title: str) -> tuple[list[str], list[str]]:
     """Sorted names of the `.npy` files below a folder, and of subfolders that cannot be read."""
     try:
         with os.scandir(root):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from kod_bench.data.errors import DataError
 from kod_bench.data.files import SkippedImageError
-from kod_bench.data.options import SphereGridName
 from kod_bench.data.sphere_grids import projection_error
+from kod_bench.data.sphere_options import SphereGridName
 
 FloatArray = NDArray[np.float64]
 Shape = tuple[int, int]

@@ -170,13 +170,22 @@ def grow_ridges(
     return ridges
 
 
-def draw_finger(seed: int, finger: int) -> Finger:
-    """Draws one finger; the same one for the same two numbers."""
-    generator = np.random.default_rng([seed, finger])
+def finger_field(seed: int, finger: int) -> tuple[FingerClass, float, FloatArray]:
+    """The class, the ridge period and the orientation field that `draw_finger` draws one with."""
+    return _begin_finger(np.random.default_rng([seed, finger]))
+
+
+def _begin_finger(generator: np.random.Generator) -> tuple[FingerClass, float, FloatArray]:
     kinds = list(CLASS_SHARES)
     kind = kinds[generator.choice(len(kinds), p=list(CLASS_SHARES.values()))]
     period = float(np.clip(generator.normal(MEAN_PERIOD, PERIOD_DEVIATION), 7.4, 10.2))
-    orientation = orientation_field(kind, FINGER_SHAPE, generator)
+    return kind, period, orientation_field(kind, FINGER_SHAPE, generator)
+
+
+def draw_finger(seed: int, finger: int) -> Finger:
+    """Draws one finger; the same one for the same two numbers."""
+    generator = np.random.default_rng([seed, finger])
+    kind, period, orientation = _begin_finger(generator)
     ridges = grow_ridges(orientation, period, generator)
     stretch = np.stack([7 * smooth_noise(FINGER_SHAPE, 50, generator) for _ in range(2)])
     return Finger(kind, period, ridges, stretch)

@@ -1,4 +1,4 @@
-"""From one image to the squares a network sees. HW or HWC uint8 => NHW or NHWC uint8."""
+"""From one image to the squares a network sees. HW or HWC uint8 => NHW or NHWC; angles pass."""
 
 from typing import Literal
 
@@ -7,20 +7,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from kod_bench.data.files import SkippedImageError, SourcePixels
+from kod_bench.data.files import AngleField, SkippedImageError, SourcePixels
 from kod_bench.data.options import DatasetOptions
 
-Views = NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3)
-PixelArray = NDArray[np.uint8]  # (N, C, H, W)
+#: (N, H, W) or (N, H, W, 3) intensities; (N, H, W) angles.
+Views = NDArray[np.uint8] | NDArray[np.float32]
+PixelArray = NDArray[np.uint8] | NDArray[np.float32]  # (N, C, H, W)
 
 RIDGE_SHARE = 0.6  # of a patch that must be ridges
 _WHITE = 255
 _WINDOW = 16  # pixels of the original image: nearly two ridge periods at 500 dpi
 _MIN_CONTRAST = 8.0  # gray levels; fainter than this is sensor noise
 
-Subject = Literal["print", "texture", "picture", "map"]
+Subject = Literal["print", "texture", "picture", "map", "angles"]
 """What an image shows: a print on white paper, a texture up to its edges, the whole sphere on the
-grid that the data set asks for, or anything."""
+grid that the data set asks for, a field of angles of the size that it asks for, or anything."""
 
 
 def resize(image: SourcePixels, height: int, width: int) -> SourcePixels:
@@ -112,7 +113,7 @@ def _grid(length: int, size: int, stride: int) -> range:
     return range(margin, length - size + 1, stride)
 
 
-def make_view(image: SourcePixels, options: DatasetOptions, subject: Subject) -> Views:
+def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject: Subject) -> Views:
     """The view of an image that the options ask for.
 
     As a whole, a print is padded with white and anything else cropped to a square. Patches of
@@ -123,6 +124,8 @@ def make_view(image: SourcePixels, options: DatasetOptions, subject: Subject) ->
     """
     if image.min() == image.max():
         raise SkippedImageError("blank")
+    if subject == "angles":
+        return image if image.ndim == 3 else image[None]
     if subject == "map":
         return image[None]
     if subject == "texture":

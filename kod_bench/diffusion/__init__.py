@@ -23,6 +23,7 @@ from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.torus_flow import TorusFlow
 from kod_bench.diffusion.torus_likelihood import TorusLikelihood, negative_log_likelihood
+from kod_bench.diffusion.values import to_stored, to_unit
 from kod_bench.diffusion.variance_exploding import VarianceExploding
 from kod_bench.diffusion.wrapped import WrappedDiffusion
 from kod_bench.plugins import find_plugin, plugin_names
@@ -59,6 +60,8 @@ __all__ = [
     "restore_measurements",
     "run_forward",
     "sample",
+    "to_stored",
+    "to_unit",
 ]
 
 #: Every process of this package by the name it has in search spaces.

@@ -1,5 +1,6 @@
 """Evaluation: images in, numbers out."""
 
+from kod_bench.evaluation.colour_wheel import colour_wheel, write_wheels
 from kod_bench.evaluation.extractors import (
     check_extractor,
     choose_extractor,
@@ -33,6 +34,7 @@ __all__ = [
     "check_extractor",
     "choose_extractor",
     "choose_metrics",
+    "colour_wheel",
     "density_and_coverage",
     "fid",
     "fid_infinity",
@@ -46,4 +48,5 @@ __all__ = [
     "score",
     "write_mollweide",
     "write_nearest_pairs",
+    "write_wheels",
 ]

@@ -61,7 +61,7 @@ class Job:
                     self.extractor,
                     train,
                     self.device,
-                    with_texture="texture" in needs,
+                    with_texture=bool({"texture", "order"} & needs),
                     on_sphere="spectrum" in needs,
                 )
                 done += len(images)
@@ -94,11 +94,13 @@ class Against(ABC):
         sizes: every (height, width) of its images, training images included.
         has_train: whether there are training images.
         on_sphere: whether they are maps of the sphere.
+        are_angles: whether they are fields of angles.
     """
 
     sizes: set[tuple[int, int]]
     has_train: bool
     on_sphere: bool = False
+    are_angles: bool = False
 
     @property
     def folders(self) -> tuple[ImageFolder, ...]:
@@ -189,12 +191,14 @@ class DatasetAgainst(Against):
             say(f"warning: {warning}")
         say(f"data: {self._dataset.name}: {self._dataset.description}")
         self.on_sphere = options.on_sphere
+        self.are_angles = options.values == "angles"
         self.sizes = {options.image_shape}
         self.has_train = True
 
     def train(self) -> Tensor:
-        """(N, 3, H, W) training images; gray ones as the RGB that samples are read as."""
-        return self._dataset.train.expand(-1, 3, -1, -1)
+        """(N, 3, H, W) training images, gray ones as the samples' RGB; (N, 1, H, W) angles."""
+        train = self._dataset.train
+        return train if self.are_angles else train.expand(-1, 3, -1, -1)
 
     def measure(self, job: Job, count: int) -> Real:
         """Read the reference from the cache, or measure it."""

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 
 import kod_bench
 from kod_bench.data.depths import ValueRange
-from kod_bench.data.options import FOLDER_PREFIX
+from kod_bench.data.options import ANGLES_PREFIX, FOLDER_PREFIX, DatasetOptions
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
+from kod_bench.evaluation.angle_folder import AngleFolder
 from kod_bench.evaluation.arrays import SUFFIXES, is_array
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
 from kod_bench.evaluation.folders import ImageFolder, check_apart, check_no_copy, choose_range
@@ -128,17 +130,21 @@ def score_folder(
         UsageError: with one line, for whatever the user can mend.
     """
     metrics = choose_metrics(columns) if columns else METRICS
-    samples = ImageFolder(generated)
+    are_angles = _holds_angles(against)
+    if are_angles and value_range is not None:
+        raise UsageError(f"--value-range: {against} holds angles, which have a range of their own")
+    samples = AngleFolder(generated) if are_angles else ImageFolder(generated)
     reference = _open(against, train, samples, data_dir, options or {}, say)
     for folder in reference.folders:
         check_apart(folder, samples)
     for folder in reference.folders[:1]:
         check_no_copy(samples, folder)
     folders = (samples, *reference.folders)
-    read_by = choose_range(value_range, folders)
+    read_by = None if are_angles else choose_range(value_range, folders)
     deep = any(folder.is_deep for folder in folders)
-    if not columns and not reference.on_sphere:  # nobody misses it
-        metrics = tuple(metric for metric in METRICS if metric.needs != "spectrum")
+    if not columns:  # nobody misses what these images have not
+        missed = {"spectrum": reference.on_sphere, "angles": are_angles, "texture": not are_angles}
+        metrics = tuple(metric for metric in METRICS if missed.get(metric.needs, True))
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
 
     extractor = None
@@ -170,7 +176,7 @@ def score_folder(
         reference_hash=real.content_hash,
         notes=(
             *notes,
-            *_remarks(metrics, measured, real, reference.on_sphere),
+            *_remarks(metrics, measured, real, reference),
             *(
                 ()
                 if value_range is None or deep
@@ -179,6 +185,14 @@ def score_folder(
             *(f"{folder.path}: {note}" for folder in folders for note in folder.notes),
         ),
     )
+
+
+def _holds_angles(against: str) -> bool:
+    """Whether a reference's name is that of a data set of angles."""
+    try:
+        return DatasetOptions(name=against, image_size=32).values == "angles"
+    except ValidationError:  # a folder, or nothing: `_open` says what
+        return False
 
 
 def _open(
@@ -194,7 +208,9 @@ def _open(
         if (group := options.get("group")) is not None:
             raise UsageError(f"--group {group!r}: divides a named data set; {against} is none")
         return FolderAgainst(path, train)
-    if not against.startswith(FOLDER_PREFIX) and (path.exists() or len(path.parts) > 1):
+    if not against.startswith((FOLDER_PREFIX, ANGLES_PREFIX)) and (
+        path.exists() or len(path.parts) > 1
+    ):
         raise UsageError(
             f"{against}: is not a folder, nor a file {' or '.join(SUFFIXES)}"
             if path.exists()
@@ -225,11 +241,15 @@ def _possible(
     reasons: dict[str, str] = {}
     if not reference.on_sphere:
         reasons["spectrum"] = "maps of the sphere are needed; score against the data set sphere"
+    if not reference.are_angles:
+        reasons["angles"] = "angles are needed; score against xy, flow, orientation or angles:PATH"
     if len(sizes) > 1 or min(map(min, sizes)) < MIN_SIDE:
-        reasons["texture"] = reasons["nearest"] = (
+        reasons["texture"] = reasons["nearest"] = reasons["order"] = (
             f"images of one size, at least {MIN_SIDE} pixels, are needed; there are "
             f"{_listed(sizes)}"
         )
+    if reference.are_angles:
+        reasons["texture"] = "angles have no gray levels"
     if not reference.has_train:
         reasons["nearest"] = "training images are needed; name their folder with --train"
     left_out: dict[str, list[str]] = {}
@@ -243,11 +263,13 @@ def _possible(
 
 
 def _remarks(
-    metrics: Sequence[Metric], samples: Measured, real: Real, on_sphere: bool
+    metrics: Sequence[Metric], samples: Measured, real: Real, reference: Against
 ) -> list[str]:
     columns = {column for metric in metrics for column in metric.columns}
     remarks = []
-    found = marks(samples.count, on_sphere, reference_count=real.measured.count)
+    found = marks(
+        samples.count, reference.on_sphere, real.measured.count, are_angles=reference.are_angles
+    )
     if "fid" in columns and found is not None:
         remarks.append(found)
     if "memorised_share" in columns and samples.nearest and real.measured.count < LEAST_HELD_OUT:

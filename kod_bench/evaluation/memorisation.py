@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
+from kod_bench.evaluation.colour_wheel import colour_wheel
 from kod_bench.evaluation.wasserstein import FloatArray
 
 #: Carlini et al.'s number of neighbours whose distance says what is near in this neighbourhood.
@@ -36,7 +37,8 @@ class Nearest:
 
     Attributes:
         index: (N,) which one, int64.
-        distance: (N,) root mean square difference of their pixels, gray on [0, 1].
+        distance: (N,) root mean square difference of their pixels, gray on [0, 1]; of angles, of
+            half the chords between e^{i theta}, on [0, 1], too.
         ratio: (N,) that distance over its mean to the `NEIGHBOURS` nearest.
     """
 
@@ -57,8 +59,8 @@ class Nearest:
         is not recognised.
 
         Args:
-            images: (N, C, H, W) uint8.
-            train: (M, C, H, W) uint8, at least two.
+            images: (N, C, H, W), uint8 or float32 angles.
+            train: (M, C, H, W) likewise, at least two.
             device: where to compute.
 
         Raises:
@@ -128,8 +130,8 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
 
     Args:
         path: of the PNG.
-        images: (N, C, H, W) uint8.
-        train: (M, C, H, W) uint8.
+        images: (N, C, H, W), uint8 or float32 angles, which are shown as colours.
+        train: (M, C, H, W) likewise.
         nearest: of `images` in `train`.
 
     Raises:
@@ -137,6 +139,8 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
     """
     chosen = torch.from_numpy(np.argsort(nearest.ratio, kind="stable")[:_PAIRS].copy())
     pairs = torch.cat([images[chosen], train[nearest.index[chosen]]], dim=2)  # one above the other
+    if pairs.dtype == torch.float32:
+        pairs = colour_wheel(pairs)
     columns = min(_PAIRS_IN_LINE, len(pairs))
     scale = math.ceil(_WIDTH / (columns * pairs.shape[3]))
     pairs = pairs.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
@@ -146,7 +150,11 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
 
 
 def _flat(images: Tensor, device: torch.device | str) -> Tensor:
-    return images.to(device).flatten(1).float() / 255
+    flat = images.to(device).flatten(1).float()
+    if images.dtype == torch.uint8:
+        return flat / 255
+    # Twice as many numbers, whose mean square difference is a quarter of the squared chords'.
+    return torch.cat([flat.cos(), flat.sin()], dim=1) / math.sqrt(2)
 
 
 def _candidates(rows: Tensor, train: Tensor, count: int) -> Tensor:

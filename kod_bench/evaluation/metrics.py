@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from kod_bench.errors import UsageError
-from kod_bench.evaluation import texture
+from kod_bench.evaluation import angles, texture
+from kod_bench.evaluation.angles import AngleStatistics
 from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
+from kod_bench.evaluation.colour_wheel import colour_wheel
 from kod_bench.evaluation.feature_sets import FeatureSet, room_for
 from kod_bench.evaluation.features import FeatureExtractor, Features
 from kod_bench.evaluation.frechet import fid, fid_infinity
@@ -24,6 +26,7 @@ from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, memorised_share
 from kod_bench.evaluation.texture import TextureStatistics
+from kod_bench.evaluation.wasserstein import FloatArray, sample_distance
 from kod_bench.results import FID_COUNT
 
 #: Images measured at a time where they come in batches: a multiple of what extractors, texture and
@@ -44,6 +47,8 @@ class Measured:
         texture: statistics of all images together.
         nearest: the nearest training image of each.
         spectrum: of maps of the sphere, all together.
+        angles: of fields of angles, all together; these have no texture, and their features are
+            those of their colours.
     """
 
     count: int
@@ -51,6 +56,13 @@ class Measured:
     texture: TextureStatistics | None = None
     nearest: Nearest | None = None
     spectrum: AngularSpectrum | None = None
+    angles: AngleStatistics | None = None
+
+    @property
+    def order(self) -> FloatArray | None:
+        """The order parameter of each: of angles, or of gray levels on the circle."""
+        found = self.angles or self.texture
+        return None if found is None else found.order
 
     @classmethod
     def of(
@@ -65,7 +77,7 @@ class Measured:
         count: int | None = None,
         spool: Path | None = None,
     ) -> "Measured":
-        """Measure (N, C, H, W) uint8 images.
+        """Measure (N, C, H, W) images as they are stored: uint8, or float32 angles in radians.
 
         Args:
             images: what to measure: all in one tensor, or batch by batch. Of batches, no more than
@@ -73,7 +85,7 @@ class Measured:
             extractor: None leaves out the features.
             train: training images to look for; None leaves out `nearest`.
             device: where training images are searched.
-            with_texture: whether to measure the texture.
+            with_texture: whether to measure the texture, which angles have none of.
             on_sphere: whether they are maps of the sphere, and have an angular spectrum.
             count: how many images the batches have together. Where it is known beforehand, memory
                 does not grow with it.
@@ -91,12 +103,15 @@ class Measured:
                 for block in _blocks(images)
             )
             return cls.joined(parts, count, spool)
+        are_angles = images.dtype == torch.float32
+        seen = colour_wheel(images) if are_angles and extractor is not None else images
         return cls(
             count=len(images),
-            features=None if extractor is None else extractor(images),
-            texture=TextureStatistics.of(images) if with_texture else None,
+            features=None if extractor is None else extractor(seen),
+            texture=TextureStatistics.of(images) if with_texture and not are_angles else None,
             nearest=None if train is None else Nearest.find(images, train, device),
             spectrum=AngularSpectrum.of(images) if on_sphere else None,
+            angles=AngleStatistics.of(images) if are_angles else None,
         )
 
     @classmethod
@@ -138,6 +153,7 @@ class Measured:
             None if not (self.texture and other.texture) else self.texture + other.texture,
             None if not (self.nearest and other.nearest) else self.nearest + other.nearest,
             None if not (self.spectrum and other.spectrum) else self.spectrum + other.spectrum,
+            None if not (self.angles and other.angles) else self.angles + other.angles,
         )
 
 
@@ -174,7 +190,7 @@ class Metric:
     """
 
     columns: tuple[str, ...]
-    needs: Literal["features", "texture", "nearest", "spectrum"]
+    needs: Literal["features", "texture", "nearest", "spectrum", "angles", "order"]
     better: Literal["lower", "higher"] | None
     source: str
     function: Callable[[Any, Any, int], tuple[float | None, ...]]
@@ -244,10 +260,10 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         ("order_distance",),
-        "texture",
+        "order",
         "lower",
         "ours",
-        lambda x, y, _: (texture.order_distance(x, y),),
+        lambda x, y, _: (sample_distance(x, y),),
     ),
     Metric(
         ("nearest_distance",),
@@ -271,6 +287,42 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         "ours",
         lambda x, y, _: (spectrum_distance(x, y),),
+    ),
+    Metric(
+        ("correlation_distance",),
+        "angles",
+        "lower",
+        "ours",
+        lambda x, y, _: (angles.correlation_distance(x, y),),
+    ),
+    Metric(
+        ("vortex_density", "energy"),
+        "angles",
+        None,  # that of the data is good
+        "Kosterlitz and Thouless 1973",
+        lambda x, _, __: (angles.vortex_density(x), angles.energy(x)),
+        floor="held-out",
+    ),
+    Metric(
+        ("vortex_density_difference",),
+        "angles",
+        "lower",
+        "ours",
+        lambda x, y, _: (abs(angles.vortex_density(x) - angles.vortex_density(y)),),
+    ),
+    Metric(
+        ("energy_difference",),
+        "angles",
+        "lower",
+        "ours",
+        lambda x, y, _: (abs(angles.energy(x) - angles.energy(y)),),
+    ),
+    Metric(
+        ("angle_distance",),
+        "angles",
+        "lower",
+        "Rabin, Delon and Gousseau 2011",
+        lambda x, y, _: (angles.angle_distance(x, y),),
     ),
 )
 
@@ -323,7 +375,10 @@ def score_real(
 
 
 def marks(
-    sample_count: int, on_sphere: bool = False, reference_count: int | None = None
+    sample_count: int,
+    on_sphere: bool = False,
+    reference_count: int | None = None,
+    are_angles: bool = False,
 ) -> str | None:
     """What to bear in mind about the scores of so many samples; None if there is nothing.
 
@@ -331,6 +386,7 @@ def marks(
         sample_count: how many samples.
         on_sphere: whether they are maps of the sphere.
         reference_count: how many references, if they are to be named, too.
+        are_angles: whether they are fields of angles.
     """
     found = []
     what = f"{sample_count} samples"
@@ -343,4 +399,6 @@ def marks(
             "KID, FID and texture are of equirectangular images, which stretch the poles: "
             "read spectrum_distance"
         )
+    if are_angles:
+        found.append("KID and FID are of hues: read correlation_distance")
     return "; ".join(found) or None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
+from kod_bench.evaluation.angles import AngleStatistics
 from kod_bench.evaluation.angular import AngularSpectrum
 from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.memorisation import Nearest
@@ -20,8 +21,15 @@ from kod_bench.evaluation.texture import TextureStatistics
 from kod_bench.inside import MOST_CACHE, open_file
 
 # Raise with every change that may alter a number in the file.
-_FORMAT = 4
+_FORMAT = 6
 _AT_ONCE = 256  # training images
+
+#: Parts of `Measured` that some images have, and others have not.
+_PARTS: dict[str, type[Any]] = {
+    "texture": TextureStatistics,
+    "spectrum": AngularSpectrum,
+    "angles": AngleStatistics,
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class Reference:
         so that only one of them computes, let them hold a lock.
 
         Args:
-            train: (N, C, H, W) uint8 training images.
-            test: (M, C, H, W) uint8 held-out images.
+            train: (N, C, H, W) training images as they are stored.
+            test: (M, C, H, W) held-out images.
             data_hash: of both.
             sample_count: how many training images stand in for samples; all, if fewer.
             reference_count: how many held-out images; all, if fewer.
@@ -110,18 +118,14 @@ def _chosen(images: Tensor, count: int, seed: int) -> Tensor:
 def _read(path: Path) -> tuple[Measured, Scores] | None:
     try:
         with open_file(path, MOST_CACHE) as file, np.load(file, allow_pickle=False) as archive:
-            texture = {f.name: archive[f"texture.{f.name}"] for f in fields(TextureStatistics)}
-            texture["image_size"] = tuple(texture["image_size"].tolist())
             nearest = {f.name: archive[f"nearest.{f.name}"] for f in fields(Nearest)}
             nearest["index"] = torch.from_numpy(nearest["index"])
             features = archive["features"]
-            spectrum = None
-            if "spectrum.power" in archive:
-                spectrum = AngularSpectrum(
-                    int(archive["spectrum.count"]), archive["spectrum.power"]
-                )
             measured = Measured(
-                len(features), features, TextureStatistics(**texture), Nearest(**nearest), spectrum
+                len(features),
+                features,
+                nearest=Nearest(**nearest),
+                **{name: _part(archive, name, kind) for name, kind in _PARTS.items()},
             )
             return measured, json.loads(str(archive["real"]))
     except FileNotFoundError:
@@ -130,9 +134,19 @@ def _read(path: Path) -> tuple[Measured, Scores] | None:
         return None
 
 
+def _part(archive: Any, name: str, kind: type[Any]) -> Any:
+    """What was measured under a name, its arrays of no dimension as numbers; None if it was not."""
+    if not any(key.startswith(f"{name}.") for key in archive):
+        return None
+    values = {each.name: archive[f"{name}.{each.name}"] for each in fields(kind)}
+    if "image_size" in values:
+        values["image_size"] = tuple(values["image_size"].tolist())
+    return kind(**{key: v.item() if np.ndim(v) == 0 else v for key, v in values.items()})
+
+
 def _write(path: Path, measured: Measured, real: Scores) -> None:
     arrays: dict[str, Any] = {"features": measured.features, "real": json.dumps(real)}
-    for part in ("texture", "nearest", "spectrum"):
+    for part in ("nearest", *_PARTS):
         found = getattr(measured, part)
         values = {} if found is None else vars(found)
         arrays |= {f"{part}.{name}": np.asarray(value) for name, value in values.items()}

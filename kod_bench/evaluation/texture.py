@@ -29,12 +29,7 @@ from torch import Tensor
 from kod_bench.diffusion import circle
 from kod_bench.evaluation.spectrum import HIGHEST, radial_spectrum
 from kod_bench.evaluation.structure_tensor import orientation_and_coherence
-from kod_bench.evaluation.wasserstein import (
-    FloatArray,
-    circle_distance,
-    line_distance,
-    sample_distance,
-)
+from kod_bench.evaluation.wasserstein import FloatArray, circle_distance, line_distance
 
 #: Share of the circle that gray levels fill, as Kuramoto diffusion has it by default.
 PHASE_MARGIN = 0.9
@@ -112,11 +107,6 @@ def coherence_distance(one: TextureStatistics, two: TextureStatistics) -> float:
 def frequency_distance(one: TextureStatistics, two: TextureStatistics) -> float:
     """Cycles per pixel, at most 0.5; NaN where every image of a set is blank."""
     return line_distance(one.spectrum, two.spectrum, HIGHEST)
-
-
-def order_distance(one: TextureStatistics, two: TextureStatistics) -> float:
-    """Between 0 and 1."""
-    return sample_distance(one.order, two.order)
 
 
 def _measure(images: Tensor) -> TextureStatistics:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kod_bench.reports.content import metrics_of
+from kod_bench.reports.metrics import headline
 from kod_bench.reports.statistics import estimates
 from kod_bench.reports.values import shown
 from kod_bench.results import FORWARD_START
@@ -57,7 +58,8 @@ def cells_of(rows: pd.DataFrame) -> pd.DataFrame:
     )
     cells["training_seconds"] = by_cell["training_seconds"].mean()
     cells["images_seen"] = by_cell["images_seen"].mean()
-    cells["is_ranked"] = (cells["prior"] != FORWARD_START) & cells["kid_mean"].notna()
+    first = headline(metrics_of(rows))
+    cells["is_ranked"] = (cells["prior"] != FORWARD_START) & cells[f"{first}_mean"].notna()
     return cells.sort_values(["network_evaluations", "label"], kind="stable")
 
 

@@ -4,15 +4,18 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
+from kod_bench.evaluation.colour_wheel import draw_field, legend
 
 IMAGES = 100  # on each side
 _SIDE = 800  # pixels of each side, about
 _GAP = 16
 _TITLE = 28
+_WHEEL = 96  # pixels a side of the legend of angles
 
 
 def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tensor]]) -> None:
@@ -21,14 +24,17 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
     Args:
         path: Where to.
         title: Above everything.
-        sides: Label and images, (N, C, H, W) uint8; of the images, the first `IMAGES` are shown.
+        sides: Label and images, (N, C, H, W) uint8, or float32 angles, which are shown as hues with
+            their vortices and the wheel; of the images, the first `IMAGES` are shown.
 
     Raises:
         OSError: it cannot be written.
     """
     grids = [_grid(images[:IMAGES]) for _, images in sides]
     width = _GAP + sum(grid.width + _GAP for grid in grids)
-    height = 2 * _TITLE + max(grid.height for grid in grids) + 2 * _GAP
+    of_angles = sides[0][1].dtype == torch.float32
+    bottom = 2 * _TITLE + max(grid.height for grid in grids) + 2 * _GAP
+    height = bottom + (_WHEEL + _GAP if of_angles else 0)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
@@ -39,6 +45,10 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
         draw.text((left, _TITLE + 4), f"{label}: {shown} of {len(images)}", fill="black", font=font)
         sheet.paste(grid, (left, 2 * _TITLE + 4))
         left += grid.width + _GAP
+    if of_angles:
+        sheet.paste(legend(_WHEEL), (_GAP, bottom))
+        note = "hue: the angle, 0 to the right; white dot: vortex, black dot: antivortex"
+        draw.text((2 * _GAP + _WHEEL, bottom + _WHEEL // 2 - 8), note, fill="black", font=font)
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
 
@@ -51,9 +61,12 @@ def _grid(images: Tensor) -> Image.Image:
     across, down = factor * width + 2, factor * height + 2
     grid = Image.new("RGB", (columns * across, rows * down), (128, 128, 128))
     for index, image in enumerate(images):
-        array = image.permute(1, 2, 0).squeeze(2).contiguous().numpy()
         size = (factor * width, factor * height)
-        enlarged = Image.fromarray(array).resize(size, Image.Resampling.NEAREST)
+        if image.dtype == torch.float32:
+            enlarged = draw_field(image, factor)
+        else:
+            array = image.permute(1, 2, 0).squeeze(2).contiguous().numpy()
+            enlarged = Image.fromarray(array).resize(size, Image.Resampling.NEAREST)
         row, column = divmod(index, columns)
         grid.paste(enlarged.convert("RGB"), (column * across + 1, row * down + 1))
     return grid

@@ -6,11 +6,12 @@ or leaves out anything.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.statistics import Estimate
 
 #: A page lists so many cells, and so many differences, of a comparable set; tables hold all.
@@ -63,6 +64,7 @@ class Cell:
         configuration: hash of the resolved configuration without its seed, scorings and code
             version: a key of `Provenance.configurations`.
         trials: folders' names, in the order of the seeds.
+        angles: scores in the metrics of fields of angles, by name; none of other images.
     """
 
     label: str
@@ -86,6 +88,7 @@ class Cell:
     batch_size: int | None
     configuration: str
     trials: tuple[str, ...]
+    angles: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def base_model(self) -> str:
@@ -94,7 +97,7 @@ class Cell:
 
     def score(self, metric: str) -> Score | None:
         """Its score in one of `METRICS`."""
-        found: Score | None = getattr(self, metric)
+        found: Score | None = self.angles.get(metric) or getattr(self, metric, None)
         return found
 
 
@@ -136,10 +139,13 @@ class RealScores:
     fid: float | None
     spectrum_distance: float | None
     count: int
+    angles: Mapping[str, float | None] = field(default_factory=dict)
 
     def score(self, metric: str) -> float | None:
         """In one of `METRICS`."""
-        found: float | None = getattr(self, metric)
+        if metric in self.angles:
+            return self.angles[metric]
+        found: float | None = getattr(self, metric, None)
         return found
 
 
@@ -170,6 +176,16 @@ class Group:
     notes: tuple[str, ...]
     cell_table: pd.DataFrame = field(repr=False)
     difference_table: pd.DataFrame = field(repr=False)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of `METRICS` that its rows have."""
+        return tuple(m for m in METRICS if f"{m}_mean" in self.cell_table)
+
+    @property
+    def headline(self) -> str:
+        """The metric by which its cells are chosen and drawn."""
+        return headline(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -332,4 +348,9 @@ _POINT = re.compile(r"(?: [\w.]+=.*)+$")
 
 def metrics_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """The metrics that comparable rows have: some always, others where any row has them."""
-    return tuple(m for m in METRICS if METRICS[m].is_always_shown or rows[m].notna().any())
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.is_always_shown
+        or (rows[name].notna().any() and (not metric.beside or rows[metric.beside].notna().any()))
+    )

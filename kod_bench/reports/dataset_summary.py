@@ -11,10 +11,12 @@ from rich.text import Text
 from kod_bench.data import ImageDataset
 from kod_bench.data.statistics import pixel_statistics
 from kod_bench.diffusion import KuramotoDiffusion, TerminalMismatch
+from kod_bench.evaluation.angles import AngleStatistics, energy, vortex_density
 from kod_bench.training import ShuffledImages, derive_seed
 from kod_bench.visible import visible
 
 Coupling = Literal["global", "local"]
+_MEASURED = 10_000
 COUPLINGS: tuple[Coupling, ...] = ("global", "local")
 
 
@@ -49,6 +51,8 @@ def measure_mismatch(
         steps=steps,
         coupling=coupling,
         calibration_chains=chains,
+        # Angles go round: all of the circle, whose ends meet.
+        **({"phase_margin": 1.0} if dataset.values == "angles" else {}),
         target="path",  # every target has the same chains; this one is cheap
     )
     generator = torch.Generator().manual_seed(derive_seed(0, "fit"))
@@ -66,6 +70,9 @@ def summary_table(dataset: ImageDataset) -> Table:
     for name, (train, test) in details.classes.items():
         # Names of folders, which may hold anything: neither escapes nor rich's markup act.
         table.add_row(Text(f"  class {visible(name, keep='')}"), f"{train}", f"{test}")
+    if dataset.values == "angles":
+        _add_angles(table, dataset)
+        return table
     train_pixels, test_pixels = (
         pixel_statistics(side.numpy()) for side in (dataset.train, dataset.test)
     )
@@ -81,6 +88,17 @@ def summary_table(dataset: ImageDataset) -> Table:
         row = [format(getattr(side, name), form) for side in (train_pixels, test_pixels)]
         table.add_row(label, *row)
     return table
+
+
+def _add_angles(table: Table, dataset: ImageDataset) -> None:
+    """What fields of angles are like, of the first `_MEASURED` on each side."""
+    sides = [AngleStatistics.of(side[:_MEASURED]) for side in (dataset.train, dataset.test)]
+    for label, values, form in (
+        ("vortices per plaquette", [vortex_density(side) for side in sides], ".4f"),
+        ("energy -<cos> of neighbours", [energy(side) for side in sides], "+.4f"),
+        ("order |z| of a field", [float(side.order.mean()) for side in sides], ".3f"),
+    ):
+        table.add_row(label, *(format(value, form) for value in values))
 
 
 def summary_lines(dataset: ImageDataset) -> list[str]:

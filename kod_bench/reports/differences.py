@@ -14,7 +14,7 @@ import pandas as pd
 
 from kod_bench.reports.content import MOST_SHOWN, Difference, metrics_of
 from kod_bench.reports.evidence import Evidence, adjust, compare_pairs, marked_metrics
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline, is_judged
 from kod_bench.reports.statistics import ALPHA, MIN_SEEDS, estimate_of, number
 
 #: A sampled sweep has thousands of cells on either side, and not every pair is a question.
@@ -29,7 +29,8 @@ def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
     """The pairs of cells that are compared: columns first, second and against.
 
     Each structured cell meets the Euclidean cells and the controls that it may be compared with,
-    of each at most the `MOST_OPPONENTS` with the lowest KID, those with enough seeds first.
+    of each at most the `MOST_OPPONENTS` with the lowest KID, or of angles the lowest correlation
+    distance, those with enough seeds first.
 
     Args:
         cells: `cells.cells_of` a group.
@@ -117,8 +118,9 @@ def _adjusted(table: pd.DataFrame, evidence: Evidence) -> "pd.Series[float]":
 
 def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[int, int]]:
     # A mean of one or two seeds takes no place from one that can be told apart.
-    theirs = theirs.assign(few=theirs["kid_count"] < MIN_SEEDS)
-    theirs = theirs.sort_values(["few", "kid_mean"], kind="stable")
+    first = headline([m for m in METRICS if f"{m}_mean" in theirs])
+    theirs = theirs.assign(few=theirs[f"{first}_count"] < MIN_SEEDS)
+    theirs = theirs.sort_values(["few", f"{first}_mean"], kind="stable")
     rank = {int(cell): place for place, cell in enumerate(theirs.index)}
     opponents = {
         key: {
@@ -204,7 +206,8 @@ def sentences(table: pd.DataFrame, what: str) -> tuple[str, ...]:
     return tuple(
         sentence
         for metric, reported in METRICS.items()
-        if reported.in_verdict and len(lines := table[table["metric"] == metric])
+        if is_judged(metric, set(table["metric"]))
+        and len(lines := table[table["metric"] == metric])
         for sentence in _of_one_metric(lines, f"{what} in {reported.name}", reported.name)
     )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline, is_judged
 from kod_bench.reports.statistics import (
     ALPHA,
     MIN_SEEDS,
@@ -84,9 +84,12 @@ def standard(hypotheses: int, metrics: tuple[str, ...]) -> str:
 
 
 def marked_metrics(rows: pd.DataFrame, metrics: tuple[str, ...]) -> tuple[str, ...]:
-    """The metrics in which cells are told apart: not FID of few samples, which is biased."""
-    enough = bool((rows["sample_count"] >= FID_COUNT).all())
-    return tuple(m for m in metrics if METRICS[m].in_verdict or enough)
+    """The metrics in which cells are told apart.
+
+    Not FID of few samples, which is biased, nor KID and FID of the hues of angles.
+    """
+    enough = bool((rows["sample_count"] >= FID_COUNT).all()) and headline(metrics) == "kid"
+    return tuple(m for m in metrics if is_judged(m, metrics) or enough)
 
 
 def gather(

@@ -15,12 +15,15 @@ from kod_bench.reports.content import (
 )
 from kod_bench.reports.differences import differences, find_pairs, shown_differences, verdict
 from kod_bench.reports.evidence import gather, marked_metrics
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.notes import left_apart_notes, notes_of
 from kod_bench.reports.ranking import rank
 from kod_bench.reports.statistics import estimate_of, number
 from kod_bench.reports.values import plain, shown, whole
 from kod_bench.results import COMPARISON_COLUMNS
+
+#: The metrics that `Cell` and `RealScores` have fields for.
+_EVERYWHERE = ("kid", "fid", "spectrum_distance")
 
 
 def make_groups(rows: pd.DataFrame) -> tuple[Group, ...]:
@@ -45,15 +48,16 @@ def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
     evidence = gather(cells, rows, marked_metrics(rows, metrics), pairs[["first", "second"]])
     cells = rank(cells, metrics, evidence)
     table = differences(pairs, cells, rows, evidence)
-    listed = _listed(cells)
+    listed = _listed(cells, headline(metrics))
     notes = [
         *notes_of(rows, cells, evidence),
         *left_apart_notes(first, distinct),
     ]
     if len(listed) < len(cells):
         notes.append(
-            f"Shown are the {len(listed)} of {len(cells)} cells with the lowest KID at their "
-            "number of evaluations; the CSV and Parquet tables hold all."
+            f"Shown are the {len(listed)} of {len(cells)} cells with the lowest "
+            f"{METRICS[headline(metrics)].name} at their number of evaluations; the CSV and "
+            "Parquet tables hold all."
         )
     differences_shown = shown_differences(table)
     if len(differences_shown) < len(table):
@@ -70,8 +74,9 @@ def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
         ),
         key={name: plain(first[name]) for name in COMPARISON_COLUMNS},
         real=RealScores(
-            **{metric: number(first[f"{metric}_real"]) for metric in METRICS},
+            **{metric: number(first[f"{metric}_real"]) for metric in _EVERYWHERE},
             count=whole(first["real_count"]) or 0,
+            angles={m: number(first[f"{m}_real"]) for m in metrics if m not in _EVERYWHERE},
         ),
         cells=_cell_objects(listed, rows),
         differences=differences_shown,
@@ -87,13 +92,14 @@ def title_of(row: "pd.Series[Any]") -> str:
     return f"{row['dataset']}, {whole(row['image_size'])} px"
 
 
-def _listed(cells: pd.DataFrame) -> pd.DataFrame:
+def _listed(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """All cells, or of each number of evaluations the best, if they are too many for a page."""
     if len(cells) <= MOST_SHOWN:
         return cells
     each = max(1, MOST_SHOWN // cells["network_evaluations"].nunique())
     # The best first: lower means of fewer seeds may stand before it.
-    order = cells.assign(other=~cells["kid_is_best"]).sort_values(["other", "kid_mean"])
+    order = cells.assign(other=~cells[f"{metric}_is_best"])
+    order = order.sort_values(["other", f"{metric}_mean"])
     best = order.groupby("network_evaluations").head(each)
     return cells.loc[best.index.intersection(cells.index, sort=False)].sort_values(
         ["network_evaluations", "label"], kind="stable"
@@ -129,6 +135,7 @@ def _cell_objects(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[Cell, ...]:
                 kid=scores["kid"],
                 fid=scores["fid"],
                 spectrum_distance=scores.get("spectrum_distance"),
+                angles={m: score for m, score in scores.items() if m not in _EVERYWHERE},
                 is_ranked=bool(line["is_ranked"]),
                 seconds_per_image=number(line["seconds_per_image"]),
                 training_seconds=number(line["training_seconds"]),

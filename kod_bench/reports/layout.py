@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
 from kod_bench.reports.differences import OPPONENTS
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.statistics import ALPHA, Estimate
 
 MISSING = "n/a"
@@ -62,15 +62,15 @@ def _cell_line(cell: Cell, metrics: Sequence[str]) -> tuple[CellText, ...]:
         CellText(str(cell.network_evaluations)),
         CellText(cell.label),
         *(_score(cell.score(metric), metric) for metric in metrics),
-        CellText(_seeds(cell)),
+        CellText(_seeds(cell, headline(metrics))),
         CellText("" if training is None else f"{training:.0f}"),
         CellText("" if seconds is None else f"{seconds:.3f}"),
     )
 
 
-def _seeds(cell: Cell) -> str:
+def _seeds(cell: Cell, metric: str) -> str:
     """How many, and how many of them have a score, if not all."""
-    scored, trained = cell.kid.estimate.count, len(cell.seeds)
+    scored, trained = (cell.score(metric) or cell.kid).estimate.count, len(cell.seeds)
     return str(trained) if scored == trained else f"{scored} of {trained}"
 
 
@@ -130,8 +130,8 @@ def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
 def _says(line: Difference) -> str:
     if line.p_value is None or line.estimate.mean is None:
         return "too few seeds"
-    if line.adjusted is None:  # FID of few samples
-        return "biased"
+    if line.adjusted is None:  # FID of few samples, or KID of the hues of angles
+        return "biased" if line.metric == "fid" else "not judged"
     if line.adjusted <= ALPHA:
         return "better" if line.estimate.mean < 0 else "worse"
     return "not shown"

@@ -1,5 +1,6 @@
 """The metrics that reports estimate over seeds, rank and compare, and how they are written."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -13,6 +14,7 @@ class ReportedMetric:
         digits: after the point.
         is_always_shown: or only where a row has it.
         in_verdict: whether sentences on the evidence rest on it, too.
+        beside: it is shown only where rows have this other one.
     """
 
     name: str
@@ -20,6 +22,7 @@ class ReportedMetric:
     digits: int
     is_always_shown: bool
     in_verdict: bool
+    beside: str | None = None
 
 
 #: By column, in the order in which they are shown.
@@ -31,4 +34,44 @@ METRICS: dict[str, ReportedMetric] = {
     "spectrum_distance": ReportedMetric(
         "spectrum distance", "Spectrum", 3, is_always_shown=False, in_verdict=True
     ),
+    # Of fields of angles.
+    "correlation_distance": ReportedMetric(
+        "correlation distance", "Correlation", 4, is_always_shown=False, in_verdict=True
+    ),
+    "vortex_density_difference": ReportedMetric(
+        "difference of vortex density", "Vortices", 4, is_always_shown=False, in_verdict=True
+    ),
+    "energy_difference": ReportedMetric(
+        "difference of energy", "Energy", 4, is_always_shown=False, in_verdict=True
+    ),
+    "order_distance": ReportedMetric(
+        "order distance",
+        "Order",
+        3,
+        is_always_shown=False,
+        in_verdict=True,
+        beside="correlation_distance",
+    ),
+    "angle_distance": ReportedMetric(
+        "angle distance", "Angle", 3, is_always_shown=False, in_verdict=True
+    ),
 }
+
+_OF_ANGLES = "correlation_distance"
+
+
+def headline(metrics: Collection[str]) -> str:
+    """The metric by which rows are chosen, shown and drawn, where one has to stand for all.
+
+    Args:
+        metrics: that comparable rows have.
+    """
+    return _OF_ANGLES if _OF_ANGLES in metrics else "kid"
+
+
+def is_judged(metric: str, metrics: Collection[str]) -> bool:
+    """Whether sentences on the evidence rest on a metric, beside others that rows have.
+
+    Of fields of angles KID and FID see the hues alone, which is no evidence.
+    """
+    return METRICS[metric].in_verdict and not (metric == "kid" and headline(metrics) != "kid")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kod_bench.reports.evidence import Evidence, standard
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.statistics import INTERVAL_METHOD, MIN_SEEDS, estimates
 from kod_bench.reports.values import shown, whole
 from kod_bench.results import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START
@@ -60,14 +60,23 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) 
             "not from a prior. It shows what a better prior could bring; it generates nothing new, "
             "and is not ranked."
         )
-    if first["sample_count"] < FID_COUNT:
+    has = [m for m in METRICS if f"{m}_mean" in cells]
+    count = cells[f"{headline(has)}_count"]
+    if headline(has) != "kid":
+        notes.append(
+            "Fields of angles: Correlation is the rms over distances of the difference of "
+            "<cos(theta_x - theta_y)>; Vortices and Energy are differences of the share of "
+            "plaquettes with a vortex and of -<cos> over neighbours; Order and Angle are "
+            "Wasserstein distances. KID and FID see hues, and are neither marked nor judged."
+        )
+    elif first["sample_count"] < FID_COUNT:
         notes.append(
             f"FID at {whole(first['sample_count'])} samples is biased upwards; KID is unbiased: "
             "read KID. No FID is marked."
         )
-    if (cells["kid_count"] >= MIN_SEEDS).any():
+    if (count >= MIN_SEEDS).any():
         notes.append(f"Brackets: {INTERVAL_METHOD}.")
-    if (cells["kid_count"] < MIN_SEEDS).any():
+    if (count < MIN_SEEDS).any():
         notes.append(f"No interval where there are fewer than {MIN_SEEDS} seeds.")
     for metric, reported in METRICS.items():
         bad = int((~np.isfinite(rows[metric].astype(np.float64))).sum())
@@ -79,14 +88,15 @@ def _caption_notes(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) 
 def _fewer_seeds(cells: pd.DataFrame) -> list[str]:
     """Which cells have fewer scores than others that they are ranked with."""
     ranked = cells[cells["is_ranked"]]
-    most = ranked.groupby("network_evaluations")["kid_count"].transform("max")
-    fewer = ranked.assign(most=most)[ranked["kid_count"] < most]
+    of = f"{headline([m for m in METRICS if f'{m}_mean' in cells])}_count"
+    most = ranked.groupby("network_evaluations")[of].transform("max")
+    fewer = ranked.assign(most=most)[ranked[of] < most]
     if fewer.empty:
         return []
     each = [
         f"{label} at {evaluations} NFE ({count} of {most})"
         for label, evaluations, count, most in fewer[
-            ["label", "network_evaluations", "kid_count", "most"]
+            ["label", "network_evaluations", of, "most"]
         ].itertuples(index=False)
     ]
     return [

@@ -18,7 +18,7 @@ from kod_bench.reports.layout import (
     one_line,
     published_table,
 )
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, is_judged
 
 #: Models' names up to this width are not broken for the sake of other columns.
 _NAME_WIDTH = 15
@@ -34,9 +34,9 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
         yield comparison(group)
         yield Text()
         yield from _lines(group.verdict)
-        for metric, reported in METRICS.items():
+        for metric in METRICS:
             for title, table in difference_tables(group, metric):
-                if reported.in_verdict:
+                if is_judged(metric, group.metrics):
                     yield Text()
                     yield _rich(table, title, ())
         yield Text()

@@ -92,11 +92,11 @@ class Row:
     coherence_distance_real: float | None
     frequency_distance: float | None  # cycles per pixel
     frequency_distance_real: float | None
-    order_distance: float | None  # of the images' order parameters
+    order_distance: float | None  # of the images' order parameters, with phases 0.9 pi x or angles
     order_distance_real: float | None
     order_parameter_data: float | None  # mean over the reference images, with phases 0.9 pi x
     # memorisation; neither low nor high is good
-    nearest_distance: float | None  # median rms distance to the nearest training image, gray 0..1
+    nearest_distance: float | None  # median rms distance to the nearest training image, 0..1
     nearest_distance_real: float | None  # of the reference images
     memorised_share: float | None  # beyond the 1 % quantile of reference images, 99 at least
     # maps of the sphere only
@@ -105,6 +105,19 @@ class Row:
     # from the spectrum that built-in fields are drawn with; _real: of the reference images
     spectrum_distance_known: float | None  # lower
     spectrum_distance_known_real: float | None
+    # fields of angles only, of pairs and plaquettes of neighbours
+    correlation_distance: float | None  # lower; rms over distances of <cos of differences>
+    correlation_distance_real: float | None
+    vortex_density: float | None  # share of plaquettes; _real: of the reference images
+    vortex_density_real: float | None
+    vortex_density_difference: float | None  # lower; absolute
+    vortex_density_difference_real: float | None
+    energy: float | None  # -<cos> over neighbours; _real: of the reference images
+    energy_real: float | None
+    energy_difference: float | None  # lower; absolute
+    energy_difference_real: float | None
+    angle_distance: float | None  # lower; radians, of all angles together
+    angle_distance_real: float | None
     marks: str | None  # what to bear in mind about these scores
     features: str  # extractor: network, input size, weights hash
     sample_count: int

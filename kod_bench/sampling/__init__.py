@@ -1,7 +1,7 @@
 """Sampling: a trained model is drawn from in shards, which are stored and never drawn again."""
 
 from kod_bench.sampling.claims import Claims
-from kod_bench.sampling.drawing import Source, draw_shard, to_bytes, weights_hash
+from kod_bench.sampling.drawing import Source, draw_shard, weights_hash
 from kod_bench.sampling.samples import StoredSamples
 from kod_bench.sampling.shards import (
     MANIFEST_FILE,
@@ -25,6 +25,5 @@ __all__ = [
     "draw_shard",
     "shard_index",
     "shards_of",
-    "to_bytes",
     "weights_hash",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kod_bench.diffusion import DiffusionProcess, run_forward, sample
+from kod_bench.diffusion import DiffusionProcess, run_forward, sample, to_unit
 from kod_bench.results import FORWARD_START
 from kod_bench.sampling.shards import Way
 from kod_bench.seeds import derive_seed
@@ -25,7 +25,8 @@ class Source:
     Attributes:
         process: fitted, to be reversed.
         predict: the trained network.
-        held_out: (N, C, H, W) uint8 images, whose forward chains' ends `FORWARD_START` begins at.
+        held_out: (N, C, H, W) images as they are stored, at whose forward chains' ends
+            `FORWARD_START` begins.
         seed: of all draws.
         device: where to draw.
         in_order: whether chains begin at the images as they come, for those that somebody has
@@ -67,7 +68,7 @@ def draw_shard(
         on_call: called after each evaluation of the network; what it raises ends the drawing.
 
     Returns:
-        (size, C, H, W) float32 images in [-1, 1], on the source's device.
+        (size, C, H, W) float32 images in [-1, 1], on the source's device; of angles, theta / pi.
 
     Raises:
         ValueError: if the process has no such way.
@@ -97,17 +98,6 @@ def draw_shard(
     )
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8 on the CPU, rounded.
-
-    Raises:
-        FloatingPointError: if there are values that are not finite.
-    """
-    if not images.isfinite().all():
-        raise FloatingPointError("the samples are not finite; the model has diverged")
-    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
-
-
 def weights_hash(network: nn.Module) -> str:
     """Hash of a network's parameters and buffers, with their names, types and shapes."""
     digest = hashlib.sha256()
@@ -131,5 +121,5 @@ def _start(
     if source.in_order:
         order = torch.arange(len(held_out))
     chosen = order[torch.arange(first, first + count) % len(order)]
-    images = held_out[chosen].to(generator.device).float() / 127.5 - 1.0
+    images = to_unit(held_out[chosen].to(generator.device))
     return run_forward(source.process, images, generator)

@@ -2,7 +2,7 @@
 
 A way's folder::
 
-    shard-000000.npz    images: (size, C, H, W), uint8 or, of data that are no images, float32
+    shard-000000.npz    images: (size, C, H, W), uint8 or, of angles, float32 radians
                         about: JSON; whose shard it is, the hash of its numbers, what it cost
     manifest.json       written when all are there: the same of all shards
 

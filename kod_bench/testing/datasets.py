@@ -1,6 +1,7 @@
 """The conformance suite of data sets: what search spaces, `kod-bench data` and caches rely on."""
 
 import json
+import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,14 +101,20 @@ class DatasetConformance:
             assert [image.name for image in one] == [image.name for image in other]
             assert all(_equal(a, b) for a, b in zip(one, other, strict=True))
 
-    def test_images_are_pixels_or_say_why_not(self, source: Source) -> None:
-        """(H, W) or (H, W, 3), uint8, each with a name of its own."""
+    def test_images_are_pixels_or_say_why_not(
+        self, source: Source, options: DatasetOptions
+    ) -> None:
+        """(H, W) or (H, W, 3), uint8, or angles, each with a name of its own."""
         names: list[str] = []
         for unit in range(source.units):
             for image in source.read(unit):
                 names.append(image.name)
                 if image.pixels is None:
                     assert image.reason
+                    continue
+                if options.values == "angles":
+                    assert image.pixels.shape[-2:] == options.image_shape
+                    assert _are_angles(image.pixels)
                     continue
                 assert image.pixels.dtype == np.uint8
                 assert image.pixels.ndim == 2 or image.pixels.shape[2:] == (3,)
@@ -116,11 +123,12 @@ class DatasetConformance:
     def test_prepared_images_are_what_was_asked_for(
         self, opened: PreparedDataset, options: DatasetOptions
     ) -> None:
-        """Two sides of uint8 images, none of them on both."""
+        """Two sides of uint8 images, or of angles, none of them on both."""
         channels = 3 if options.color == "rgb" else 1
         sides = [opened.images.train, opened.images.test]
         for images in sides:
-            assert images.dtype == np.uint8
+            angles = options.values == "angles"
+            assert _are_angles(images) if angles else images.dtype == np.uint8
             assert len(images)
             assert images.shape[1:] == (channels, *options.image_shape)
         train, test = ({image.tobytes() for image in images} for images in sides)
@@ -149,6 +157,12 @@ class DatasetConformance:
         before = random.getstate(), _numpy_state()
         open_dataset(options, folder, tmp_path / "cache")
         assert (random.getstate(), _numpy_state()) == before
+
+
+def _are_angles(values: Any) -> bool:
+    """Whether they are float32 radians in [-pi, pi)."""
+    pi = np.float32(math.pi)
+    return values.dtype == np.float32 and bool(((values >= -pi) & (values < pi)).all())
 
 
 def _numpy_state() -> list[Any]:

@@ -1,12 +1,18 @@
 """Training images, drawn in shuffled epochs and changed at random as the data set allows."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion import to_unit
+from kod_bench.diffusion.circle import wrap
+
 #: Larger sets stay on the host, memory-mapped as they come, and are moved batch by batch.
 RESIDENT_BYTES = 2 * 2**30
+
+_Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class ShuffledImages:
@@ -15,20 +21,23 @@ class ShuffledImages:
     No per-image work in Python: a batch is one gather and a few tensor operations.
 
     Args:
-        images: (N, C, H, W) uint8. Up to `resident_bytes` they are moved to the generator's device
-            and kept there as bytes; beyond, they stay where they are and each batch is moved.
+        images: (N, C, H, W), uint8 intensities or float32 angles in radians. Up to
+            `resident_bytes` they are moved to the generator's device and kept there as they are;
+            beyond, they stay where they are and each batch is moved.
         generator: decides the order and the changes.
         augment: what may happen to an image each time it is drawn, each with probability 1/2 and
             in this order: "horizontal-flip" (left to right), "vertical-flip" (top to bottom); and
-            "rotate", by 0 to 3 quarters of a circle with equal probability.
+            "rotate", by 0 to 3 quarters of a circle with equal probability. Of angles, a flip with
+            " direction", " compass" or " orientation" after its name mirrors each angle, too; see
+            `kod_bench.data.angle_options.AngleKind`.
         resident_bytes: the limit.
 
     Attributes:
         drawn: images drawn so far, repetitions included.
 
     Raises:
-        ValueError: if there are no images, they are not uint8, a change is unknown, or images that
-            are not square are to be rotated.
+        ValueError: if there are no images, they are neither, a change is unknown or not for these
+            values, or images that are not square are to be rotated.
     """
 
     def __init__(
@@ -38,24 +47,25 @@ class ShuffledImages:
         augment: Sequence[str] = (),
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+        if images.dtype not in (torch.uint8, torch.float32) or images.ndim != 4 or not len(images):
             raise ValueError(
-                "training images must be a non-empty uint8 tensor (N, C, H, W), got "
+                "training images must be a non-empty uint8 or float32 tensor (N, C, H, W), got "
                 f"{images.dtype} {tuple(images.shape)}"
             )
-        if unknown := set(augment) - set(_CHANGES):
-            raise ValueError(f"unknown augmentation {unknown}; known: {', '.join(_CHANGES)}")
+        known = _CHANGES if images.dtype == torch.uint8 else _CHANGES | _CHANGES_OF_ANGLES
+        if unknown := set(augment) - set(known):
+            raise ValueError(f"unknown augmentation {unknown}; known: {', '.join(known)}")
         if "rotate" in augment and images.shape[2] != images.shape[3]:
             raise ValueError(f"rotate needs square images, got {tuple(images.shape)}")
         is_small = images.nbytes <= resident_bytes
         self._images = images.to(generator.device) if is_small else images
-        self._changes = [_CHANGES[name] for name in _CHANGES if name in augment]
+        self._changes = [known[name] for name in known if name in augment]
         self._generator = generator
         self.drawn = 0
         self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
 
     def __call__(self, count: int) -> Tensor:
-        """Draw `count` images: (count, C, H, W) float32 in [-1, 1]."""
+        """Draw `count` images: (count, C, H, W) float32 in [-1, 1]; of angles, theta / pi."""
         while len(self._order) < count:
             epoch = torch.randperm(
                 len(self._images), generator=self._generator, device=self._generator.device
@@ -66,7 +76,7 @@ class ShuffledImages:
         batch = self._images[chosen.to(self._images.device)].to(self._generator.device)
         for change in self._changes:
             batch = change(batch, self._generator)
-        return batch.float() / 127.5 - 1.0
+        return to_unit(batch)
 
 
 def _flip_columns(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,4 +100,29 @@ def _choices(number: int, images: Tensor, generator: torch.Generator) -> Tensor:
     )
 
 
-_CHANGES = {"horizontal-flip": _flip_columns, "vertical-flip": _flip_rows, "rotate": _rotate}
+def _mirroring(axis: int, about: float) -> _Change:
+    """A flip along an axis with probability 1/2, which makes `about` - theta of each theta."""
+
+    def change(angles: Tensor, generator: torch.Generator) -> Tensor:
+        mirrored = wrap(about - angles.flip(axis))
+        return torch.where(_choices(2, angles, generator) == 1, mirrored, angles)
+
+    return change
+
+
+_CHANGES: dict[str, _Change] = {
+    "horizontal-flip": _flip_columns,
+    "vertical-flip": _flip_rows,
+    "rotate": _rotate,
+}
+#: Mirrored left to right, a direction theta from the axis of the columns becomes pi - theta, one
+#: from that of the rows -theta; top to bottom, the other way about. Twice an orientation: both
+#: times -theta.
+_CHANGES_OF_ANGLES: dict[str, _Change] = {
+    "horizontal-flip direction": _mirroring(3, math.pi),
+    "vertical-flip direction": _mirroring(2, 0.0),
+    "horizontal-flip compass": _mirroring(3, 0.0),
+    "vertical-flip compass": _mirroring(2, math.pi),
+    "horizontal-flip orientation": _mirroring(3, 0.0),
+    "vertical-flip orientation": _mirroring(2, 0.0),
+}

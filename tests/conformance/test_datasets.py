@@ -40,6 +40,21 @@ class TestSphere(DatasetConformance):
     }
 
 
+class TestXY(DatasetConformance):
+    name = "xy"
+    cases: ClassVar = {"cold": {"image_size": 8, "xy": {"count": 60}}}
+
+
+class TestOrientation(DatasetConformance):
+    name = "orientation"
+    cases: ClassVar = {"known": {"image_size": 16, "synthetic": {"fingers": 3}}}
+
+
+class TestFlow(DatasetConformance):
+    name = "flow"
+    cases: ClassVar = {"few": {"image_size": 16, "flow": {"count": 20}}}
+
+
 class TestCIFAR10(DatasetConformance):
     """Of a folder of pictures: the published archive may not be redistributed."""
 

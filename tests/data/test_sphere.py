@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from kod_bench.data import DataError, DatasetOptions, known_spectrum, load_dataset, sphere_fields
-from kod_bench.data.options import SphereField
 from kod_bench.data.sphere_fields import GRAY, Land, known_power, log_normal_power, power_law
 from kod_bench.data.sphere_maps import interpolate
+from kod_bench.data.sphere_options import SphereField
 from kod_bench.diffusion.spherical_harmonics import angular_power, sphere_grid
 from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from tests.diffusion.harmonics_by_scipy import harmonics_by_scipy

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from kod_bench.data.options import SphereGridName
 from kod_bench.data.sphere_grids import analyse, colatitudes, degree_limit
+from kod_bench.data.sphere_options import SphereGridName
 from tests.diffusion.harmonics_by_scipy import harmonics_by_scipy
 
 #: Rows, columns and band limit by the grids' papers; of the second driscoll-healy, twice theirs.

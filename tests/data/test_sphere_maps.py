@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from kod_bench.data import DataError, DatasetOptions, ImageDataset, load_dataset
 from kod_bench.data.fill_values import find_fill
-from kod_bench.data.options import SphereGridName, SphereOptions
 from kod_bench.data.sphere_fields import draw_maps, power_law
+from kod_bench.data.sphere_options import SphereGridName, SphereOptions
 from kod_bench.diffusion.spherical_harmonics import angular_power, sphere_grid
 from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from tests.data.test_sphere_grids import synthesise

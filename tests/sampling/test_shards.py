@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kod_bench.diffusion import make_process
+from kod_bench.diffusion import make_process, to_stored
 from kod_bench.results import FORWARD_START
 from kod_bench.sampling import (
     Claims,
@@ -22,7 +22,6 @@ from kod_bench.sampling import (
     draw_shard,
     shard_index,
     shards_of,
-    to_bytes,
     weights_hash,
 )
 
@@ -49,7 +48,7 @@ def identity() -> Identity:
 
 
 def drawn(index: int) -> Tensor:
-    return to_bytes(draw_shard(source(), way(), index, SIZE))
+    return to_stored(draw_shard(source(), way(), index, SIZE), "intensities")
 
 
 def store(shards: ShardFolder, index: int, images: Tensor | None = None) -> None:
@@ -238,4 +237,4 @@ def test_weights_are_told_apart_by_number_name_and_shape_and_not_by_layout() -> 
 
 def test_what_is_not_finite_is_no_image() -> None:
     with pytest.raises(FloatingPointError, match="diverged"):
-        to_bytes(torch.full((1, 1, 2, 2), torch.nan))
+        to_stored(torch.full((1, 1, 2, 2), torch.nan), "intensities")

@@ -23,18 +23,20 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
         name = reported.name[0].upper() + reported.name[1:]
         if (chart := against_steps(group, metric, name)) is not None:
             found.append(chart)
+    first = METRICS[group.headline].name
+    first = first[0].upper() + first[1:]
     for chart in (
         against_cost(
             group,
             "seconds",
-            "KID and speed",
+            f"{first} and speed",
             "seconds per image",
             lambda cell: cell.seconds_per_image,
         ),
         against_cost(
             group,
             "training",
-            "KID and training",
+            f"{first} and training",
             "training time, seconds",
             lambda cell: cell.training_seconds,
         ),

@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from kod_bench.reports.content import Cell, Group
+from kod_bench.reports.content import Cell, Group, Score
 from kod_bench.reports.figures.axes import (
     MOST_LINES,
     label_slots,
@@ -16,6 +16,7 @@ from kod_bench.reports.figures.axes import (
     slots,
 )
 from kod_bench.reports.figures.chart import Chart, Line
+from kod_bench.reports.metrics import METRICS
 
 
 def against_steps(group: Group, metric: str, name: str) -> Chart | None:
@@ -97,10 +98,12 @@ def _seeds(cell: Cell) -> str:
 def against_cost(
     group: Group, name: str, tab: str, label: str, cost: Callable[[Cell], float | None]
 ) -> Chart | None:
-    """KID over what a cell costs, with the Pareto front; None if no cell has both."""
+    """The headline over what a cell costs, with the Pareto front; None if no cell has both."""
+    metric = group.headline
+    shown = METRICS[metric].name
     points = []
     for cell in group.cells:
-        x, y = cost(cell), mean_of(cell, "kid")
+        x, y = cost(cell), mean_of(cell, metric)
         if x is not None and y is not None and math.isfinite(x):
             points.append((x, y, cell))
     if not points:
@@ -116,8 +119,8 @@ def against_cost(
             places[each if few else own[0][2].model],
             tuple(x for x, _, _ in own),
             tuple(y for _, y, _ in own),
-            tuple(cell.kid.estimate.low for _, _, cell in own) if few else (),
-            tuple(cell.kid.estimate.high for _, _, cell in own) if few else (),
+            tuple(_score(cell, metric).estimate.low for _, _, cell in own) if few else (),
+            tuple(_score(cell, metric).estimate.high for _, _, cell in own) if few else (),
             joined=False,
             names=tuple(
                 f"{'' if few else cell.label + ', '}{cell.network_evaluations} evaluations"
@@ -128,7 +131,7 @@ def against_cost(
     ]
     levels = [y for _, y, _ in points]
     levels += [low for line in lines for low in line.low if low is not None]
-    floor, on_floor = real_floor(group, "kid", levels)
+    floor, on_floor = real_floor(group, metric, levels)
     levels += [floor[0]] if floor else []
     costs = [x for x, _, _ in points]
     # Samples that started from real images' noise are shown, but set no mark for others.
@@ -136,26 +139,30 @@ def against_cost(
     most: dict[int, int] = defaultdict(int)
     for _, _, cell in points:
         most[cell.network_evaluations] = max(
-            most[cell.network_evaluations], cell.kid.estimate.count if cell.is_ranked else 0
+            most[cell.network_evaluations],
+            _score(cell, metric).estimate.count if cell.is_ranked else 0,
         )
     front = pareto_front(
         [
             (x, y)
             for x, y, cell in points
             if cell.is_ranked
-            and (cell.kid.is_best or cell.kid.estimate.count == most[cell.network_evaluations])
+            and (
+                _score(cell, metric).is_best
+                or _score(cell, metric).estimate.count == most[cell.network_evaluations]
+            )
         ]
     )
     return Chart(
-        f"kid-against-{name}",
+        f"{metric.replace('_', '-')}-against-{name}",
         tab,
-        f"KID against {label.split(',')[0]}",
+        f"{shown[0].upper()}{shown[1:]} against {label.split(',')[0]}",
         "Down and left is better. The stepped line is the Pareto front: of the points with most "
         "seeds, no other is both better and cheaper. Times are those of the machines in the "
         f"provenance.{on_floor}"
         + ("" if few else f" A point for each of {len(points)} cells, without intervals."),
         label,
-        "KID",
+        shown,
         tuple(lines),
         x_log=log_scale(costs),
         y_log=log_scale(levels),
@@ -164,6 +171,13 @@ def against_cost(
         floor=floor,
         front=front,
     )
+
+
+def _score(cell: Cell, metric: str) -> Score:
+    """Of a cell that has a mean in the metric."""
+    found = cell.score(metric)
+    assert found is not None  # the cells without are no points
+    return found
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

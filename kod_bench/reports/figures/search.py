@@ -8,6 +8,7 @@ from typing import Any
 from kod_bench.reports.content import Group
 from kod_bench.reports.figures.axes import mean_of
 from kod_bench.reports.figures.chart import Chart, Figure, HeatMap, Line
+from kod_bench.reports.metrics import METRICS
 
 #: Of a search, so many configurations of a model say something about its axes.
 _FEWEST_SAMPLED = 8
@@ -16,18 +17,19 @@ _MOST_AXES = 10
 
 def heat_maps(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
     """Coupling against reference strength, for each model and number of evaluations."""
+    name = METRICS[group.headline].name
     places: dict[tuple[str, int], dict[tuple[float, float], float]] = defaultdict(dict)
     for cell in group.cells:
         values = read.get(cell.configuration, {})
         strengths = [
             values.get(f"parameters.{name}_strength") for name in ("coupling", "reference")
         ]
-        kid = mean_of(cell, "kid")
-        if kid is None or not cell.is_ranked or not all(_is_number(each) for each in strengths):
+        score = mean_of(cell, group.headline)
+        if score is None or not cell.is_ranked or not all(_is_number(each) for each in strengths):
             continue
         x, y = (float(each) for each in strengths if each is not None)
         own = places[cell.base_model, cell.network_evaluations]
-        own[x, y] = min(kid, own.get((x, y), math.inf))
+        own[x, y] = min(score, own.get((x, y), math.inf))
     maps: list[Figure] = []
     for (model, evaluations), tried in places.items():
         across, up = sorted({x for x, _ in tried}), sorted({y for _, y in tried})
@@ -38,14 +40,15 @@ def heat_maps(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figur
             HeatMap(
                 f"strengths-{_file_name(model)}-{evaluations}",
                 f"Strengths, {model}, {evaluations}",
-                f"KID over coupling and reference strength: {model}, {evaluations} evaluations",
-                "Darker is better. Where several trials share both strengths: the lowest KID.",
+                f"{name[0].upper()}{name[1:]} over coupling and reference strength: {model}, "
+                f"{evaluations} evaluations",
+                f"Darker is better. Where several trials share both strengths: the lowest {name}.",
                 "coupling strength K",
                 "reference strength K_ref",
                 tuple(across),
                 tuple(up),
                 tuple(tuple(tried.get((x, y)) for x in across) for y in up),
-                "KID",
+                name,
             )
         )
     return maps
@@ -75,14 +78,16 @@ def sampled(group: Group, read: Mapping[str, Mapping[str, Any]]) -> list[Figure]
         ]
         best: dict[str, float] = {}
         for cell in own:
-            if (kid := mean_of(cell, "kid")) is not None:
-                best[cell.configuration] = min(kid, best.get(cell.configuration, math.inf))
+            if (score := mean_of(cell, group.headline)) is not None:
+                best[cell.configuration] = min(score, best.get(cell.configuration, math.inf))
         axes = _varied([read[key] for key in best])
         if len(best) < _FEWEST_SAMPLED or not axes:
             continue
-        trials = [({axis: read[key].get(axis) for axis in axes}, kid) for key, kid in best.items()]
+        trials = [
+            ({axis: read[key].get(axis) for axis in axes}, score) for key, score in best.items()
+        ]
         if len(axes) > 1:
-            found.append(_parallel(model, axes, trials, of_best))
+            found.append(_parallel(model, axes, trials, of_best, METRICS[group.headline].name))
         found.append(_importance(model, axes, trials, of_best))
     return found
 
@@ -104,26 +109,26 @@ def _varied(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
 _Trials = Sequence[tuple[Mapping[str, Any], float]]
 
 
-def _parallel(model: str, axes: Sequence[str], trials: _Trials, of_best: str) -> Chart:
+def _parallel(model: str, axes: Sequence[str], trials: _Trials, of_best: str, name: str) -> Chart:
     scales = [_scale([values[axis] for values, _ in trials]) for axis in axes]
-    scores = sorted(kid for _, kid in trials)
+    scores = sorted(score for _, score in trials)
     span = (scores[-1] - scores[0]) or 1.0
     order = sorted(trials, key=lambda trial: -trial[1])  # the best on top
     lines = tuple(
         Line(
-            f"KID {kid:.3f}",
+            f"{name} {score:.3f}",
             0,
             tuple(float(place) for place in range(len(axes) + 1)),
             (
                 *(scale(values[axis]) for scale, axis in zip(scales, axes, strict=True)),
-                (kid - scores[0]) / span,
+                (score - scores[0]) / span,
             ),
             marked=False,
-            names=(*(f"{_short(axis)} = {values[axis]}" for axis in axes), f"KID {kid:.3f}"),
+            names=(*(f"{_short(axis)} = {values[axis]}" for axis in axes), f"{name} {score:.3f}"),
             in_legend=False,
-            shade=(kid - scores[0]) / span,
+            shade=(score - scores[0]) / span,
         )
-        for values, kid in order
+        for values, score in order
     )
     ticks = [
         (float(place), f"{_short(axis)}\n{_range([values[axis] for values, _ in trials])}")
@@ -132,13 +137,13 @@ def _parallel(model: str, axes: Sequence[str], trials: _Trials, of_best: str) ->
     return Chart(
         f"parallel-{_file_name(model)}",
         f"Search, {model}",
-        f"Configurations of {model}, and their KID",
+        f"Configurations of {model}, and their {name}",
         "A line per configuration, each axis from its lowest value below to its highest above. "
         f"Darker is better.{of_best}",
         "",
         "",
         lines,
-        x_ticks=(*ticks, (float(len(axes)), f"KID\n{scores[0]:.3g} to {scores[-1]:.3g}")),
+        x_ticks=(*ticks, (float(len(axes)), f"{name}\n{scores[0]:.3g} to {scores[-1]:.3g}")),
         y_ticks=((0.0, "lowest"), (1.0, "highest")),
     )
 
@@ -220,9 +225,9 @@ def _optuna_shares(axes: Sequence[str], trials: _Trials) -> dict[str, float]:
                     for axis in axes
                 },
                 distributions=distributions,
-                value=kid,
+                value=score,
             )
-            for values, kid in trials
+            for values, score in trials
         ]
     )
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kod_bench.data import load_dataset
-from kod_bench.diffusion import run_forward, sample
+from kod_bench.diffusion import run_forward, sample, to_unit
 from kod_bench.evaluation import Measured, make_extractor
 from kod_bench.evaluation import score as score_samples
 from kod_bench.evaluation.feature_sets import ROWS, room_for
@@ -129,7 +129,7 @@ def _train(
             checkpoints=CheckpointStore(folder / "checkpoints"),
             history=lambda keep: History(folder / "history.jsonl", keep),
             on_progress=on_progress,
-            augment=trial.dataset_options.augment,
+            augment=trial.dataset_options.changes,
         )
     return ticks
 
@@ -171,7 +171,7 @@ def _forward(subject: Subject, device: torch.device) -> float:
     if all(scoring.prior != FORWARD_START for scoring in subject.trial.scorings):
         return 0.0
     images = subject.dataset.test[: _size(len(subject.dataset.test), device)]
-    states = images.to(device).float() / 127.5 - 1.0
+    states = to_unit(images.to(device))
     began = time.perf_counter()
     run_forward(subject.process, states, torch.Generator(device).manual_seed(0))
     _wait(device)

@@ -16,7 +16,7 @@ from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
 from kod_bench.sweeps.space.options import StudyOptions
-from kod_bench.sweeps.space.search_options import SearchOptions
+from kod_bench.sweeps.space.search_options import ANGLE_COLUMNS, SearchOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.space.yaml_file import load_yaml
@@ -152,6 +152,21 @@ def _check_objectives(document: Document, options: StudyOptions) -> None:
         )
     if "spectrum_distance" in options.search.metrics and options.dataset.name != "sphere":
         raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
+    if options.search.strategy != "optuna" and options.search.pruner is None:
+        return
+    of_angles = sorted(set(options.search.metrics) & ANGLE_COLUMNS)
+    if options.dataset.values == "intensities" and of_angles:
+        raise UsageError(f"{where}: {of_angles[0]} is of data sets of angles alone")
+    if options.dataset.values == "angles" and options.search.pruner is not None:
+        raise UsageError(
+            f"{document.where(('search', 'early_stopping'))}: goes by KID, which of angles is of "
+            "their hues alone; leave it out"
+        )
+    if options.dataset.values == "angles" and options.search.metrics == ("kid",):
+        raise UsageError(
+            f"{where}: must be said for angles, of which KID sees the hues alone: "
+            "correlation_distance, for one"
+        )
 
 
 def _check_size(document: Document, options: StudyOptions, models: Sequence[Model]) -> None:

@@ -16,6 +16,7 @@ from kod_bench.sweeps.space.document import Document
 from kod_bench.sweeps.space.keys import PROCESS, SECTIONS, below, fields_of, leaves
 from kod_bench.sweeps.space.messages import dotted, first_error
 from kod_bench.sweeps.space.options import UNET_SIZES, NetworkOptions, ResourceOptions, check_shares
+from kod_bench.sweeps.space.readings import with_reading
 from kod_bench.sweeps.space.variants import (
     ModelVariant,
     check_parameters,
@@ -155,7 +156,8 @@ class Model:
         network = self._options("network", self._network(values))
         training = self._options("training", below(values, "training"))
         dataset = self._options("dataset", below(values, "dataset"))
-        parameters = {path[0]: value for path, value in values.items() if len(path) == 1}
+        said = {path[0]: value for path, value in values.items() if len(path) == 1}
+        parameters = with_reading(self.process, said, dataset, self.where)
         whole = self._document.touched(("models", self.name), ("parameters",))
         try:
             checked = check_parameters(self.process, parameters)

@@ -61,6 +61,11 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
     "seconds_per_sample": "min",
 }
 
+#: Those of fields of angles.
+ANGLE_COLUMNS = frozenset(
+    c for metric in METRICS if metric.needs == "angles" for c in metric.columns
+)
+
 _WITHOUT_DIRECTION = {c for metric in METRICS if metric.better is None for c in metric.columns}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kod_bench.diffusion import to_stored, to_unit
 from kod_bench.inside import child
 from kod_bench.networks import NetworkRunner
 from kod_bench.results import FORWARD_START, forward_end_file, trajectory_file
@@ -25,7 +26,6 @@ from kod_bench.sampling import (
     Way,
     draw_shard,
     shards_of,
-    to_bytes,
     weights_hash,
 )
 from kod_bench.storage import StoredObject
@@ -243,7 +243,7 @@ class Drawer:
             seen.append(Trajectory.along(process, evaluations, sampler, start))
 
         first = index == 0
-        images = to_bytes(
+        images = to_stored(
             draw_shard(
                 self._source,
                 Way(*astuple(scoring)),
@@ -252,7 +252,8 @@ class Drawer:
                 on_start=follow if first else None,
                 on_step=(lambda step, state: seen[0].see(step, state)) if first else None,
                 on_call=meter.call,
-            )
+            ),
+            subject.dataset.values,
         )
         seconds = time.monotonic() - began
         names: list[str] = []
@@ -261,7 +262,7 @@ class Drawer:
             at = (scoring.prior, scoring.sampler, scoring.network_evaluations)
             names = [trajectory_file(*at, film=film) for film in (False, True)]
             strip, movie = (subject.folder / name for name in names)
-            write_trajectory(strip, movie, seen[0])
+            write_trajectory(strip, movie, seen[0], subject.dataset.values)
             if (orders := seen[0].order_parameters()) is not None:
                 steps = (step for step, _ in seen[0].states)
                 extra["order_backward"] = list(zip(steps, orders, strict=True))
@@ -289,10 +290,13 @@ def shard_size(trial: Trial, count: int) -> int:
 def draw_unstored(
     subject: Subject, predict: NetworkRunner, scoring: Scoring, count: int, device: torch.device
 ) -> Tensor:
-    """A few samples of a network that is still in training: (count, C, H, W) uint8."""
+    """A few samples of a network that is still in training: (count, C, H, W), as stored."""
     source, size = _source(subject, predict, device), shard_size(subject.trial, count)
     way = Way(*astuple(scoring))
-    parts = [to_bytes(draw_shard(source, way, index, size)) for index in shards_of(count, size)]
+    values = subject.dataset.values
+    parts = [
+        to_stored(draw_shard(source, way, index, size), values) for index in shards_of(count, size)
+    ]
     return torch.cat(parts)[:count]
 
 
@@ -304,13 +308,14 @@ def draw_forward_ends(subject: Subject, device: torch.device) -> list[tuple[int,
     """
     process, folder = subject.process, subject.folder
     generator = torch.Generator(device).manual_seed(derive_seed(subject.trial.seed, "picture"))
-    images = subject.dataset.test[:ENDS].to(device).float() / 127.5 - 1.0
+    images = to_unit(subject.dataset.test[:ENDS].to(device))
     ends, orders = forward_order(process, images, generator)
     priors = dict.fromkeys(scoring.prior for scoring in subject.trial.scorings)
     for prior in priors:
         if prior != FORWARD_START:
             states = process.prior(len(ends), generator, prior)
-            write_forward_end(folder / forward_end_file(prior), process, ends, states)
+            path = folder / forward_end_file(prior)
+            write_forward_end(path, process, ends, states, subject.dataset.values)
     return orders
 
 

@@ -2,7 +2,8 @@
 
 States are drawn as they are, not as images where they are none. A phase has no gray: phases are
 coloured on a cycle (light at -pi and pi, dark at 0, blue below and red above), which tells them
-apart by lightness and, for the sign, by blue against red. Of several channels the first is shown.
+apart by lightness and, for the sign, by blue against red. Where the data are angles, these and
+phases are coloured by their hue, as everywhere else. Of several channels the first is shown.
 Any other state is drawn as its decoded image, which clamps it to black and white.
 """
 
@@ -17,7 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
-from kod_bench.diffusion import DiffusionProcess, circle
+from kod_bench.data import Values
+from kod_bench.diffusion import DiffusionProcess, circle, to_stored
+from kod_bench.evaluation import colour_wheel
 
 STATES = 8  # of a strip, from the prior to the image
 SHOWN = 6  # samples of a strip
@@ -101,7 +104,7 @@ def forward_order(
     return state, orders
 
 
-def write_trajectory(strip: Path, film: Path, trajectory: Trajectory) -> None:
+def write_trajectory(strip: Path, film: Path, trajectory: Trajectory, values: Values) -> None:
     """Write the strip (a row per sample, time to the right) and the film (GIF) of a trajectory.
 
     Both end with the images that the samples have become.
@@ -110,8 +113,10 @@ def write_trajectory(strip: Path, film: Path, trajectory: Trajectory) -> None:
         OSError: if they cannot be written.
     """
     process = trajectory.process
-    images = _bytes(process.decode(trajectory.states[-1][1][:SHOWN]))
-    columns = [(f"t = {t}", _draw(process, state[:SHOWN])) for t, state in trajectory.states]
+    images = _picture_bytes(process.decode(trajectory.states[-1][1][:SHOWN]), values)
+    columns = [
+        (f"t = {t}", _draw(process, state[:SHOWN], values)) for t, state in trajectory.states
+    ]
     if process.periodic:
         columns.append(("image", images))
     scale = max(1, round(_CELL / process.shape[-1]))
@@ -140,13 +145,15 @@ def write_trajectory(strip: Path, film: Path, trajectory: Trajectory) -> None:
         )
 
 
-def write_forward_end(path: Path, process: DiffusionProcess, ends: Tensor, prior: Tensor) -> None:
+def write_forward_end(
+    path: Path, process: DiffusionProcess, ends: Tensor, prior: Tensor, values: Values
+) -> None:
     """Write two grids side by side: where held-out images' chains end, and draws of the prior.
 
     Raises:
         OSError: if it cannot be written.
     """
-    grids = [_grid(_draw(process, states[:ENDS])) for states in (ends, prior)]
+    grids = [_grid(_draw(process, states[:ENDS], values)) for states in (ends, prior)]
     width = sum(grid.width for grid in grids) + 3 * _GAP * 2
     sheet = Image.new("RGB", (width, grids[0].height + _TITLE + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -160,19 +167,24 @@ def write_forward_end(path: Path, process: DiffusionProcess, ends: Tensor, prior
         sheet.save(file, format="PNG")
 
 
-def _draw(process: DiffusionProcess, state: Tensor) -> Tensor:
+def _draw(process: DiffusionProcess, state: Tensor, values: Values) -> Tensor:
     """States as pictures, (N, 3 or C, H, W) uint8 on the CPU."""
-    if not process.periodic:
-        return _bytes(process.decode(state))
+    if not process.periodic or values == "angles":
+        return _picture_bytes(process.decode(state), values)
     phases = circle.wrap(state[:, 0].float()).cpu().numpy()
     places = np.linspace(-math.pi, math.pi, len(_CYCLE))
     colours = [np.interp(phases, places, _CYCLE[:, channel]) for channel in range(3)]
     return torch.from_numpy(np.stack(colours, axis=1).round().astype(np.uint8))
 
 
-def _bytes(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8; what is not finite is middle gray, as it is only a picture."""
+def _picture_bytes(images: Tensor, values: Values) -> Tensor:
+    """Images in [-1, 1] as uint8, angles as hues.
+
+    What is not finite is middle gray, or angle 0, as it is only a picture.
+    """
     finite = torch.nan_to_num(images.float(), nan=0.0)
+    if values == "angles":
+        return colour_wheel(to_stored(finite, values))
     return ((finite + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 

@@ -84,6 +84,8 @@ def make_row(
     evaluation_seconds = time.monotonic() - began
     way = astuple(drawn.scoring)
     _log.info("%s, %s, %d evaluations: KID %.4g, FID %.4g", *way, scores["kid"], scores["fid"])
+    if (correlation := scores["correlation_distance"]) is not None:
+        _log.info("correlation distance %.4g", correlation)
     if measured.nearest is not None:
         path = subject.folder / nearest_file(*way)
         write_nearest_pairs(path, images, dataset.train, measured.nearest)
@@ -130,7 +132,7 @@ def make_row(
         **_terminal(process, drawn.scoring.prior),
         **_quality(scores, reference),
         **_from_known_spectrum(subject, measured, reference),
-        marks=_marks(trial, marks(len(images), on_sphere)),
+        marks=_marks(trial, marks(len(images), on_sphere, are_angles=dataset.values == "angles")),
         features=extractor.name,
         sample_count=len(images),
         real_count=reference.real_count,
@@ -173,16 +175,14 @@ def order_parameters(
 ) -> dict[str, Any]:
     """Both by the map of `texture`, whatever `phase_margin` a process has: equal for equal images.
 
-    So models of different margins compare, too. That of samples is None but for phases.
+    So models of different margins compare, too. That of samples is None but for phases, and for
+    data that are angles, whose own it is.
     """
     found = {
-        "order_parameter": samples.texture if process.periodic else None,
-        "order_parameter_data": reference.texture,
+        "order_parameter": samples.order if process.periodic or samples.angles else None,
+        "order_parameter_data": reference.order,
     }
-    return {
-        name: None if texture is None else float(texture.order.mean())
-        for name, texture in found.items()
-    }
+    return {name: None if each is None else float(each.mean()) for name, each in found.items()}
 
 
 def _write_measured(

@@ -329,7 +329,7 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
         checkpoints=subject.checkpoints,
         history=history,
         on_progress=on_progress,
-        augment=subject.trial.dataset_options.augment,
+        augment=subject.trial.dataset_options.changes,
         should_stop=stop_check(subject.sweep),
         rungs=rung_iterations(subject.sweep, subject.trial),
         goes_on=goes_on,

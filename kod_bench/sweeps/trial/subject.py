@@ -49,7 +49,7 @@ class Subject:
         )
         # From the seed alone: training, its continuation and sampling must see one process.
         generator = torch.Generator(device).manual_seed(derive_seed(trial.seed, "fit"))
-        images = ShuffledImages(dataset.train, generator, trial.dataset_options.augment)
+        images = ShuffledImages(dataset.train, generator, trial.dataset_options.changes)
         process.fit(images, generator)
         return cls(sweep, trial, dataset, process)
 

@@ -41,7 +41,7 @@ def test_a_strip_and_a_film_show_the_way_from_the_prior_to_the_image(
     assert steps[-1] == 0
     assert len(steps) == 8
     assert steps == sorted(steps, reverse=True)
-    write_trajectory(tmp_path / "strip.png", tmp_path / "film.gif", trajectory)
+    write_trajectory(tmp_path / "strip.png", tmp_path / "film.gif", trajectory, "intensities")
     with Image.open(tmp_path / "strip.png") as strip:
         width, height = strip.size
     with Image.open(tmp_path / "film.gif") as film:
@@ -61,7 +61,7 @@ def test_phases_at_minus_pi_and_pi_have_one_colour_and_their_middle_another(
 
     def corner(phase: float) -> tuple[int, ...]:
         states = torch.full((1, 1, 8, 8), phase)
-        write_forward_end(tmp_path / "ends.png", process, states, states)
+        write_forward_end(tmp_path / "ends.png", process, states, states, "intensities")
         with Image.open(tmp_path / "ends.png") as picture:
             found = picture.convert("RGB").getpixel((20, 40))
         assert isinstance(found, tuple)

@@ -1,0 +1,107 @@
+"""Angles as colours: the hue goes round once, so that no colour marks the cut at pi.
+
+0 is red, 2 pi / 3 green, -2 pi / 3 blue. Pictures have vortices marked, white where the winding is
+positive and black where it is negative, and the wheel as their legend.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from kod_bench.atomic import atomic_write
+from kod_bench.evaluation.angles import vortices
+
+_GAP = 4  # pixels between fields
+_LEAST = 512  # pixels; pictures are enlarged to at least this width
+_LEGEND = 96  # pixels a side
+
+
+def colour_wheel(angles: Tensor) -> Tensor:
+    """(N, 1, H, W) radians -> (N, 3, H, W) uint8 on the CPU: the colour of full saturation.
+
+    Raises:
+        ValueError: if there is more than one channel.
+    """
+    if angles.ndim != 4 or angles.shape[1] != 1:
+        raise ValueError(f"fields of angles must be (N, 1, H, W), got {tuple(angles.shape)}")
+    # Hue in sixths of the circle; each primary is full within one sixth of itself, off beyond two.
+    hue = angles.cpu().float() / (math.pi / 3)
+    primaries = torch.tensor([0.0, 2.0, 4.0]).reshape(1, 3, 1, 1)
+    away = ((hue - primaries + 3) % 6 - 3).abs()
+    return ((2 - away).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def write_wheels(path: Path, angles: Tensor, columns: int | None = None) -> None:
+    """Write a PNG of fields in colours, about square, with vortices and a legend.
+
+    Args:
+        path: of the PNG.
+        angles: (N, 1, H, W) radians.
+        columns: of the grid; None for about square.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    sheet = wheels(angles, columns)
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")
+
+
+def wheels(angles: Tensor, columns: int | None = None) -> Image.Image:
+    """Fields in colours on a grid, their vortices marked, the wheel below them.
+
+    Args:
+        angles: (N, 1, H, W) radians.
+        columns: of the grid; None for about square.
+    """
+    count, _, height, width = angles.shape
+    columns = columns or max(1, math.ceil(math.sqrt(count * height / width)))
+    scale = max(2, math.ceil(_LEAST / (columns * width)))
+    rows = math.ceil(count / columns)
+    size = (
+        columns * (scale * width + _GAP) + _GAP,
+        rows * (scale * height + _GAP) + _GAP + _LEGEND + _GAP,
+    )
+    sheet = Image.new("RGB", size, (128, 128, 128))
+    for place, field in enumerate(angles):
+        row, column = divmod(place, columns)
+        corner = (_GAP + column * (scale * width + _GAP), _GAP + row * (scale * height + _GAP))
+        sheet.paste(draw_field(field, scale), corner)
+    sheet.paste(legend(_LEGEND), (_GAP, size[1] - _LEGEND - _GAP))
+    return sheet
+
+
+def draw_field(field: Tensor, scale: int) -> Image.Image:
+    """One field, (1, H, W) radians, enlarged by a whole factor, its vortices marked."""
+    colours = colour_wheel(field[None])[0].permute(1, 2, 0).numpy()
+    picture = Image.fromarray(colours)
+    picture = picture.resize(
+        (scale * picture.width, scale * picture.height), Image.Resampling.NEAREST
+    )
+    draw = ImageDraw.Draw(picture)
+    radius = max(1.0, 0.4 * scale)
+    winding = vortices(field[0].cpu())
+    for row, column in winding.nonzero().tolist():
+        # Where four sites meet.
+        x, y = scale * (column + 1), scale * (row + 1)
+        positive = int(winding[row, column]) > 0
+        inside, edge = ("white", "black") if positive else ("black", "white")
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), inside, edge)
+    return picture
+
+
+def legend(side: int) -> Image.Image:
+    """The wheel: the colour of each direction from its middle, 0 to the right, pi / 2 upwards."""
+    middle = (side - 1) / 2
+    rows, columns = np.indices((side, side))
+    x, y = columns - middle, middle - rows
+    angle = torch.from_numpy(np.arctan2(y, x).astype(np.float32))[None, None]
+    colours: NDArray[np.uint8] = colour_wheel(angle)[0].permute(1, 2, 0).numpy().copy()
+    distance = np.hypot(x, y)
+    colours[(distance > middle) | (distance < middle / 2)] = 128
+    return Image.fromarray(colours)

@@ -1,0 +1,209 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from kod_bench.data import DataError, DatasetOptions, load_dataset, open_dataset
+from kod_bench.data.xy_model import SPACING, XyChains, burn_in, draw_fields
+
+
+def xy(size: int = 8, **section: object) -> DatasetOptions:
+    return DatasetOptions.model_validate({"name": "xy", "image_size": size, "xy": section})
+
+
+def equilibrium(size: int, temperature: float, chains: int, rounds: int, seed: int = 0) -> XyChains:
+    found = XyChains(size, temperature, chains, np.random.default_rng(seed))
+    found.advance(rounds)
+    return found
+
+
+def mean_energy(size: int, temperature: float, chains: int, each: int) -> tuple[float, float]:
+    """Energy per site and its standard error, of chains that know nothing of each other."""
+    moving = equilibrium(size, temperature, chains, burn_in(size))
+    found = np.zeros(chains)
+    for _ in range(each):
+        moving.advance(2)
+        found += moving.energies() / each
+    return float(found.mean()), float(found.std(ddof=1) / math.sqrt(chains))
+
+
+def test_low_temperatures_have_the_energy_of_spin_waves() -> None:
+    # -2 + T / 2 + T^2 / 16 + O(T^3) per site: Kosterlitz and Thouless 1973, Jose, Kadanoff,
+    # Kirkpatrick and Nelson 1977. On N sites T / 2 is of N - 1 modes: all turn together for
+    # nothing.
+    temperature, size = 0.2, 16
+    energy, error = mean_energy(size, temperature, chains=40, each=20)
+    expected = -2 + temperature / 2 * (1 - 1 / size**2) + temperature**2 / 16
+    assert error < 5e-4
+    assert energy == pytest.approx(expected, abs=4 * error + 5e-4)  # and T^3
+
+
+def test_high_temperatures_have_the_energy_of_the_series() -> None:
+    # ln z = 2 ln I_0(1/T) + 2 u^4 + 4 u^6 + O(T^-8) per site, u = I_1 / I_0: the closed paths of
+    # currents on the lattice, as in Butera and Comi 1993. The energy is its derivative by -1/T.
+    from scipy.special import ive
+
+    temperature = 3.0
+    u = float(ive(1, 1 / temperature) / ive(0, 1 / temperature))
+    slope = 1 - u * temperature - u**2
+    expected = -2 * u - (8 * u**3 + 24 * u**5) * slope
+    energy, error = mean_energy(16, temperature, chains=60, each=60)
+    assert error < 2e-3
+    assert energy == pytest.approx(expected, abs=4 * error + 5e-4)  # and T^-7
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected", "density"), [(0.8, -1.5271, 0.00312), (1.0, -1.3269, 0.0224)]
+)
+def test_both_sides_of_the_transition(temperature: float, expected: float, density: float) -> None:
+    # Of 4,000 fields 32 x 32 of a longer run: 100 chains of another seed, 400 rounds, errors 0.0004
+    # and 0.0006 of the energy.
+    drawn = draw_fields(32, temperature, 15, 4, np.random.default_rng(5))
+    fields = drawn.reshape(-1, 32, 32).astype(np.float64)
+    down = fields - np.roll(fields, 1, 1)
+    right = fields - np.roll(fields, 1, 2)
+    energies = -(np.cos(down) + np.cos(right)).mean(axis=(1, 2))
+    error = energies.std(ddof=1) / math.sqrt(len(energies))
+    assert error < 0.01
+    assert energies.mean() == pytest.approx(expected, abs=4 * error)
+    shares = plaquettes_with_vortex(fields)
+    error = shares.std(ddof=1) / math.sqrt(len(shares))
+    assert shares.mean() == pytest.approx(density, abs=4 * error)
+
+
+def plaquettes_with_vortex(fields: NDArray[np.float64]) -> NDArray[np.float64]:
+    def wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((angles + np.pi) % (2 * np.pi) - np.pi)
+
+    right = wrapped(np.roll(fields, -1, 2) - fields)
+    down = wrapped(np.roll(fields, -1, 1) - fields)
+    around = down + np.roll(right, -1, 1) - np.roll(down, -1, 2) - right
+    return np.asarray((np.abs(around) > 3).mean(axis=(1, 2)), np.float64)
+
+
+def exact_draws(count: int, temperature: float, seed: int) -> XyChains:
+    """A lattice of 2 x 2, each of whose four bonds counts twice, drawn by rejection."""
+    generator = np.random.default_rng(seed)
+    chains = XyChains(2, temperature, count, generator)
+    filled = 0
+    while filled < count:
+        chains.vectors = np.exp(2j * np.pi * generator.random((4, count))).astype(np.complex64)
+        weight = np.exp(-(4 * chains.energies() + 8) / temperature)  # 1 at the least energy
+        kept = chains.vectors[:, generator.random(count) < weight][:, : count - filled]
+        if not filled:
+            found = np.empty((4, count), np.complex64)
+        found[:, filled : filled + kept.shape[1]] = kept
+        filled += kept.shape[1]
+    chains.vectors = found
+    return chains
+
+
+def test_the_energy_of_two_by_two_is_that_of_all_states() -> None:
+    # Every state of the three differences on a grid; sums of a smooth periodic function converge
+    # faster than any power of its step.
+    temperature = 1.3
+    grid = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    b, c, d = np.meshgrid(grid, grid, grid, indexing="ij")
+    bonds = np.cos(b) + np.cos(c) + np.cos(b - d) + np.cos(c - d)
+    weight = np.exp(2 * bonds / temperature)
+    expected = float(-(2 * bonds * weight).sum() / weight.sum() / 4)
+    energy, error = mean_energy(2, temperature, chains=4000, each=5)
+    assert error < 5e-3
+    assert energy == pytest.approx(expected, abs=4 * error)
+
+
+@pytest.mark.parametrize("step", ["heat bath", "over-relaxation"])
+def test_detailed_balance(step: str) -> None:
+    # From exact draws, one colour is updated: as many go from one region of states to another as
+    # come back. The regions are of what the update changes: two phases relative to a third.
+    count, regions = 60_000, 6
+    chains = exact_draws(count, 1.5, seed=3)
+
+    def region() -> NDArray[np.intp]:
+        theta = np.angle(chains.vectors / chains.vectors[2])
+        own = np.floor((theta[:2] + np.pi) / (2 * np.pi) * regions).astype(np.intp) % regions
+        return np.asarray(own[0] * regions + own[1])
+
+    before = region()
+    if step == "heat bath":
+        chains.draw_colour(slice(0, 2))
+    else:
+        direction, _ = chains._field(slice(0, 2))
+        chains.vectors[:2] = direction**2 * chains.vectors[:2].conj()
+    moves = np.zeros((regions**2, regions**2))
+    np.add.at(moves, (before, region()), 1)
+    both = moves + moves.T
+    upper = np.triu(both > 0, 1)
+    squares = ((moves - moves.T) ** 2 / np.maximum(both, 1))[upper]
+    # Chi square of as many degrees as there are pairs.
+    assert squares.sum() < len(squares) + 5 * math.sqrt(2 * len(squares))
+    stays = np.bincount(before, minlength=36) - np.bincount(region(), minlength=36)
+    assert np.abs(stays).max() < 6 * math.sqrt(2 * count / 36)
+
+
+def test_over_relaxation_keeps_the_energy_and_moves_the_phases() -> None:
+    chains = equilibrium(8, 0.8, 10, 20)
+    energies, vectors = chains.energies(), chains.vectors.copy()
+    chains.over_relax()
+    np.testing.assert_allclose(chains.energies(), energies, atol=1e-5)
+    assert np.abs(chains.vectors - vectors).mean() > 0.1
+
+
+def test_fields_of_a_chain_are_far_apart() -> None:
+    fields = draw_fields(16, 1.0, 60, 6, np.random.default_rng(1))
+    order = np.abs(np.exp(1j * fields).mean(axis=(2, 3)))
+    order -= order.mean()
+    correlation = (order[:, 1:] * order[:, :-1]).mean() / order.var()
+    assert SPACING == 16
+    assert abs(correlation) < 0.06 + 4 / math.sqrt(60 * 5)
+
+
+def test_a_data_set_of_floats_with_chains_on_one_side(tmp_path: Path) -> None:
+    dataset = load_dataset(xy(count=130), None, tmp_path)
+    assert (dataset.name, dataset.values) == ("xy", "angles")
+    assert len(dataset.train) + len(dataset.test) == 130
+    assert dataset.details.split.startswith("by chain: 40 ")
+    for side in (dataset.train, dataset.test):
+        assert str(side.dtype) == "torch.float32"
+        assert side.shape[1:] == (1, 8, 8)
+        assert float(side.min()) >= -np.float32(math.pi)
+        assert float(side.max()) < np.float32(math.pi)
+    assert isinstance(open_dataset(xy(count=130), None, tmp_path).images.train, np.memmap)
+
+
+def test_what_fields_depend_on(tmp_path: Path) -> None:
+    def content(**section: object) -> str:
+        return open_dataset(xy(count=50, **section), None, tmp_path).content_hash
+
+    assert len({content(), content(seed=1), content(temperature=1.0)}) == 3
+    assert content() == content()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"image_size": 9}, "even side"),
+        ({"view": "patches"}, "not cut"),
+        ({"color": "rgb"}, "one channel"),
+        ({"value_range": [0, 1]}, "range of their own"),
+        ({"xy": {"temperature": 0}}, "greater than or equal to 0.02"),
+        ({"angles": {"unit": "degrees"}}, "of data sets angles:PATH"),
+    ],
+)
+def test_wrong_options_are_refused(said: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DatasetOptions.model_validate({"name": "xy", "image_size": 8, **said})
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="angles:"):
+        open_dataset(xy(), tmp_path, tmp_path / "cache")
+
+
+def test_options_of_earlier_sweeps_are_what_they_were() -> None:
+    dumped = DatasetOptions(name="fingerprints", image_size=32).model_dump(mode="json")
+    assert not {"xy", "orientation", "flow", "angles"} & dumped.keys()
+    assert xy(temperature=1.0).model_dump(mode="json")["xy"]["temperature"] == 1.0
