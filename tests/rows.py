@@ -33,6 +33,7 @@ def make_row(**changes: Any) -> Row:
         "loss": 0.1,
         "training_seconds": 60.0,
         "resumed_from": 0,
+        "resumed_exactly": True,
         "precision": "fp32",
         "prior": "matched",
         "sampler": "ancestral",

@@ -108,6 +108,7 @@ def make_row(
         loss=model.loss,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
+        resumed_exactly=model.exact,
         precision=precision,
         prior=drawn.scoring.prior,
         sampler=drawn.scoring.sampler,
