@@ -5,8 +5,8 @@
 A round is one sweep of twelve tiny trials. `kill -9` hits its driver, one of its workers, Ray's
 raylet or its GCS at a random moment, again and again; `kod-bench resume` goes on after each. Then:
 
-- every trial has exactly one row, that of a sweep which nobody disturbed, to the bit, and so have its
-  weights and samples (by the hashes in their manifests); no row file was written twice (inode, time and bytes);
+- every trial has exactly one row, and no row file was written twice (inode, time and bytes);
+- rows, weights and samples (these by their hashes) are those of an undisturbed sweep, to the bit;
 - training steps repeated are at most one checkpoint interval for each trial that was interrupted;
 - a driver whose Ray was killed has ended by itself within `PATIENCE` seconds;
 - no process of the sweep is left `PATIENCE` seconds after its driver.
@@ -78,8 +78,9 @@ class Tally:
         kills = ", ".join(f"{n} {name}" for name, n in sorted(self.kills.items()))
         return (
             f"{sum(self.kills.values())} kills ({kills}), {self.resumes} resumes, {self.rows} rows,"
-            f" {self.different} different, {self.interrupted} interruptions, {self.repeated} steps repeated (at most "
-            f"{self.worst} each), slowest end {self.slowest_end:.1f} s, {self.seconds:.0f} s"
+            f" {self.different} different, {self.interrupted} interruptions, {self.repeated} steps"
+            f" repeated (at most {self.worst} each), slowest end {self.slowest_end:.1f} s,"
+            f" {self.seconds:.0f} s"
         )
 
 

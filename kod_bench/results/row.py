@@ -42,8 +42,7 @@ class Row:
     loss: float  # mean over the last log interval, noise units
     training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
-    # as if never interrupted, to the bit on one kind of hardware; None: by a version that did not say
-    resumed_exactly: bool | None
+    resumed_exactly: bool | None  # as if it had not been interrupted; None: older, not recorded
     precision: str  # fp32, bf16, each perhaps -compiled; of training and sampling, if they differ
 
     # sampling
