@@ -1,12 +1,12 @@
-"""How long a checkpoint stops the training, and how large it is: with streams and pool, and without.
+"""How long a checkpoint stops the training, and how large it is: with the pool, and without.
 
     python benchmarks/checkpoint_stall.py --size 96 --steps 1000
 
-`before` is a checkpoint of network, average and optimiser alone, written while the training waits; it
-is what versions without exact resumption did. `now` holds the pool of chains, too: the training
-waits for a copy in memory, and `beside` is the time that a thread then takes to write it. Medians;
-the two take turns, so that a drifting machine slows both. Ends with status 1 if the ratio of stalls
-is above `MOST`.
+`before` is a checkpoint of network, average and optimiser alone, written while the training waits:
+that of versions without exact resumption. `now` holds the pool of chains, too: the training waits
+for a copy of what changes in place, and `beside` is the time that a thread then takes to write it.
+Medians; the two take turns, so that a drifting machine slows both. Ends with status 1 if the ratio
+of stalls is above `MOST`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import make_process
+from kod_bench.diffusion.chain_pool import ChainPool
 from kod_bench.networks import make_network, place
 from kod_bench.training import CheckpointStore
 from kod_bench.training.saving import CheckpointWriter
@@ -64,12 +65,14 @@ def main() -> None:
     process = make_process("kuramoto", shape=shape, steps=options.steps, target=options.target)
     images = torch.randint(0, 256, (256, *shape), dtype=torch.uint8)
     streams = Streams(process, images, options.batch, (), Position(0, 0, 0), device)
-    turns = -(-process.pool_size // options.batch)
     # A full pool, without walking T / 2 steps with each of its chains.
-    for _ in islice(streams.batches, 1):
-        pool = streams.batches
-        pool.slices *= turns
-        pool.turn = turns
+    next(pool := streams.batches)
+    assert isinstance(pool, ChainPool)
+    (first,) = pool.slices
+    pool.slices = [
+        replace(first, chains=first.chains.clone(), steps=first.steps.clone())
+        for _ in range(-(-process.pool_size // len(first.chains)))
+    ]
     plain = trained(options.width, options.size, device)
     stalls: dict[str, list[float]] = {"before": [], "now": [], "beside": []}
     sizes = {}
@@ -81,7 +84,7 @@ def main() -> None:
             stalls["before"].append(time.monotonic() - began)
             with CheckpointWriter(now) as writer:
                 began = time.monotonic()
-                writer.save(number, {**plain, "streams": gather_states(streams)})
+                writer.save(number, plain, {"streams": gather_states(streams)})
                 stalls["now"].append(time.monotonic() - began)
                 writer.wait()
                 stalls["beside"].append(time.monotonic() - began - stalls["now"][-1])

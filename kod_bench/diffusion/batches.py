@@ -25,7 +25,8 @@ class ResumableBatches(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """All that the batches to come depend on, as tensors and plain values.
 
-        Not copied: it may change with the next batch.
+        Not copied, and written while training goes on: batches to come must put other tensors in
+        the place of these, never change them.
         """
         ...
 

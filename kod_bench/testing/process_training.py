@@ -16,6 +16,7 @@ from kod_bench.testing.process_cases import (
     guess,
     seeded,
     tensors,
+    tensors_within,
 )
 
 
@@ -122,8 +123,8 @@ class TrainingConformance(ProcessCases):
             pytest.skip("no state_dict and load_state_dict: a resumed training draws anew")
         for taken in (0, 1, 3, 9):
             list(islice(batches, taken))
-            file = io.BytesIO()
-            torch.save((batches.state_dict(), [each.get_state() for each in streams]), file)
+            file, held = io.BytesIO(), batches.state_dict()
+            torch.save((held, [each.get_state() for each in streams]), file)
             file.seek(0)
             # As from a checkpoint: nothing that runs code, and on the CPU.
             state, positions = torch.load(file, weights_only=True, map_location="cpu")
@@ -135,6 +136,9 @@ class TrainingConformance(ProcessCases):
                 other.set_state(position)
             for expected, found in zip(islice(batches, 12), islice(again, 12), strict=True):
                 assert all_equal(tensors(expected), tensors(found))
+            # It is written to the disk while training goes on.
+            unchanged = zip(tensors_within(held), tensors_within(state), strict=True)
+            assert all(torch.equal(one.to(device), other.to(device)) for one, other in unchanged)
 
     def test_source_images_are_left_alone(self, process: DiffusionProcess, shape: Shape) -> None:
         """Whatever is done with the batches."""

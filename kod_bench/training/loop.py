@@ -24,7 +24,7 @@ from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
 from kod_bench.training.ranks import from_first, rank_and_world, sum_over_ranks
-from kod_bench.training.saving import CheckpointWriter
+from kod_bench.training.saving import CheckpointWriter, Record
 from kod_bench.training.state import check_average, check_state
 from kod_bench.training.streams import Position, Streams, Unlogged, can_go_on, gather_states
 
@@ -217,7 +217,7 @@ def train(
                 if not can_go_on(streams, state.pop("streams", None)):
                     streams, exact = make_streams(), False
         last = start if streams.unlogged is None else streams.unlogged.after
-        log = history(last) if rank == 0 else None
+        record = Record(history(last) if rank == 0 else None, writer)
         model = network
         without_exchange: Callable[[], AbstractContextManager[None]] = nullcontext
         if world > 1:
@@ -269,17 +269,15 @@ def train(
                 seconds = spent + now - began
                 total.zero_()
                 last, marked = iteration, now
-                writer.wait()  # so the history is at most one interval ahead of the checkpoints
-                if log is not None:
-                    log.append(
-                        {
-                            "iteration": iteration,
-                            "loss": loss,
-                            "seconds": seconds,
-                            "learning_rate": optimizer.param_groups[0]["lr"],
-                            "images_per_second": speed * options.batch_size,
-                        }
-                    )
+                record.add(
+                    {
+                        "iteration": iteration,
+                        "loss": loss,
+                        "seconds": seconds,
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "images_per_second": speed * options.batch_size,
+                    }
+                )
                 on_progress(Progress(iteration, options.iterations, loss, speed))
                 if predict.precision not in precisions:
                     precisions += (predict.precision,)
@@ -296,12 +294,12 @@ def train(
                             "precisions": list(precisions),
                             "micro_batch_size": micro_batch_size,
                             "exact": exact,
-                            "streams": states,
                             "network": network.state_dict(),
                             "average": average.state_dict(),
                             "optimizer": optimizer.state_dict(),
                         }
-                        writer.save(iteration, written)
+                        record.write()  # before the checkpoint: one behind it would have gaps
+                        writer.save(iteration, written, {"streams": states})
                 if stop:
                     writer.wait()
                     raise StoppedError(f"stopped at iteration {iteration}")
@@ -311,6 +309,7 @@ def train(
                     judge(iteration)
                     paused = time.monotonic() - paused
                     began, marked = began + paused, marked + paused
+        record.write()
         spent += time.monotonic() - began
         seen += sum_over_ranks(streams.source.drawn, device)
     average.module.eval()

@@ -1,7 +1,7 @@
 """All that is random in one worker's training, so that it can be put away and taken up again."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,17 +161,31 @@ def gather_states(streams: Streams) -> list[Any] | None:
     if world == 1:
         return None if state is None else [state]
     states: list[Any] | None = [None] * world if rank == 0 else None
-    dist.gather_object(host_copy(state), states)
+    dist.gather_object(on_host(state), states)
     return None if states is None or None in states else states
 
 
 def host_copy(value: Any) -> Any:
     """Tensors within dictionaries and lists copied to the host's memory; the rest as it is."""
+    return _each_tensor(value, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+
+def on_host(value: Any) -> Any:
+    """Tensors within dictionaries and lists in the host's memory, and no more than they show."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        # torch would write all that is behind a view.
+        is_view = tensor.untyped_storage().nbytes() > tensor.nbytes
+        return tensor.to("cpu", copy=is_view)
+
+    return _each_tensor(value, moved)
+
+
+def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        # A view's copy is of what it shows; torch would write all that is behind it.
-        return value.detach().to("cpu", copy=True)
+        return change(value)
     if isinstance(value, dict):
-        return {key: host_copy(each) for key, each in value.items()}
+        return {key: _each_tensor(each, change) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(host_copy(each) for each in value)
+        return type(value)(_each_tensor(each, change) for each in value)
     return value
