@@ -90,7 +90,7 @@ class NetworkRunner:
 
     def _first_call(self, state: Tensor, step: Tensor) -> Tensor:
         began = time.monotonic()
-        # What is tried draws no dropout: a training that goes on here is to draw what it would have.
+        # What is tried draws no dropout: a training that goes on here draws as if it had not been.
         on_cuda = self._device.type == "cuda"
         stream = torch.get_rng_state()
         stream_cuda = torch.cuda.get_rng_state(self._device) if on_cuda else None

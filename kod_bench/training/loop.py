@@ -23,7 +23,7 @@ from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
-from kod_bench.training.ranks import from_first, rank_and_world, sum_over_ranks
+from kod_bench.training.ranks import from_first, rank_and_world, settle_buckets, sum_over_ranks
 from kod_bench.training.saving import CheckpointWriter, Record
 from kod_bench.training.state import check_average, check_state
 from kod_bench.training.streams import Position, Streams, Unlogged, can_go_on, gather_states
@@ -235,6 +235,8 @@ def train(
                 group["lr"] = options.learning_rate * min(1.0, iteration / max(1, options.warmup))
             optimizer.zero_grad(set_to_none=True)
             try:
+                if iteration == start + 1:
+                    settle_buckets(predict, model, micro_batch_size, process.state_shape)
                 total += accumulate_gradients(
                     predict, next(streams.batches), micro_batch_size, without_exchange
                 )
