@@ -6,6 +6,7 @@ A round is one sweep of twelve tiny trials. `kill -9` hits its driver, one of it
 raylet or its GCS at a random moment, again and again; `kod-bench resume` goes on after each. Then:
 
 - every trial has exactly one row, and no row file was written twice (inode, time and bytes);
+- rows, weights and samples (these by their hashes) are those of an undisturbed sweep, to the bit;
 - training steps repeated are at most one checkpoint interval for each trial that was interrupted;
 - a driver whose Ray was killed has ended by itself within `PATIENCE` seconds;
 - no process of the sweep is left `PATIENCE` seconds after its driver.
@@ -24,8 +25,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 TRIALS = 12
 ITERATIONS = 300
@@ -47,6 +49,9 @@ models:
 seeds: [0, 1, 2]
 profiles: {{laptop: {{resources: {{workers_per_trial: {workers}}}}}}}
 """
+#: What differs between two runs of one trial.
+OF_A_RUN = ("sweep", "training_seconds", "sampling_seconds", "evaluation_seconds", "finished_at")
+OF_A_RUN += ("resumed_from",)
 VICTIMS = ("driver", "worker", "raylet", "gcs")
 
 
@@ -61,6 +66,7 @@ class Tally:
     kills: Counter[str] = field(default_factory=Counter)
     resumes: int = 0
     rows: int = 0
+    different: int = 0  # trials whose rows, weights or samples are not those of the undisturbed
     interrupted: int = 0  # trials, each time that one had to be continued
     repeated: int = 0  # training steps
     worst: int = 0  # of one trial, of one interruption
@@ -72,9 +78,25 @@ class Tally:
         kills = ", ".join(f"{n} {name}" for name, n in sorted(self.kills.items()))
         return (
             f"{sum(self.kills.values())} kills ({kills}), {self.resumes} resumes, {self.rows} rows,"
-            f" {self.interrupted} interruptions, {self.repeated} steps repeated (at most "
-            f"{self.worst} each), slowest end {self.slowest_end:.1f} s, {self.seconds:.0f} s"
+            f" {self.different} different, {self.interrupted} interruptions, {self.repeated} steps"
+            f" repeated (at most {self.worst} each), slowest end {self.slowest_end:.1f} s,"
+            f" {self.seconds:.0f} s"
         )
+
+
+def outcome(sweep: Path) -> dict[str, list[Any]]:
+    """What each trial has come to: its rows, then its weights and samples as hashes."""
+    from kod_bench.results import read_rows
+
+    found: dict[str, list[Any]] = {}
+    for row in read_rows(sweep / "trials").rows:
+        kept = {name: value for name, value in asdict(row).items() if name not in OF_A_RUN}
+        found.setdefault(row.trial, []).append(kept)
+    for path in sorted(sweep.glob("trials/*/samples/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        hashes = [each["sha256"] for each in manifest["shards"]]
+        found[path.parents[2].name].append((path.parent.name, manifest["weights"], hashes))
+    return found
 
 
 def session_processes(leader: int) -> dict[int, str]:
@@ -102,6 +124,7 @@ class Chaos:
         workers: of a trial; more than one are Ray Train's.
         kills: how many there are at most.
         iterations: of a trial; a multiple of 60.
+        undisturbed: `outcome` of a sweep without kills; None: this is one.
     """
 
     def __init__(
@@ -111,12 +134,14 @@ class Chaos:
         workers: int,
         kills: int,
         iterations: int = ITERATIONS,
+        undisturbed: dict[str, list[Any]] | None = None,
     ) -> None:
         self._folder = folder
         self._random = generator
         self._kills = kills
         self._iterations = iterations
         self._interval = iterations // CHECKPOINTS
+        self._undisturbed = undisturbed
         self._rows: dict[str, tuple[int, int, str]] = {}
         self.tally = Tally()
         self._space = folder / "chaos.yaml"
@@ -137,13 +162,14 @@ class Chaos:
         return self.tally
 
     @property
-    def _sweep(self) -> Path | None:
+    def sweep(self) -> Path | None:
+        """Its folder, once there is one."""
         return next((p.parent for p in self._folder.glob("results/chaos/*/sweep.yaml")), None)
 
     def _attempt(self) -> bool:
         """Run or resume the sweep, killing; True if it has come to its end with all trials done."""
         results = ["--results-dir", str(self._folder / "results")]
-        order = ["resume"] if self._sweep else ["sweep", str(self._space)]
+        order = ["resume"] if self.sweep else ["sweep", str(self._space)]
         with (self._folder / "out.txt").open("a") as out:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "kod_bench.cli.main", *order, *results],
@@ -279,15 +305,28 @@ class Chaos:
     def _check_end(self) -> None:
         from kod_bench.results import read_rows
 
-        assert self._sweep is not None
-        found = read_rows(self._sweep / "trials")
+        assert self.sweep is not None
+        found = read_rows(self.sweep / "trials")
         trials = sorted(row.trial for row in found.rows)
         if found.unreadable or len(trials) != TRIALS or len(set(trials)) != TRIALS:
             raise ViolationError(f"rows of {trials}, unreadable: {found.unreadable}")
         for trial in trials:
-            reached = [r["iteration"] for r in _records(self._sweep / "trials" / trial)]
+            reached = [r["iteration"] for r in _records(self.sweep / "trials" / trial)]
             if reached != list(range(5, self._iterations + 1, 5)):
                 raise ViolationError(f"{trial}: its history has {reached}")
+        if self._undisturbed is not None:
+            self._compare(outcome(self.sweep), self._undisturbed)
+
+    def _compare(self, found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
+        self.tally.different = sum(found.get(trial) != wanted[trial] for trial in wanted)
+        for trial, parts in wanted.items():
+            for one, other in zip(parts, found.get(trial, []), strict=True):
+                if one != other:
+                    said = f"{one}, is {other}"
+                    if isinstance(one, dict):
+                        names = [name for name in one if one[name] != other[name]]
+                        said = ", ".join(f"{name} {one[name]}, is {other[name]}" for name in names)
+                    raise ViolationError(f"{trial}: undisturbed {said}")
 
 
 def _records(path: Path) -> list[dict[str, int]]:
@@ -313,12 +352,26 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.iterations < 60 or arguments.iterations % 60:
         parser.error(f"--iterations {arguments.iterations}: must be a multiple of 60")
+    undisturbed: dict[int, dict[str, list[Any]]] = {}
     for number in range(arguments.rounds):
         workers = arguments.workers or (2 if number % SEVERAL_WORKERS == 2 else 1)
         generator = random.Random(arguments.seed + number)
         print(f"round {number + 1} of {arguments.rounds}, {workers} worker(s) per trial")
+        if workers not in undisturbed:
+            with tempfile.TemporaryDirectory() as folder:
+                calm = Chaos(Path(folder), generator, workers, 0, arguments.iterations)
+                print(f"  undisturbed: {calm.run().line()}", flush=True)
+                assert calm.sweep is not None
+                undisturbed[workers] = outcome(calm.sweep)
         with tempfile.TemporaryDirectory() as folder:
-            chaos = Chaos(Path(folder), generator, workers, arguments.kills, arguments.iterations)
+            chaos = Chaos(
+                Path(folder),
+                generator,
+                workers,
+                arguments.kills,
+                arguments.iterations,
+                undisturbed[workers],
+            )
             try:
                 tally = chaos.run()
             except ViolationError as violation:

@@ -60,6 +60,7 @@ def make_rows(count: int) -> Iterator[dict[str, object]]:
             "loss": 0.5,
             "training_seconds": 300.0,
             "resumed_from": 0,
+            "resumed_exactly": True,
             "precision": "fp32",
             "prior": "matched",
             "sampler": "ancestral",

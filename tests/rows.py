@@ -44,6 +44,7 @@ def make_row(**changes: Any) -> Row:
         "likelihood_error": None,
         "training_seconds": 60.0,
         "resumed_from": 0,
+        "resumed_exactly": True,
         "precision": "fp32",
         "prior": "matched",
         "sampler": "ancestral",

@@ -25,6 +25,7 @@ from kod_bench.cli.status import status
 from kod_bench.cli.sweep import resume, sweep
 from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
+from kod_bench.hangup import asks_to_stop, leave_terminal
 from kod_bench.inside import UnreadableError
 
 app = typer.Typer(
@@ -74,12 +75,14 @@ def main() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
+            leave_terminal(number)
             raise KeyboardInterrupt
         os._exit(128 + number)  # a worker forked from here, which is told to end
 
     warnings = Warnings()
     logging.getLogger("kod_bench").addHandler(warnings)
-    signal.signal(signal.SIGTERM, interrupt)  # a running sweep has a handler of its own
+    for each in {*asks_to_stop()} - {signal.SIGINT}:  # Python has one for that
+        signal.signal(each, interrupt)  # a running sweep has a handler of its own
     try:
         app(prog_name="kod-bench")  # however it was started: completion goes by the name
     except KeyboardInterrupt:

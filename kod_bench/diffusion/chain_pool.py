@@ -1,7 +1,8 @@
 """Training batches from running forward chains, for a process that has no closed form for x_t."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,6 +126,50 @@ class ChainPool(Iterator[TrainingBatch]):
         current = self.slices[index]
         # The copy keeps the slice private: on the CPU, to() would hand out the same memory.
         return self._visit(current.chains, current.steps.clone().to(self._device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All chains with their t, the turn, and the stream of times; see `ResumableBatches`."""
+        return {
+            "chains": [each.chains for each in self.slices],
+            "steps": [each.steps for each in self.slices],
+            "turn": self.turn,
+            "times": self.times.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of a pool of equal size.
+
+        Raises:
+            ValueError: if it is of another size, of another T, or damaged.
+        """
+        turn, chains, steps = state.get("turn"), state.get("chains"), state.get("steps")
+        is_sound = (
+            isinstance(turn, int)
+            and isinstance(chains, list)
+            and isinstance(steps, list)
+            and len(chains) == len(steps) == min(turn, self.slice_count)
+            and all(map(self._is_slice, chains, steps))
+        )
+        if not is_sound:
+            raise ValueError(
+                f"no state of a pool of {self.slice_count} x {self._batch_size} chains of "
+                f"{self._steps} steps"
+            )
+        self.times.set_state(state["times"])
+        self.turn = int(state["turn"])
+        self.slices = [
+            Slice(chain.to(self._device), step) for chain, step in zip(chains, steps, strict=True)
+        ]
+
+    def _is_slice(self, chains: object, steps: object) -> bool:
+        return (
+            isinstance(chains, Tensor)
+            and isinstance(steps, Tensor)
+            and len(chains) == self._batch_size
+            and steps.shape == (self._batch_size,)
+            and steps.dtype == torch.int64
+            and bool(((steps >= 1) & (steps <= self._steps)).all())
+        )
 
     def _next_visit(self, before: Slice) -> Slice:
         """The slice at its next turn: chains that have gone on, then those that began anew."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
 from kod_bench.diffusion.process import (
@@ -163,18 +164,16 @@ class EuclideanDiffusion(DiffusionProcess):
     ) -> Iterator[TrainingBatch]:
         """Yield batches with steps from `draw_steps`, independent between samples, weight 1."""
         check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
 
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
+        def draw() -> TrainingBatch:
             start = self._start(images(batch_size))
             step = self.draw_steps(batch_size, generator)
             noise = self._draw_noise(start, generator)
             signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
             target = self.target(start, noise, step)
-            yield TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
+            return TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
+
+        return IndependentBatches(draw)
 
     def _start(self, images: Tensor) -> Tensor:
         """x_0, before a_t scales it."""

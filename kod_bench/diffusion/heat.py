@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
 from kod_bench.diffusion.process import (
@@ -287,17 +288,9 @@ class HeatDissipation(DiffusionProcess):
         if self.level_weight == "pixel":
             weights = self.scale.values.square()
             weights = weights / weights[: self.trained_levels].mean()
-        return self._batches(images, batch_size, generator, self.scale, StepTable(weights))
+        scale, table = self.scale, StepTable(weights)
 
-    def _batches(
-        self,
-        images: ImageSource,
-        batch_size: int,
-        generator: torch.Generator,
-        scale: StepTable,
-        weights: StepTable,
-    ) -> Iterator[TrainingBatch]:
-        while True:
+        def draw() -> TrainingBatch:
             modes = self.modes(self.encode(images(batch_size)))
             step = torch.randint(
                 1,
@@ -310,7 +303,9 @@ class HeatDissipation(DiffusionProcess):
             state = self.from_modes(self._left(step, modes) * modes) + noise
             sharper = self.from_modes(self._left(step - 1, modes) * modes)
             target = (sharper - state) / scale.at(step, state)
-            yield TrainingBatch(state, step, target, weights.at(step, state))
+            return TrainingBatch(state, step, target, table.at(step, state))
+
+        return IndependentBatches(draw)
 
     def prior_modes(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Centres of the prior's kernels: (N, C, h, w), the lowest modes; the others are zero.

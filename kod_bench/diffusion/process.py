@@ -288,7 +288,7 @@ class DiffusionProcess(ABC):
 
         An iterator, because a process without a closed form for x_t keeps a pool of forward
         chains and advances it by one step per batch. Equal generators and equal sources give
-        equal batches.
+        equal batches. If it is a `batches.ResumableBatches`, a training goes on to the bit.
         """
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_count
 from kod_bench.diffusion.circle import uniform_phases, wrap
 from kod_bench.diffusion.phases import PhaseDiffusion
@@ -71,12 +72,8 @@ class TorusFlow(PhaseDiffusion):
     ) -> Iterator[TrainingBatch]:
         """Yield batches with t uniform on 1..T, independent between samples, weight 1."""
         check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
 
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
+        def draw() -> TrainingBatch:
             start = self.encode(images(batch_size))
             step = torch.randint(
                 1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
@@ -84,7 +81,9 @@ class TorusFlow(PhaseDiffusion):
             velocity = geodesic_velocity(start, uniform_phases(tuple(start.shape), generator))
             time = step.view(-1, 1, 1, 1).to(start) / self.steps
             state = wrap(start + time * velocity)
-            yield TrainingBatch(state, step, velocity / _UNIT, torch.ones_like(time))
+            return TrainingBatch(state, step, velocity / _UNIT, torch.ones_like(time))
+
+        return IndependentBatches(draw)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw phases uniform on the circle, (count, C, H, W)."""

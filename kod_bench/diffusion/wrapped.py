@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import (
     MAX_WRAPPED_STD,
@@ -129,12 +130,8 @@ class WrappedDiffusion(PhaseDiffusion):
     ) -> Iterator[TrainingBatch]:
         """Yield batches with t uniform on 1..T, independent between samples."""
         check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
 
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
+        def draw() -> TrainingBatch:
             start = self.encode(images(batch_size))
             step = torch.randint(
                 1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
@@ -143,7 +140,9 @@ class WrappedDiffusion(PhaseDiffusion):
             moved = std * standard_normal(start, generator)
             target = -self.scale.at(step, start) * wrapped_normal_score(moved, std)
             weight = self._weights.at(step, start)
-            yield TrainingBatch(wrap(start + moved), step, target, weight)
+            return TrainingBatch(wrap(start + moved), step, target, weight)
+
+        return IndependentBatches(draw)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw phases uniform on the circle, (count, C, H, W)."""

@@ -90,14 +90,26 @@ class NetworkRunner:
 
     def _first_call(self, state: Tensor, step: Tensor) -> Tensor:
         began = time.monotonic()
+        # What is tried draws no dropout: a training that goes on here draws as if it had not been.
+        on_cuda = self._device.type == "cuda"
+        stream = torch.get_rng_state()
+        stream_cuda = torch.cuda.get_rng_state(self._device) if on_cuda else None
+
+        def rewind() -> None:
+            torch.set_rng_state(stream)
+            if stream_cuda is not None:
+                torch.cuda.set_rng_state(stream_cuda, self._device)
+
         try:
             out: Tensor = self._compiled(state, step)
             if out.requires_grad and not isinstance(self._network, DistributedDataParallel):
                 # The backward pass is compiled when it first runs: here a failure can be mended.
                 self._try_backward(out)
+                rewind()
                 out = self._compiled(state, step)
         except Exception as error:
             # If the network itself is at fault, this raises what a plain run would.
+            rewind()
             out = self._network(state, step)
             self._compiled = None
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

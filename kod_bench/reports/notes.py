@@ -139,6 +139,11 @@ def _maps(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 def _uneven(rows: pd.DataFrame) -> list[str]:
     """What the comparison does not hold equal."""
     notes = [_images_seen(rows), _parameters(rows), _precisions(rows)]
+    if count := int((rows["resumed_exactly"] == False).sum()):  # noqa: E712, None is neither
+        notes.append(
+            f"{count} row{'s are' if count > 1 else ' is'} of a training that went on with random "
+            "streams of its own after an interruption (resumed_exactly)."
+        )
     if (codes := rows["code_hash"].nunique(dropna=False)) > 1:
         notes.append(f"These rows come from {codes} versions of the code (code_hash in the rows).")
     budget = ["iterations", "batch_size"]

@@ -48,6 +48,7 @@ class Row:
     likelihood_error: float | None  # its standard error
     training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
+    resumed_exactly: bool | None  # as if it had not been interrupted; None: older, not recorded
     precision: str  # fp32, bf16, each perhaps -compiled; of training and sampling, if they differ
 
     # sampling

@@ -149,6 +149,15 @@ def tensors(batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (batch.state, batch.step, batch.target, batch.weight)
 
 
+def tensors_within(value: object) -> list[Tensor]:
+    """Those in dictionaries and lists, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for each in value for t in tensors_within(each)] if isinstance(value, list) else []
+
+
 def all_equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """Whether tensors are equal, pair by pair."""
     return all(torch.equal(a, b) for a, b in zip(ones, others, strict=True))

@@ -1,11 +1,13 @@
 """Tests of what a process does with images: encoding, fitting, training batches."""
 
+import io
 from itertools import islice
 
 import pytest
 import torch
 
 from kod_bench.diffusion import DiffusionProcess, TrainingBatch
+from kod_bench.diffusion.batches import ResumableBatches
 from kod_bench.testing.process_cases import (
     ProcessCases,
     Shape,
@@ -14,6 +16,7 @@ from kod_bench.testing.process_cases import (
     guess,
     seeded,
     tensors,
+    tensors_within,
 )
 
 
@@ -109,6 +112,33 @@ class TrainingConformance(ProcessCases):
         for batch in alone:
             assert torch.equal(next(one).state, batch.state)
             next(two)
+
+    def test_batches_can_be_put_away_and_taken_up(
+        self, process: DiffusionProcess, device: str
+    ) -> None:
+        """A resumed training leaves no trace, if the batches can say what they depend on."""
+        streams = [seeded(99, device), seeded(0, device)]
+        batches = process.training_batches(self.images(process.shape, streams[0]), 4, streams[1])
+        if not isinstance(batches, ResumableBatches):
+            pytest.skip("no state_dict and load_state_dict: a resumed training draws anew")
+        for taken in (0, 1, 3, 9):
+            list(islice(batches, taken))
+            file, held = io.BytesIO(), batches.state_dict()
+            torch.save((held, [each.get_state() for each in streams]), file)
+            file.seek(0)
+            # As from a checkpoint: nothing that runs code, and on the CPU.
+            state, positions = torch.load(file, weights_only=True, map_location="cpu")
+            others = [seeded(5, device), seeded(6, device)]
+            again = process.training_batches(self.images(process.shape, others[0]), 4, others[1])
+            assert isinstance(again, ResumableBatches)
+            again.load_state_dict(state)
+            for other, position in zip(others, positions, strict=True):
+                other.set_state(position)
+            for expected, found in zip(islice(batches, 12), islice(again, 12), strict=True):
+                assert all_equal(tensors(expected), tensors(found))
+            # It is written to the disk while training goes on.
+            unchanged = zip(tensors_within(held), tensors_within(state), strict=True)
+            assert all(torch.equal(one.to(device), other.to(device)) for one, other in unchanged)
 
     def test_source_images_are_left_alone(self, process: DiffusionProcess, shape: Shape) -> None:
         """Whatever is done with the batches."""

@@ -1,11 +1,10 @@
 """Checkpoints that a crash cannot tear and that nothing has to unpickle."""
 
-import io
 import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -42,11 +41,15 @@ class CheckpointStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"iteration-{iteration:08d}.pt"
-        # By way of memory: torch's own writer hides why a disk refuses, say that it is full.
-        whole = io.BytesIO()
-        torch.save(state, whole)
         with atomic_write(path) as file:
-            file.write(whole.getbuffer())
+            told = _Told(file)
+            try:
+                torch.save(state, told)
+            except Exception:
+                # torch's own writer hides why a disk refuses, say that it is full.
+                if told.error is not None:
+                    raise told.error from None
+                raise
         for later, unreadable in self._files():
             if later > iteration:
                 unreadable.unlink(missing_ok=True)
@@ -96,6 +99,24 @@ class CheckpointStore:
         names = list_folder(self.folder)
         found = ((checkpoint_iteration(name), self.folder / name) for name in names)
         return sorted(((n, path) for n, path in found if n is not None), reverse=True)
+
+
+class _Told:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def checkpoint_iteration(name: str) -> int | None:

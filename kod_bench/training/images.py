@@ -64,6 +64,19 @@ class ShuffledImages:
         self.drawn = 0
         self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
 
+    @property
+    def order(self) -> Tensor:
+        """Numbers of the images to come before a new epoch is shuffled, (n,) int64."""
+        return self._order
+
+    @order.setter
+    def order(self, order: Tensor) -> None:
+        if order.dtype != torch.int64 or order.ndim != 1:
+            raise TypeError(f"an order of images is (n,) int64, got {order.dtype} {order.ndim}-d")
+        if len(order) and not 0 <= int(order.min()) <= int(order.max()) < len(self._images):
+            raise TypeError(f"an order of images beyond the {len(self._images)} there are")
+        self._order = order.to(self._generator.device)
+
     def __call__(self, count: int) -> Tensor:
         """Draw `count` images: (count, C, H, W) float32 in [-1, 1]; of angles, theta / pi."""
         while len(self._order) < count:

@@ -19,13 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import DiffusionProcess
 from kod_bench.networks import UseFast, make_runner, place
-from kod_bench.seeds import derive_seed
 from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
-from kod_bench.training.images import ShuffledImages
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
+from kod_bench.training.ranks import from_first, rank_and_world, settle_buckets, sum_over_ranks
+from kod_bench.training.saving import CheckpointWriter, Record
 from kod_bench.training.state import check_average, check_state
+from kod_bench.training.streams import Position, Streams, Unlogged, can_go_on, gather_states
 
 #: Losses are in noise units and start near 1; a hundred times that never comes back.
 EXPLODED = 100.0
@@ -89,6 +90,7 @@ class TrainedModel:
     images_seen: int  # training images drawn, repetitions included, by all workers
     precisions: tuple[str, ...]  # used, in order; more than one if it was continued elsewhere
     micro_batch_size: int | None  # last used; None: by a version that did not record it
+    exact: bool | None  # no interruption left a trace; None: by a version that did not record it
 
 
 def pick_device(*, gpu: bool) -> torch.device:
@@ -126,8 +128,9 @@ def train(
         network: its initial weights; moved to `device` and trained in place.
         images: (N, C, H, W) uint8 training images.
         options: see `TrainingOptions`.
-        seed: of all randomness here. A continued run draws from a stream of its own, so it is
-            reproducible but not equal to an uninterrupted one.
+        seed: of all randomness here. A continued run takes up the random streams where they were
+            and is equal to an uninterrupted one, to the bit on a CPU, unless `TrainedModel.exact`
+            says that it could not: then it drew from streams of its own, reproducibly.
         device: where to train.
         checkpoints: read at the start, written every `checkpoint_every` iterations.
         history: opens the history, given the iteration that is continued from.
@@ -151,7 +154,7 @@ def train(
         TooLittleMemoryError: if a training step does not fit into memory.
         ValueError: if the workers cannot share the batch evenly.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world = rank_and_world()
     if options.batch_size % world:
         raise ValueError(f"batch_size {options.batch_size} cannot be shared by {world} workers")
     share = options.batch_size // world
@@ -167,7 +170,7 @@ def train(
     )
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
     precisions: tuple[str, ...] = ()
-    state = _shared(
+    state = from_first(
         checkpoints.load_latest(lambda found: check_state(found, network, average))
         if rank == 0
         else None
@@ -180,16 +183,19 @@ def train(
         seen, precisions = state["images_seen"], _precisions(state)
         # A run found complete was not resumed: what its last part continued from is on record.
         resumed_from = start if start < options.iterations else state["resumed_from"]
-    log = history(start) if rank == 0 else None
+    devices = [device] if device.type == "cuda" else []
 
-    def generator(name: str) -> torch.Generator:
-        return torch.Generator(device).manual_seed(derive_seed(seed, name, rank, start))
+    def make_streams() -> Streams:
+        return Streams(
+            process.shard(world), images, share, augment, Position(seed, rank, start), device
+        )
 
     def judge(iteration: int) -> None:
         verdict = [True]
         if rank == 0:
             average.module.eval()
-            verdict = [goes_on(iteration, average.module)]
+            with torch.random.fork_rng(devices=devices):  # it is not asked again by who resumes
+                verdict = [goes_on(iteration, average.module)]
             average.module.train()
         if world > 1:
             dist.broadcast_object_list(verdict, src=0)
@@ -199,10 +205,19 @@ def train(
     if start in rungs:
         judge(start)  # unless it has been asked, an earlier attempt ended while it was
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(seed, "dropout", rank, start))
-        source = ShuffledImages(images, generator("images"), augment)
-        batches = process.shard(world).training_batches(source, share, generator("process"))
+    with (
+        torch.random.fork_rng(devices=devices),
+        CheckpointWriter(checkpoints) as writer,
+    ):
+        streams, exact = make_streams(), True
+        if state is not None:
+            exact = state.get("exact")
+            if start < options.iterations:
+                exact = exact is True and state.get("micro_batch_size") == micro_batch_size
+                if not can_go_on(streams, state.pop("streams", None)):
+                    streams, exact = make_streams(), False
+        last = start if streams.unlogged is None else streams.unlogged.after
+        record = Record(history(last) if rank == 0 else None, writer)
         model = network
         without_exchange: Callable[[], AbstractContextManager[None]] = nullcontext
         if world > 1:
@@ -212,15 +227,18 @@ def train(
         model.train()
         predict = make_runner(model, device, options.fast)
         began = marked = time.monotonic()
-        last = start
         total = torch.zeros((), device=device)  # read only when logging: no sync per step
+        if streams.unlogged is not None:
+            total += streams.unlogged.loss_sum.to(device)
         for iteration in range(start + 1, options.iterations + 1):
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, iteration / max(1, options.warmup))
             optimizer.zero_grad(set_to_none=True)
             try:
+                if iteration == start + 1:
+                    settle_buckets(predict, model, micro_batch_size, process.state_shape)
                 total += accumulate_gradients(
-                    predict, next(batches), micro_batch_size, without_exchange
+                    predict, next(streams.batches), micro_batch_size, without_exchange
                 )
                 norm = nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
                 # The loss is that of the weights before this step. If the step is not finite, nor
@@ -234,13 +252,14 @@ def train(
                     raise TooLittleMemoryError(micro_batch_size, error) from None
                 raise
 
-            checkpoint_due = (
-                iteration % options.checkpoint_every == 0
-                or iteration == options.iterations
-                or iteration in rungs
-            )
-            if checkpoint_due or iteration % options.log_every == 0:
+            on_grid = iteration % options.checkpoint_every == 0 or iteration in rungs
+            checkpoint_due = on_grid or iteration == options.iterations
+            log_due = on_grid or iteration % options.log_every == 0
+            if checkpoint_due or log_due:
                 stop = should_stop() and iteration < options.iterations
+                streams.unlogged = None
+                if not log_due:  # but for its end: one that goes on later has no line here
+                    streams.unlogged = Unlogged(last, total.clone())
                 if world > 1:
                     shared = torch.stack([total, total.new_tensor(float(stop))])
                     dist.all_reduce(shared)
@@ -248,28 +267,27 @@ def train(
                 loss = total.item() / (iteration - last)
                 _check(loss, iteration)
                 now = time.monotonic()
-                speed = (iteration - last) / max(now - marked, 1e-9)
+                speed = (iteration - max(last, start)) / max(now - marked, 1e-9)
                 seconds = spent + now - began
                 total.zero_()
                 last, marked = iteration, now
-                if log is not None:
-                    log.append(
-                        {
-                            "iteration": iteration,
-                            "loss": loss,
-                            "seconds": seconds,
-                            "learning_rate": optimizer.param_groups[0]["lr"],
-                            "images_per_second": speed * options.batch_size,
-                        }
-                    )
+                record.add(
+                    {
+                        "iteration": iteration,
+                        "loss": loss,
+                        "seconds": seconds,
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "images_per_second": speed * options.batch_size,
+                    }
+                )
                 on_progress(Progress(iteration, options.iterations, loss, speed))
                 if predict.precision not in precisions:
                     precisions += (predict.precision,)
-                drawn = _sum(source.drawn, device) if checkpoint_due or stop else 0
-                if (checkpoint_due or stop) and rank == 0:
-                    checkpoints.save(
-                        iteration,
-                        {
+                if checkpoint_due or stop:
+                    drawn = sum_over_ranks(streams.source.drawn, device)
+                    states = gather_states(streams)
+                    if rank == 0:
+                        written = {
                             "iteration": iteration,
                             "seconds": seconds,
                             "loss": loss,
@@ -277,26 +295,31 @@ def train(
                             "images_seen": seen + drawn,
                             "precisions": list(precisions),
                             "micro_batch_size": micro_batch_size,
+                            "exact": exact,
                             "network": network.state_dict(),
                             "average": average.state_dict(),
                             "optimizer": optimizer.state_dict(),
-                        },
-                    )
+                        }
+                        record.write()  # before the checkpoint: one behind it would have gaps
+                        writer.save(iteration, written, {"streams": states})
                 if stop:
+                    writer.wait()
                     raise StoppedError(f"stopped at iteration {iteration}")
                 if iteration in rungs:
+                    writer.wait()
                     paused = time.monotonic()
                     judge(iteration)
                     paused = time.monotonic() - paused
                     began, marked = began + paused, marked + paused
+        record.write()
         spent += time.monotonic() - began
-        seen += _sum(source.drawn, device)
+        seen += sum_over_ranks(streams.source.drawn, device)
     average.module.eval()
     # A run found complete trained nothing here: what its last part took at once is on record.
     taken: int | None = micro_batch_size
     if state is not None and start >= options.iterations:
         taken = state.get("micro_batch_size")
-    return TrainedModel(average.module, loss, spent, resumed_from, seen, precisions, taken)
+    return TrainedModel(average.module, loss, spent, resumed_from, seen, precisions, taken, exact)
 
 
 def load_trained(
@@ -326,34 +349,13 @@ def load_trained(
         state["images_seen"],
         _precisions(state),
         state.get("micro_batch_size"),
+        state.get("exact"),
     )
 
 
 def _precisions(state: dict[str, Any]) -> tuple[str, ...]:
     # Checkpoints written before precisions were recorded do not say.
     return tuple(state.get("precisions", ()))
-
-
-def _sum(count: int, device: torch.device) -> int:
-    """A whole number, summed over the ranks. Chains of one may end when those of another do not."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return count
-    total = torch.tensor(count, dtype=torch.int64, device=device)
-    dist.all_reduce(total)
-    return int(total.item())
-
-
-def _shared(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Rank 0's checkpoint, on every rank.
-
-    Ranks that read the disk for themselves can find different files, and would then train on from
-    different iterations.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return state
-    box = [state]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 def _check(loss: float, iteration: int) -> None:

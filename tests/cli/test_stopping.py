@@ -1,7 +1,12 @@
 """Ctrl-C and SIGTERM, as a terminal and a job scheduler send them to a real sweep."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
+import subprocess
+import termios
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -79,6 +84,46 @@ def test_one_signal_saves_what_is_running_and_resume_finishes_it(
     assert 0 < row["resumed_from"] < 600
     records = [json.loads(line) for line in (long / "history.jsonl").open()]
     assert [r["iteration"] for r in records] == list(range(5, 601, 5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ignored", [False, True], ids=["shell", "nohup"])
+def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
+    command: list[str], tiny_space: Path, tmp_path: Path, ignored: bool
+) -> None:
+    short_and_long(tiny_space)
+    edit(tiny_space, "checkpoint_every: 10", "checkpoint_every: 100000")
+    results = tmp_path / "results"
+    terminal, end = pty.openpty()
+
+    def as_a_shell_would() -> None:
+        os.setsid()
+        fcntl.ioctl(end, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    where = {"stdin": end, "stdout": end, "stderr": end}
+    order = [*command, "sweep", str(tiny_space), "--results-dir", str(results)]
+    sweep = subprocess.Popen(order, preexec_fn=as_a_shell_would, **where)
+    os.close(end)
+    try:
+        wait_for(lambda: training_begun(results, "long"), "the long trial to train")
+        folder = only_sweep(results)
+        (long,) = folder.glob("trials/long-*")
+        with frozen(trial_process(long)):
+            os.close(terminal)  # the kernel tells the foreground group, Ray's processes with it
+            if not ignored:
+                wait_for(lambda: (folder / "stop").exists(), "the request")
+        if ignored:
+            wait_for(lambda: len(row_files(folder)) == 2, "both rows")
+        code = sweep.wait(60)
+        assert ignored or code == 130
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    if not ignored:
+        assert [*(long / "checkpoints").iterdir()]
+        assert not [*folder.glob("trials/*/error.json")]
 
 
 @pytest.mark.slow

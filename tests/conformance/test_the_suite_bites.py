@@ -1,6 +1,7 @@
 """The shipped conformance suite finds what plug-ins may do wrong."""
 
 import inspect
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from kod_bench.data import DatasetOptions, SourceImage
 from kod_bench.diffusion import DDPM, ImageSource, TrainingBatch
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.evaluation import ExtractorError
 from kod_bench.testing import DatasetConformance, ExtractorConformance, ProcessConformance
 
@@ -55,6 +57,22 @@ class Elsewhere(DDPM):
         return super().prior(count, generator, prior) + 1
 
 
+class Forgetful(DDPM):
+    """Its batches follow each other, and it does not put away how far they are."""
+
+    def training_batches(
+        self, images: ImageSource, batch_size: int, generator: torch.Generator
+    ) -> Iterator[TrainingBatch]:
+        drawn = iter(super().training_batches(images, batch_size, generator))
+        turns = itertools.count()
+
+        def draw() -> TrainingBatch:
+            batch = next(drawn)
+            return TrainingBatch(batch.state, batch.step, batch.target + next(turns), batch.weight)
+
+        return IndependentBatches(draw)
+
+
 def suite(process_class: type[DDPM]) -> ProcessConformance:
     """The suite for a process, as an author would have it."""
     return type("Suite", (ProcessConformance,), {"process_class": process_class})()
@@ -65,6 +83,7 @@ def suite(process_class: type[DDPM]) -> ProcessConformance:
     [
         (Clamped, "test_decode_stays_in_range"),
         (Global, "test_global_randomness_is_not_touched"),
+        (Forgetful, "test_batches_can_be_put_away_and_taken_up"),
         (Neighbourly, "test_samples_in_a_batch_are_independent"),
     ],
 )
@@ -73,7 +92,7 @@ def test_a_process_that_is_wrong_is_found_out(process_class: type[DDPM], check: 
         tests = suite(tested)
         call = getattr(tests, check)
         process = tests.make("default", (1, 8, 8), 25)
-        known = {"process": process, "steps": process.steps}
+        known = {"process": process, "steps": process.steps, "device": "cpu"}
         wanted = {name: known[name] for name in inspect.signature(call).parameters}
         if right:
             call(**wanted)

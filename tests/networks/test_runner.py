@@ -194,3 +194,25 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
         assert make_runner(made, gpu, "auto").precision == precision
         assert make_runner(made, gpu, False).precision == "fp32"
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["compiles", "cannot"])
+def test_trying_to_compile_draws_no_dropout(monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
+    """A training that goes on in a new process compiles again, and must draw on as it was."""
+
+    def compiler(made: nn.Module) -> nn.Module:
+        def fails(state: Tensor, step: Tensor) -> Tensor:
+            made(state, step)
+            raise RuntimeError("no compiler")
+
+        return made if works else fails  # type: ignore[return-value]
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    made = network(dropout=0.5).train()
+    answers = []
+    for compiled in (False, True):
+        runner = NetworkRunner(made, CPU, bf16=False, compiled=compiled)
+        torch.manual_seed(3)
+        answers.append([runner(*batch(4)) for _ in range(2)])
+    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+    assert not torch.equal(*answers[0])

@@ -40,7 +40,8 @@ def test_what_is_done_stays_and_the_rest_goes_on_from_its_checkpoint(results: Pa
     assert before is not None
     assert run_trial(sweep, finished, lambda _: None, train_and_score) == before
     (row,) = run_trial(sweep, begun, lambda _: None, train_and_score)
-    assert row.resumed_from == 2
+    assert (row.resumed_from, row.resumed_exactly) == (2, False)
+    assert before[0].resumed_exactly is None
     assert (row.data_hash, row.config_hash) == (before[0].data_hash, begun.config_hash)
     assert row.reference_hash == before[0].reference_hash
 

@@ -12,6 +12,7 @@ import torch
 
 import kod_bench
 from kod_bench.errors import UsageError, one_line
+from kod_bench.hangup import deaf_children
 from kod_bench.sweeps.cluster.capacity import check_capacity
 from kod_bench.sweeps.space import ResourceOptions
 
@@ -114,16 +115,17 @@ def ray_session(address: str | None) -> Iterator[None]:
     if address is None or not address.startswith("ray://"):
         options["job_config"] = _job_config()
     if address is None:
-        ray.init(
-            **options,
-            address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
-            num_cpus=local_cpus(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            # Nothing large travels through the object store: data and checkpoints are files.
-            object_store_memory=200 * 1024**2,
-        )
+        with deaf_children():
+            ray.init(
+                **options,
+                address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
+                num_cpus=local_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                # Nothing large travels through the object store: data and checkpoints are files.
+                object_store_memory=200 * 1024**2,
+            )
     else:
         try:
             with warnings.catch_warnings():

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import IO, Any, Literal
 
 from kod_bench.errors import UsageError
+from kod_bench.hangup import asks_to_stop, leave_terminal
 from kod_bench.storage import is_uri, parse_location
 from kod_bench.sweeps.cluster.ray_session import ray_session
 from kod_bench.sweeps.store.scratch import scratch_folder
@@ -91,19 +92,20 @@ def run_there(
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM while the body runs, in place of what they do; the third ends this."""
+    """Signals to stop while the body runs, in place of what they do; the third ends this."""
     arrived: list[int] = []
     count = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal count
+        leave_terminal(number)
         count += 1
         arrived.append(number)
         if count > 2:
             os._exit(130)
 
     previous: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in asks_to_stop():
         previous[number] = signal.signal(number, handle)
     try:
         yield arrived

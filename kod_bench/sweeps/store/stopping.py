@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from kod_bench.hangup import asks_to_stop, leave_terminal
 from kod_bench.inside import open_to_append
 from kod_bench.storage import ObjectFolder
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -27,11 +28,9 @@ _INTERVAL = 0.5
 #: How often it asks the object store, in seconds.
 _STORE_INTERVAL = 3.0
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class StopSignals:
-    """While the body runs, SIGINT and SIGTERM ask the sweep's trials to stop.
+    """While the body runs, SIGINT, SIGTERM and SIGHUP ask the sweep's trials to stop.
 
     The first one writes the stop file. The second raises KeyboardInterrupt in the main thread, and
     the third ends the process at once, in case something swallows that. To be entered in the main
@@ -53,7 +52,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         forget_request(self._file.parent)
-        for number in _SIGNALS:
+        for number in asks_to_stop():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -69,6 +68,7 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Prints nothing: a handler may run in the middle of a print. The watcher does.
+        leave_terminal(number)
         self._count += 1
         if self._count == 2:
             raise KeyboardInterrupt

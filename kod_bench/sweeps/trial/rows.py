@@ -123,6 +123,7 @@ def make_row(
         likelihood_error=None if likelihood is None else likelihood.standard_error,
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
+        resumed_exactly=model.exact,
         precision=precision,
         prior=drawn.scoring.prior,
         sampler=drawn.scoring.sampler,

@@ -245,6 +245,33 @@ def test_a_kill_in_scoring_costs_no_features(
     assert not [*left]
 
 
+def test_kills_in_training_sampling_and_scoring_cost_no_bit_of_the_row(
+    undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    def dies(phase: str, count: int) -> Callable[[Status], None]:
+        said: list[str] = []
+
+        def report(status: Status) -> None:
+            said.append(status.phase)
+            if said.count(phase) == count:
+                raise KilledError
+
+        return report
+
+    sweep = plan(tmp_path)
+    for phase, count in [("training", 1), ("training", 1), ("training", 1), ("sampling", 1)]:
+        with pytest.raises(KilledError):
+            run(sweep, dies(phase, count))
+    with pytest.raises(KilledError):
+        run(sweep, dies("scoring", 1))
+    assert run(sweep) == undisturbed[1]
+    (row,) = {(each["resumed_exactly"], each["loss"]) for each in undisturbed[1]}
+    assert row[0] is True
+    assert [numbers(path) for path in shards(sweep)] == [
+        numbers(path) for path in shards(undisturbed[0])
+    ]
+
+
 def test_a_damaged_shard_is_drawn_again_though_all_are_there(
     undisturbed: tuple[Sweep, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
