@@ -22,6 +22,7 @@ from kod_bench.diffusion.kuramoto_parameters import (
 from kod_bench.diffusion.kuramoto_priors import KuramotoPriors
 from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp
 from kod_bench.diffusion.kuramoto_target import ChainTarget, LossWeight, Target, loss_weights
+from kod_bench.diffusion.kuramoto_walk import KuramotoWalk
 from kod_bench.diffusion.phase_flow import Neighbourhood, PhaseFlow, phase_flow
 from kod_bench.diffusion.process import (
     DiffusionProcess,
@@ -222,6 +223,14 @@ class KuramotoDiffusion(DiffusionProcess):
 
         self._chain_target = ChainTarget(dynamics, target, memory)
         self.scale = StepTable(1 / self._chain_target.rms)
+        self._walk = KuramotoWalk(
+            dynamics,
+            self._chain_target.gains,
+            reference_phase=self.reference_phase,
+            mean_field=self._mean_field,
+            one_step=self._chain_target.one_step,
+            conditional=self._chain_target.conditional,
+        )
         self._priors = KuramotoPriors(dynamics, self.reference_phase, self.shape)
         self.concentration = self._priors.concentration
         self.terminal_order = self._priors.order
@@ -281,8 +290,7 @@ class KuramotoDiffusion(DiffusionProcess):
         Returns:
             The chains at t.
         """
-        flow = self.flow(chains[:, 0], step)
-        return self._chain_target.advance(chains, step, flow, generator)
+        return self._walk(chains, step - 1, 1, generator)
 
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
         """The target's estimate of -score at the state of each chain.
@@ -347,13 +355,14 @@ class KuramotoDiffusion(DiffusionProcess):
 
         return ChainPool(
             lambda count: self.start_chains(images(count)),
-            lambda chains, step: self.advance_chains(chains, step, generator),
+            lambda chains, step, count: self._walk(chains, step, count, generator),
             visit,
             steps=self.steps,
             batch_size=batch_size,
             pool_size=self.pool_size,
             chain_steps=self.chain_steps,
             generator=generator,
+            pixels=math.prod(self.shape),
         )
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:

@@ -8,18 +8,12 @@ from torch import Tensor
 
 from kod_bench.diffusion import phase_law
 from kod_bench.diffusion.checks import check_choice
-from kod_bench.diffusion.circle import wrap, wrapped_normal_score
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.kuramoto_parameters import KuramotoDynamics
-from kod_bench.diffusion.path_weight import next_weight, path_gains
-from kod_bench.diffusion.phase_flow import PhaseFlow
-from kod_bench.diffusion.process import standard_normal
+from kod_bench.diffusion.path_weight import path_gains
 
 Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
-
-#: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
-_NEVER_WRAPS = 1 / 3
 
 
 class ChainTarget:
@@ -37,7 +31,8 @@ class ChainTarget:
     others' answers. Exact without coupling; with it, up to the phase's own share in its field,
     1 / (C H W) if global and 1 / (2R + 1)^2 in a box.
 
-    Chains are planes, (B, P, C, H, W): theta, what else the estimate remembers after it.
+    Chains are planes, (B, P, C, H, W): theta, what else the estimate remembers after it. They are
+    taken along by `kuramoto_walk.KuramotoWalk`.
 
     Args:
         dynamics: noise and pulls of the steps.
@@ -46,6 +41,8 @@ class ChainTarget:
 
     Attributes:
         one_step: whether the estimate is that of one step alone.
+        conditional: whether the target is "conditional".
+        gains: (T,) rho of `path_gains`.
         rms: (T,) root mean square of the estimate that `path_gains` predicts.
 
     Raises:
@@ -58,14 +55,12 @@ class ChainTarget:
             raise ValueError(f"memory is {memory} but target is {target!r}; leave one of them out")
         memory = 1 if target == "one-step" else memory
         self.one_step = memory == 1
-        self._conditional = target == "conditional"
-        self._std = StepTable(dynamics.noise_variance.sqrt())
-        self._wraps = float(dynamics.noise_variance.max()) > _NEVER_WRAPS**2
+        self.conditional = target == "conditional"
+        self._std = dynamics.noise_variance.sqrt()
         self._strongest_field = dynamics.coupling + dynamics.reference
         # For scattered phases the squared cosine of a pull averages 1/2.
         slope_variance = (dynamics.coupling.square() + dynamics.reference.square()) / 2
-        gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
-        self._gain = StepTable(gains)
+        self.gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
 
     def start(self, state: Tensor) -> Tensor:
         """Chains at t = 0 from states, (B, C, H, W).
@@ -74,40 +69,15 @@ class ChainTarget:
         phase's law.
         """
         chains = torch.stack([state, torch.zeros_like(state)], dim=1)
-        if not self._conditional:
+        if not self.conditional:
             return chains
         law = phase_law.pack(phase_law.start_law(state))
         return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
 
-    def advance(
-        self, chains: Tensor, step: Tensor, flow: PhaseFlow, generator: torch.Generator
-    ) -> Tensor:
-        """Chains at t from those at t - 1, with the flow there; t is (B,) int64."""
-        state, weight = chains[:, 0], chains[:, 1]
-        std = self._std.at(step, state)
-        noise = standard_normal(state, generator)
-        after = wrap(state + flow.drift() + std * noise)
-        # A step so wide that it wraps leaves its turns in doubt: average over them. H is linear
-        # in every eps, and given the wrapped path these are independent.
-        if self._wraps:
-            noise = -std * wrapped_normal_score(std * noise, std)
-        if self.one_step:
-            return torch.stack([after, noise / std], dim=1)
-        gain = self._gain.at(step, state)
-        weight = next_weight(weight, noise, flow.pull_back(noise), gain, std)
-        planes = torch.stack([after, weight], dim=1)
-        if not self._conditional:
-            return planes
-        alone = next_weight(chains[:, 2], noise, flow.slope() * noise, gain, std)
-        law = phase_law.next_law(
-            phase_law.unpack(chains[:, 3:]), flow.real, flow.imaginary, std, self._orders
-        )
-        return torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
-
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
         """The estimate of -score at chains' ends, (B, C, H, W), per radian; t is (B,) int64."""
         weight = chains[:, 1]
-        if not self._conditional:
+        if not self.conditional:
             return weight
         law = phase_law.unpack(chains[:, 3:])
         averaged = weight - chains[:, 2] - phase_law.conditional_score(law, chains[:, 0])
@@ -115,13 +85,9 @@ class ChainTarget:
         return torch.where(self._resolved.at(step, weight) > 0, averaged, weight)
 
     @functools.cached_property
-    def _orders(self) -> tuple[int, int]:
-        return phase_law.expansion(self._strongest_field, self._std.values.square().cumsum(0))
-
-    @functools.cached_property
     def _resolved(self) -> StepTable:
         """1 where the phase's law is known well enough, else 0."""
-        resolved = phase_law.resolved_steps(self._strongest_field, self._std.values)
+        resolved = phase_law.resolved_steps(self._strongest_field, self._std)
         return StepTable(resolved.double())
 
 
