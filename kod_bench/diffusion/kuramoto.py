@@ -22,7 +22,6 @@ from kod_bench.diffusion.kuramoto_parameters import (
 from kod_bench.diffusion.kuramoto_priors import KuramotoPriors
 from kod_bench.diffusion.kuramoto_schedule import Preset, Ramp
 from kod_bench.diffusion.kuramoto_target import ChainTarget, LossWeight, Target, loss_weights
-from kod_bench.diffusion.kuramoto_walk import KuramotoWalk
 from kod_bench.diffusion.phase_flow import Neighbourhood, PhaseFlow, phase_flow
 from kod_bench.diffusion.process import (
     DiffusionProcess,
@@ -223,14 +222,7 @@ class KuramotoDiffusion(DiffusionProcess):
 
         self._chain_target = ChainTarget(dynamics, target, memory)
         self.scale = StepTable(1 / self._chain_target.rms)
-        self._walk = KuramotoWalk(
-            dynamics,
-            self._chain_target.gains,
-            reference_phase=self.reference_phase,
-            mean_field=self._mean_field,
-            one_step=self._chain_target.one_step,
-            conditional=self._chain_target.conditional,
-        )
+        self._walk = self._chain_target.walk(self.reference_phase, self._mean_field)
         self._priors = KuramotoPriors(dynamics, self.reference_phase, self.shape)
         self.concentration = self._priors.concentration
         self.terminal_order = self._priors.order
@@ -293,14 +285,11 @@ class KuramotoDiffusion(DiffusionProcess):
         return self._walk(chains, step - 1, 1, generator)
 
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
-        """The target's estimate of -score at the state of each chain.
+        """The target's estimate of -score at chains of `start_chains`, (B, C, H, W), per radian.
 
         Args:
             chains: at t >= 1, (B, P, C, H, W).
             step: t of each, (B,) int64.
-
-        Returns:
-            (B, C, H, W), per radian.
         """
         return self._chain_target.estimate(chains, step)
 

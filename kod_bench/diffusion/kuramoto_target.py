@@ -10,7 +10,9 @@ from kod_bench.diffusion import phase_law
 from kod_bench.diffusion.checks import check_choice
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.kuramoto_parameters import KuramotoDynamics
+from kod_bench.diffusion.kuramoto_walk import KuramotoWalk
 from kod_bench.diffusion.path_weight import path_gains
+from kod_bench.diffusion.phase_flow import MeanField
 
 Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
@@ -31,8 +33,7 @@ class ChainTarget:
     others' answers. Exact without coupling; with it, up to the phase's own share in its field,
     1 / (C H W) if global and 1 / (2R + 1)^2 in a box.
 
-    Chains are planes, (B, P, C, H, W): theta, what else the estimate remembers after it. They are
-    taken along by `kuramoto_walk.KuramotoWalk`.
+    Chains are planes, (B, P, C, H, W): theta, what else the estimate remembers after it.
 
     Args:
         dynamics: noise and pulls of the steps.
@@ -41,8 +42,6 @@ class ChainTarget:
 
     Attributes:
         one_step: whether the estimate is that of one step alone.
-        conditional: whether the target is "conditional".
-        gains: (T,) rho of `path_gains`.
         rms: (T,) root mean square of the estimate that `path_gains` predicts.
 
     Raises:
@@ -55,12 +54,11 @@ class ChainTarget:
             raise ValueError(f"memory is {memory} but target is {target!r}; leave one of them out")
         memory = 1 if target == "one-step" else memory
         self.one_step = memory == 1
-        self.conditional = target == "conditional"
-        self._std = dynamics.noise_variance.sqrt()
-        self._strongest_field = dynamics.coupling + dynamics.reference
+        self._conditional = target == "conditional"
+        self._dynamics = dynamics
         # For scattered phases the squared cosine of a pull averages 1/2.
         slope_variance = (dynamics.coupling.square() + dynamics.reference.square()) / 2
-        self.gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
+        self._gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
 
     def start(self, state: Tensor) -> Tensor:
         """Chains at t = 0 from states, (B, C, H, W).
@@ -69,15 +67,26 @@ class ChainTarget:
         phase's law.
         """
         chains = torch.stack([state, torch.zeros_like(state)], dim=1)
-        if not self.conditional:
+        if not self._conditional:
             return chains
         law = phase_law.pack(phase_law.start_law(state))
         return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
 
+    def walk(self, reference_phase: float, mean_field: MeanField | None) -> KuramotoWalk:
+        """What takes such chains along, given psi_ref and the field that phases feel."""
+        return KuramotoWalk(
+            self._dynamics,
+            self._gains,
+            reference_phase=reference_phase,
+            mean_field=mean_field,
+            one_step=self.one_step,
+            conditional=self._conditional,
+        )
+
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
         """The estimate of -score at chains' ends, (B, C, H, W), per radian; t is (B,) int64."""
         weight = chains[:, 1]
-        if not self.conditional:
+        if not self._conditional:
             return weight
         law = phase_law.unpack(chains[:, 3:])
         averaged = weight - chains[:, 2] - phase_law.conditional_score(law, chains[:, 0])
@@ -87,7 +96,10 @@ class ChainTarget:
     @functools.cached_property
     def _resolved(self) -> StepTable:
         """1 where the phase's law is known well enough, else 0."""
-        resolved = phase_law.resolved_steps(self._strongest_field, self._std)
+        dynamics = self._dynamics
+        resolved = phase_law.resolved_steps(
+            dynamics.coupling + dynamics.reference, dynamics.noise_variance.sqrt()
+        )
         return StepTable(resolved.double())
 
 

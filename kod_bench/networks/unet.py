@@ -77,37 +77,6 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-class _Join(torch.autograd.Function):
-    """`join_channels`, with gradients that are dense."""
-
-    @staticmethod
-    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
-        ctx.channels = first.shape[1]
-        return torch.cat([first, second], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        (gradient,) = gradients
-        layout = torch.channels_last if _is_channels_last(gradient) else torch.contiguous_format
-        first, second = gradient.tensor_split([ctx.channels], dim=1)
-        return first.contiguous(memory_format=layout), second.contiguous(memory_format=layout)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
-
-
-def join_channels(first: Tensor, second: Tensor) -> Tensor:
-    """(B, C, H, W) and (B, D, H, W) -> (B, C + D, H, W).
-
-    The gradients of `torch.cat` are views that leave out the other's channels. In channels_last
-    these have gaps, and a convolution that is given one falls back to a slower way: a fifth of a
-    training step on the CPU. Here they are copied, which costs next to nothing.
-    """
-    joined: Tensor = _Join.apply(first, second)  # type: ignore[no-untyped-call]
-    return joined
-
-
 class ResidualBlock(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice; the embedding scales and shifts in between."""
 
@@ -280,7 +249,7 @@ class UNet(nn.Module):
         h = _apply(self.middle, h, embedding)
         for layers in self.up:
             if not isinstance(layers[0], Upsample):  # type: ignore[index]
-                h = join_channels(h, skips.pop())
+                h = torch.cat([h, skips.pop()], dim=1)
             h = _apply(layers, h, embedding)
         out: Tensor = self.head(F.silu(self.norm(h)))
         return out

@@ -60,6 +60,7 @@ def prepare_sweep(
     address: str | None,
     say: Callable[[str], None],
     changes: Sequence[str] = (),
+    confirm: Callable[[SearchSpace], None] = lambda _: None,
 ) -> Sweep:
     """Validate everything that can be known before Ray starts, then write the plan.
 
@@ -72,6 +73,8 @@ def prepare_sweep(
         address: as there.
         say: as there.
         changes: as there.
+        confirm: given the space once it is known that it can run, before images are prepared;
+            raises if it is not to be.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
@@ -83,6 +86,7 @@ def prepare_sweep(
     if address is None:
         check_local_resources(space.options.resources)
     check_writable(results_dir)
+    confirm(space)
     planned = plan_sweep(space, data_dir=data_dir, say=say)
     sweep = create_sweep(
         planned.space,

@@ -18,7 +18,7 @@ def plain(process, chains, step, noise):
     theta, weight = chains[:, 0], chains[:, 1]
     flow = process.flow(theta, step)
     std = process.noise_std.at(step, theta)
-    gain = process._chain_target.gains[step - 1].view(-1, 1, 1, 1)
+    gain = process._chain_target._gains[step - 1].view(-1, 1, 1, 1)
     after = next_weight(weight, noise, flow.pull_back(noise), gain, std)
     return torch.stack([wrap(theta + flow.drift() + std * noise), after], dim=1)
 
