@@ -2,8 +2,10 @@
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +47,7 @@ def sweep(
     profile: Annotated[
         str,
         typer.Option(
-            help="auto, or a profile of the search space: laptop, cluster.",
+            help="auto, or a profile of the search space: laptop, workstation, cluster.",
             autocompletion=complete_profiles,
         ),
     ] = "auto",
@@ -80,6 +82,9 @@ def sweep(
         bool,
         typer.Option(help="In a dry run, time a few real steps to estimate the cost."),
     ] = True,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Start a study for a cluster without asking.")
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -93,6 +98,7 @@ def sweep(
         options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
+        options += ["--yes"] if yes else []
         options += [word for change in changes or [] for word in ("--set", change)]
         options += _reuse_there(reuse or [])
         run_there(address, ["sweep"], space, options, results_dir, given, output)
@@ -115,6 +121,7 @@ def sweep(
         return
     prepared = prepare_sweep(
         space,
+        confirm=partial(_confirm, space, yes, output),
         profile=profile,
         data_dir=folder,
         results_dir=parse_location(results_dir),
@@ -233,6 +240,31 @@ def images_in(named: Sequence[str]) -> list[Location]:
         UsageError: if one is of this machine, and nothing is there.
     """
     return [_there(parse_location(each)) for each in named]
+
+
+def _confirm(name: str, yes: bool, output: "Output", space: "SearchSpace") -> None:
+    """Say what a study for a cluster takes, and have it confirmed.
+
+    Raises:
+        UsageError: if nobody can be asked.
+        typer.Exit: if the answer is no.
+    """
+    from kod_bench.sweeps.cost.announce import LARGE_PROFILE, announcement
+
+    if space.profile != LARGE_PROFILE:
+        return
+    said = announcement(space)
+    if yes:
+        teller(output)(said)
+    elif output != "auto" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            f"{said}; --yes starts it (kod-bench sweep {name} --profile {LARGE_PROFILE} --dry-run "
+            "measures how long that is)"
+        )
+    else:
+        echo(said)
+        if not typer.confirm("start it?"):
+            raise typer.Exit(1)
 
 
 def _there(location: Location, option: str = "--data-dir") -> Location:

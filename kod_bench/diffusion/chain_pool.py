@@ -1,10 +1,13 @@
 """Training batches from running forward chains, for a process that has no closed form for x_t."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
@@ -13,77 +16,98 @@ from kod_bench.diffusion.process import TrainingBatch
 #: `start(n)` gives n chains at t = 0: (n, ...), whatever a chain must remember.
 Start = Callable[[int], Tensor]
 
-#: `advance(chains, step)` makes step t (B,) int64 of each chain: from x_{t-1} to x_t. Returns the
-#: chains after it. Must not modify its arguments.
-Advance = Callable[[Tensor, Tensor], Tensor]
+#: `walk(chains, step, count)` makes the steps t + 1..t + count of each chain, where t (B,) int64 is
+#: where it is; one whose t is negative stands still until t = 0. Returns the chains after it. Must
+#: not modify its arguments.
+Walk = Callable[[Tensor, Tensor, int], Tensor]
 
 #: `visit(chains, step)` poses the regression problem at the chains' t (B,) int64. Its receiver may
 #: write into the batch, which must share no memory with the chains.
 Visit = Callable[[Tensor, Tensor], TrainingBatch]
 
+#: Slices that walk together, at most: so many fewer calls take a batch.
+_TOGETHER = 8
+#: Pixels that walk together, at most: a device that is busy gains nothing by more, and each takes
+#: some 50 numbers meanwhile.
+_PIXELS_TOGETHER = 2**22
+#: Steps in a row between which no chain joins those under way.
+_STRETCH = 8
 
-def staggered_steps(steps: int, count: int, offset: float) -> Tensor:
-    """Spread `count` times evenly over 1..T: ``1 + floor((j + offset) T / count)``.
 
-    One from each of so many equal parts. With an offset uniform on [0, 1) every t is expected
-    count / T times, exactly.
+def staggered_steps(steps: int, count: int, offset: int) -> Tensor:
+    """Spread `count` times evenly over 1..T: ``1 + floor(((j T + offset) mod (count T)) / count)``.
+
+    With an offset uniform on 0..count T - 1 each of them is uniform on 1..T, exactly; together
+    there is one in each of so many equal parts.
 
     Returns:
-        (count,) int64 on the CPU, descending, in 1..T.
+        (count,) int64 on the CPU, in 1..T.
     """
-    parts = torch.arange(count - 1, -1, -1, dtype=torch.float64) + offset
-    # The product can round up to T when the offset is nearly 1.
-    return 1 + (parts * (steps / max(count, 1))).to(torch.int64).clamp_max(steps - 1)
+    return 1 + _staggered(torch.arange(count), steps, count, offset)
+
+
+def _staggered(rank: Any, steps: int, count: int, offset: int) -> Any:
+    """Of numbers j, as a tensor or an array: in whole numbers, so that all devices agree."""
+    return (rank * steps + offset) % max(1, count * steps) // max(1, count)
 
 
 @dataclass
 class Slice:
-    """A batch of chains between two turns: all that the pool remembers of them."""
+    """Chains that walk together, between two walks: all that the pool remembers of them.
+
+    They belong to several batches: every so many-th one to the same.
+    """
 
     chains: Tensor
     """(B, ...), on the device."""
     steps: Tensor
-    """(B,) int64 on the CPU: the t that each has reached."""
+    """(B,) int64, on the device: the t that each has reached."""
+    known: NDArray[np.int64]
+    """The same on the host, which must know how many begin anew without asking the device."""
 
 
 class ChainPool(Iterator[TrainingBatch]):
     """Batches for ever from a pool of forward chains, each at its own t.
 
-    The pool is cut into slices of one batch. A turn takes one slice n = `chain_steps` steps on and
-    yields it, then the next slice is due: a training step costs at most n forward steps per sample,
-    whatever T. A chain that has no n steps left makes way for one of a fresh image, whose first
-    visit is at a t drawn from 1..n (1..T if that is less).
+    The pool is cut into batches, which are visited in turn. Between two visits a chain makes
+    n = `chain_steps` steps: a training step costs at most n forward steps per sample, whatever T.
+    A chain that has no n steps left makes way for one of a fresh image, whose first visit is at a t
+    drawn from 1..n (1..T if that is less). The chains of several batches walk together, just before
+    the first of them is due, in one tensor: a step costs a device nearly as much for one batch.
 
     So t is uniform on 1..T, at every turn and over any length of time, for every pool, batch and n.
     If it is at one turn, then at the next a t above n is expected as often as t - n was; and with a
     share n / T of the chains that began anew, spread over n values, so is each t up to n. The first
-    visits of a slice are spread over 1..T. What is drawn depends on no image and no noise: given t,
+    visits of a batch are spread over 1..T. What is drawn depends on no image and no noise: given t,
     a chain is a forward chain of t steps. With n = T or more every chain begins anew at every turn,
     and samples are independent of those before. Times that are drawn together are spread evenly
     (`staggered_steps`), so that a batch has about as many chains in each part of 1..T.
 
     What it costs. Memory: the pool holds `pool_size` chains, or one batch if n is at least T.
-    Set-up: a slice first runs to its t, T / 2 steps per chain, when its first turn comes. Forward
+    Set-up: chains first run to their t, T / 2 steps each, when their first turn comes. Forward
     steps per sample: n (1 - (n - 1) / (2 T)) on average. Correlation: a chain is seen again after
     pool_size / batch_size turns, n steps on; k turns see about pool_size + k batch_size n / T
     different images. A larger pool puts more turns between two visits and brings more images at
-    the start, but no more with every turn; more steps do.
+    the start, but no more with every turn; more steps do. No turn waits for the device: t is there
+    and, by the same arithmetic of whole numbers, on the host.
 
     Args:
         start: makes new chains.
-        advance: makes one forward step.
+        walk: makes forward steps.
         visit: makes a batch of chains that have arrived.
         steps: T.
         batch_size: samples per batch.
         pool_size: chains, rounded up to a multiple of the batch size.
-        generator: gives the seed from which times are drawn; its device is where steps are sent.
+        generator: its device is where chains are, its seed is that of the times.
         chain_steps: n.
+        pixels: of one state, to bound what walks together.
 
     Attributes:
+        slice_count: batches in the pool.
+        together: batches that walk together.
         slices: those that have had their first turn.
-        turn: how many turns there have been; slice ``turn % slice_count`` is due.
-        times: draws the times, on the CPU: how many chains begin anew must be known without
-            waiting for the device.
+        turn: how many turns there have been.
+        seed: of the times; those drawn at a turn are a function of it and the turn alone.
 
     Raises:
         ValueError: if batch_size, pool_size or chain_steps is not positive.
@@ -92,7 +116,7 @@ class ChainPool(Iterator[TrainingBatch]):
     def __init__(
         self,
         start: Start,
-        advance: Advance,
+        walk: Walk,
         visit: Visit,
         *,
         steps: int,
@@ -100,40 +124,101 @@ class ChainPool(Iterator[TrainingBatch]):
         pool_size: int,
         generator: torch.Generator,
         chain_steps: int = 1,
+        pixels: int = 1,
     ) -> None:
         check_count("batch_size", batch_size)
         check_count("pool_size", pool_size)
         check_count("chain_steps", chain_steps)
-        self._start, self._advance, self._visit = start, advance, visit
+        self._start, self._walk, self._visit = start, walk, visit
         self._steps, self._batch_size = steps, batch_size
         self._stride = min(chain_steps, steps)
         self._device = generator.device
         self.slice_count = 1 if self._stride == steps else -(-pool_size // batch_size)
+        fitting = max(1, _PIXELS_TOGETHER // (batch_size * pixels))
+        self.together = min(_TOGETHER, self.slice_count, fitting)
         self.slices: list[Slice] = []
         self.turn = 0
-        seed = torch.randint(2**31, (), generator=generator, device=self._device).item()
-        self.times = torch.Generator().manual_seed(int(seed))
+        self.seed = generator.initial_seed()
 
     def __next__(self) -> TrainingBatch:
-        index = self.turn % self.slice_count
-        if index == len(self.slices):
-            steps = self._draw_steps(self._steps, self._batch_size)
-            chains = self._walk(self._start(self._batch_size), steps, steps)
-            self.slices.append(Slice(chains, steps))
-        else:
-            self.slices[index] = self._next_visit(self.slices[index])
+        index, batch = divmod(self.turn % self.slice_count, self.together)
+        if batch == 0:
+            self._prepare(index)
         self.turn += 1
         current = self.slices[index]
-        # The copy keeps the slice private: on the CPU, to() would hand out the same memory.
-        return self._visit(current.chains, current.steps.clone().to(self._device))
+        mine = slice(batch, None, len(current.steps) // self._batch_size)
+        # Copies: what the receiver writes must not reach the pool.
+        return self._visit(current.chains[mine].clone(), current.steps[mine].clone())
+
+    def _prepare(self, index: int) -> None:
+        """Bring a slice to where its next turns are."""
+        if index < len(self.slices):
+            self.slices[index] = self._gone_on(self.slices[index])
+            return
+        count = self._batch_size * min(self.together, self.slice_count - index * self.together)
+        offset = self._offset(count * self._steps)
+        known, steps = (
+            1 + _staggered(rank, self._steps, count, offset)
+            for rank in (np.arange(count), torch.arange(count, device=self._device))
+        )
+        chains = self._walk_to(self._start(count), steps, steps, known)
+        self.slices.append(Slice(chains, steps, known))
+
+    def _gone_on(self, before: Slice) -> Slice:
+        """The slice n steps later, with chains that begin anew for those that had too few left."""
+        stride, last = self._stride, self._steps - self._stride
+        begin = int((before.known > last).sum())
+        offset = self._offset(begin * stride)
+
+        def ahead(steps: Any, where: Any) -> tuple[Any, Any]:
+            anew = steps > last
+            first = 1 + _staggered(anew.cumsum(0) - 1, stride, begin, offset)
+            return anew, where(anew, first, stride)
+
+        _, known_ahead = ahead(before.known, np.where)
+        anew, steps_ahead = ahead(before.steps, torch.where)
+        chains, begun, known_begun = before.chains, before.steps, before.known
+        if begin:
+            place = (anew.cumsum(0) - 1).clamp_min(0)
+            shape = (-1, *[1] * (chains.ndim - 1))
+            chains = torch.where(anew.view(shape), self._start(begin)[place], chains)
+            begun = torch.where(anew, 0, begun)
+            known_begun = np.where(known_begun > last, 0, known_begun)
+        steps, known = begun + steps_ahead, known_begun + known_ahead
+        return Slice(self._walk_to(chains, steps, steps_ahead, known_ahead), steps, known)
+
+    def _offset(self, below: int) -> int:
+        return random.Random(f"{self.seed} {self.turn}").randrange(max(1, below))
+
+    def _walk_to(
+        self, chains: Tensor, steps: Tensor, ahead: Tensor, known: NDArray[np.int64]
+    ) -> Tensor:
+        """Make each chain's last `ahead` steps up to its t.
+
+        All arrive together: a chain with less to go joins later. Those with more to go come first
+        meanwhile, so that those under way are always the first ones.
+        """
+        most = int(known.max())
+        if int(known.min()) > most - _STRETCH:
+            return self._walk(chains, steps - most, most)
+        order = ahead.argsort(descending=True, stable=True)
+        chains, steps = chains[order], steps[order]
+        left = most
+        while left:
+            count = min(left, _STRETCH) if left % _STRETCH == 0 else left % _STRETCH
+            under_way = int((known > left - count).sum())
+            walked = self._walk(chains[:under_way], steps[:under_way] - left, count)
+            chains[:under_way] = walked
+            left -= count
+        return torch.empty_like(chains).index_copy_(0, order, chains)
 
     def state_dict(self) -> dict[str, Any]:
-        """All chains with their t, the turn, and the stream of times; see `ResumableBatches`."""
+        """All chains with their t, the turn, and the seed of the times. Not copied."""
         return {
             "chains": [each.chains for each in self.slices],
             "steps": [each.steps for each in self.slices],
             "turn": self.turn,
-            "times": self.times.get_state(),
+            "seed": self.seed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -145,63 +230,33 @@ class ChainPool(Iterator[TrainingBatch]):
         turn, chains, steps = state.get("turn"), state.get("chains"), state.get("steps")
         is_sound = (
             isinstance(turn, int)
+            and isinstance(state.get("seed"), int)
             and isinstance(chains, list)
             and isinstance(steps, list)
-            and len(chains) == len(steps) == min(turn, self.slice_count)
-            and all(map(self._is_slice, chains, steps))
+            and len(chains) == len(steps) == self._slices_after(turn)
+            and all(map(self._is_slice, range(len(chains)), chains, steps))
         )
         if not is_sound:
             raise ValueError(
                 f"no state of a pool of {self.slice_count} x {self._batch_size} chains of "
                 f"{self._steps} steps"
             )
-        self.times.set_state(state["times"])
-        self.turn = int(state["turn"])
+        self.turn, self.seed = int(state["turn"]), int(state["seed"])
         self.slices = [
-            Slice(chain.to(self._device), step) for chain, step in zip(chains, steps, strict=True)
+            Slice(chain.to(self._device), step.to(self._device), step.cpu().numpy().copy())
+            for chain, step in zip(chains, steps, strict=True)
         ]
 
-    def _is_slice(self, chains: object, steps: object) -> bool:
+    def _slices_after(self, turn: int) -> int:
+        return -(-min(turn, self.slice_count) // self.together)
+
+    def _is_slice(self, index: int, chains: object, steps: object) -> bool:
+        count = self._batch_size * min(self.together, self.slice_count - index * self.together)
         return (
             isinstance(chains, Tensor)
             and isinstance(steps, Tensor)
-            and len(chains) == self._batch_size
-            and steps.shape == (self._batch_size,)
+            and len(chains) == count
+            and steps.shape == (count,)
             and steps.dtype == torch.int64
             and bool(((steps >= 1) & (steps <= self._steps)).all())
         )
-
-    def _next_visit(self, before: Slice) -> Slice:
-        """The slice at its next turn: chains that have gone on, then those that began anew."""
-        stays = (before.steps + self._stride <= self._steps).nonzero().squeeze(1)
-        begin = self._batch_size - len(stays)
-        if not begin:
-            steps = before.steps + self._stride
-            ahead = torch.full_like(steps, self._stride)
-            return Slice(self._walk(before.chains, steps, ahead), steps)
-        first = self._draw_steps(self._stride, begin)
-        chains = self._start(begin)
-        if len(stays):
-            chains = torch.cat([before.chains.index_select(0, stays.to(self._device)), chains])
-        ahead = torch.cat([torch.full_like(stays, self._stride), first])
-        steps = torch.cat([before.steps[stays] + self._stride, first])
-        return Slice(self._walk(chains, steps, ahead), steps)
-
-    def _draw_steps(self, steps: int, count: int) -> Tensor:
-        offset = torch.rand((), generator=self.times, dtype=torch.float64).item()
-        return staggered_steps(steps, count, offset)
-
-    def _walk(self, chains: Tensor, steps: Tensor, ahead: Tensor) -> Tensor:
-        """Make each chain's last `ahead` steps up to its t.
-
-        All arrive together: a chain with less to go joins later. `ahead` descends, so those under
-        way are always the first ones.
-        """
-        under_way = ahead.bincount().flip(0).cumsum(0).tolist()
-        target = steps.to(self._device)
-        moving = chains[:0]
-        for left, count in zip(range(int(ahead[0]), 0, -1), under_way, strict=False):
-            if count > len(moving):
-                moving = torch.cat([moving, chains[len(moving) : count]])
-            moving = self._advance(moving, target[:count] - (left - 1))
-        return moving

@@ -224,6 +224,7 @@ class KuramotoDiffusion(PhaseDiffusion):
 
         self._chain_target = ChainTarget(dynamics, target, memory)
         self.scale = StepTable(1 / self._chain_target.rms)
+        self._walk = self._chain_target.walk(self.reference_phase, self._mean_field)
         self._priors = KuramotoPriors(dynamics, self.reference_phase, self.shape)
         self.concentration = self._priors.concentration
         self.terminal_order = self._priors.order
@@ -273,18 +274,14 @@ class KuramotoDiffusion(PhaseDiffusion):
         Returns:
             The chains at t.
         """
-        flow = self.flow(chains[:, 0], step)
-        return self._chain_target.advance(chains, step, flow, generator)
+        return self._walk(chains, step - 1, 1, generator)
 
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
-        """The target's estimate of -score at the state of each chain.
+        """The target's estimate of -score at chains of `start_chains`, (B, C, H, W), per radian.
 
         Args:
             chains: at t >= 1, (B, P, C, H, W).
             step: t of each, (B,) int64.
-
-        Returns:
-            (B, C, H, W), per radian.
         """
         return self._chain_target.estimate(chains, step)
 
@@ -340,13 +337,14 @@ class KuramotoDiffusion(PhaseDiffusion):
 
         return ChainPool(
             lambda count: self.start_chains(images(count)),
-            lambda chains, step: self.advance_chains(chains, step, generator),
+            lambda chains, step, count: self._walk(chains, step, count, generator),
             visit,
             steps=self.steps,
             batch_size=batch_size,
             pool_size=self.pool_size,
             chain_steps=self.chain_steps,
             generator=generator,
+            pixels=math.prod(self.shape),
         )
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:

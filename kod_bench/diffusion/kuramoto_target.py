@@ -8,18 +8,14 @@ from torch import Tensor
 
 from kod_bench.diffusion import phase_law
 from kod_bench.diffusion.checks import check_choice
-from kod_bench.diffusion.circle import wrap, wrapped_normal_score
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.kuramoto_parameters import KuramotoDynamics
-from kod_bench.diffusion.path_weight import next_weight, path_gains
-from kod_bench.diffusion.phase_flow import PhaseFlow
-from kod_bench.diffusion.process import standard_normal
+from kod_bench.diffusion.kuramoto_walk import KuramotoWalk
+from kod_bench.diffusion.path_weight import path_gains
+from kod_bench.diffusion.phase_flow import MeanField
 
 Target = Literal["path", "conditional", "one-step"]
 LossWeight = Literal["unit", "likelihood", "released"]
-
-#: Noise narrower than this never wraps: e^-60 of it, at six standard deviations.
-_NEVER_WRAPS = 1 / 3
 
 
 class ChainTarget:
@@ -59,13 +55,10 @@ class ChainTarget:
         memory = 1 if target == "one-step" else memory
         self.one_step = memory == 1
         self._conditional = target == "conditional"
-        self._std = StepTable(dynamics.noise_variance.sqrt())
-        self._wraps = float(dynamics.noise_variance.max()) > _NEVER_WRAPS**2
-        self._strongest_field = dynamics.coupling + dynamics.reference
+        self._dynamics = dynamics
         # For scattered phases the squared cosine of a pull averages 1/2.
         slope_variance = (dynamics.coupling.square() + dynamics.reference.square()) / 2
-        gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
-        self._gain = StepTable(gains)
+        self._gains, self.rms = path_gains(dynamics.noise_variance, slope_variance, memory)
 
     def start(self, state: Tensor) -> Tensor:
         """Chains at t = 0 from states, (B, C, H, W).
@@ -79,30 +72,16 @@ class ChainTarget:
         law = phase_law.pack(phase_law.start_law(state))
         return torch.cat([chains, torch.zeros_like(chains[:, :1]), law], dim=1)
 
-    def advance(
-        self, chains: Tensor, step: Tensor, flow: PhaseFlow, generator: torch.Generator
-    ) -> Tensor:
-        """Chains at t from those at t - 1, with the flow there; t is (B,) int64."""
-        state, weight = chains[:, 0], chains[:, 1]
-        std = self._std.at(step, state)
-        noise = standard_normal(state, generator)
-        after = wrap(state + flow.drift() + std * noise)
-        # A step so wide that it wraps leaves its turns in doubt: average over them. H is linear
-        # in every eps, and given the wrapped path these are independent.
-        if self._wraps:
-            noise = -std * wrapped_normal_score(std * noise, std)
-        if self.one_step:
-            return torch.stack([after, noise / std], dim=1)
-        gain = self._gain.at(step, state)
-        weight = next_weight(weight, noise, flow.pull_back(noise), gain, std)
-        planes = torch.stack([after, weight], dim=1)
-        if not self._conditional:
-            return planes
-        alone = next_weight(chains[:, 2], noise, flow.slope() * noise, gain, std)
-        law = phase_law.next_law(
-            phase_law.unpack(chains[:, 3:]), flow.real, flow.imaginary, std, self._orders
+    def walk(self, reference_phase: float, mean_field: MeanField | None) -> KuramotoWalk:
+        """What takes such chains along, given psi_ref and the field that phases feel."""
+        return KuramotoWalk(
+            self._dynamics,
+            self._gains,
+            reference_phase=reference_phase,
+            mean_field=mean_field,
+            one_step=self.one_step,
+            conditional=self._conditional,
         )
-        return torch.cat([planes, alone.unsqueeze(1), phase_law.pack(law)], dim=1)
 
     def estimate(self, chains: Tensor, step: Tensor) -> Tensor:
         """The estimate of -score at chains' ends, (B, C, H, W), per radian; t is (B,) int64."""
@@ -115,13 +94,12 @@ class ChainTarget:
         return torch.where(self._resolved.at(step, weight) > 0, averaged, weight)
 
     @functools.cached_property
-    def _orders(self) -> tuple[int, int]:
-        return phase_law.expansion(self._strongest_field, self._std.values.square().cumsum(0))
-
-    @functools.cached_property
     def _resolved(self) -> StepTable:
         """1 where the phase's law is known well enough, else 0."""
-        resolved = phase_law.resolved_steps(self._strongest_field, self._std.values)
+        dynamics = self._dynamics
+        resolved = phase_law.resolved_steps(
+            dynamics.coupling + dynamics.reference, dynamics.noise_variance.sqrt()
+        )
         return StepTable(resolved.double())
 
 

@@ -38,7 +38,7 @@ from kod_bench.diffusion.checks import check_count
 def next_weight(
     weight: Tensor, noise: Tensor, pulled_back: Tensor, gain: float | Tensor, std: float | Tensor
 ) -> Tensor:
-    """H_t from H_{t-1}.
+    """H_t from H_{t-1}: the recursion as it stands above, to which `kuramoto_walk` is held.
 
     Args:
         weight: H_{t-1}, (B, ...), in 1 / units of the state; anything finite at t = 0.

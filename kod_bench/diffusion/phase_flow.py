@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,15 +12,44 @@ from kod_bench.diffusion.constants import DeviceConstant
 
 Neighbourhood = Literal["box", "gaussian"]
 
-#: `mean_field(cosine, sine)`: real and imaginary part of the mean of e^{i theta} that each phase
-#: feels, broadcastable to the (B, C, H, W) arguments. Symmetric: phase i weighs in the field at j
-#: what j weighs in the field at i.
-MeanField = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+class MeanField(Protocol):
+    """The mean of e^{i theta} that each phase feels.
+
+    Symmetric: phase i weighs in the field at j what j weighs in the field at i.
+    """
+
+    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """Its real and imaginary part, broadcastable to the (B, C, H, W) arguments."""
+        ...
+
+    def of(self, planes: Tensor) -> tuple[Tensor, Callable[[], object]]:
+        """The same for many means in few calls.
+
+        Args:
+            planes: (N, B, C, H, W), contiguous.
+
+        Returns:
+            A tensor that is broadcastable to the planes, and a function that writes into it the
+            means of what is in the planes when it is called.
+        """
+        ...
 
 
-def global_mean_field(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of e^{i theta} over all of C, H, W, for each sample: two (B, 1, 1, 1) tensors."""
-    return cosine.mean((1, 2, 3), keepdim=True), sine.mean((1, 2, 3), keepdim=True)
+class GlobalMeanField:
+    """Mean of e^{i theta} over all of C, H, W, for each sample."""
+
+    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of two (B, C, H, W) tensors: two (B, 1, 1, 1) tensors."""
+        return cosine.mean((1, 2, 3), keepdim=True), sine.mean((1, 2, 3), keepdim=True)
+
+    def of(self, planes: Tensor) -> tuple[Tensor, Callable[[], object]]:
+        """See `MeanField`; (N, B, 1, 1, 1)."""
+        means = planes.new_empty(*planes.shape[:2], 1, 1, 1)
+        return means, lambda: torch.mean(planes, (2, 3, 4), keepdim=True, out=means)
+
+
+global_mean_field = GlobalMeanField()
 
 
 class LocalMeanField:
@@ -52,6 +81,23 @@ class LocalMeanField:
         columns = self._columns.on(planes.device, planes.dtype)
         real, imaginary = rows @ (planes @ columns)
         return real, imaginary
+
+    def of(self, planes: Tensor) -> tuple[Tensor, Callable[[], object]]:
+        """See `MeanField`; of the planes' shape."""
+        height, width = planes.shape[-2:]
+        rows = self._rows.on(planes.device, planes.dtype)
+        columns = self._columns.on(planes.device, planes.dtype)
+        lines = planes.view(-1, width)
+        across = torch.empty_like(lines)
+        images = across.view(-1, height, width)
+        means = torch.empty_like(images)
+        each = rows.expand(len(images), -1, -1)
+
+        def refresh() -> None:
+            torch.mm(lines, columns, out=across)
+            torch.bmm(each, images, out=means)
+
+        return means.view(planes.shape), refresh
 
 
 def box_matrix(size: int, radius: int) -> Tensor:

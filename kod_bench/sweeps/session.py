@@ -69,6 +69,7 @@ def prepare_sweep(
     say: Callable[[str], None],
     changes: Sequence[str] = (),
     reused: Sequence[Sweep] = (),
+    confirm: Callable[[SearchSpace], None] = lambda _: None,
 ) -> Sweep:
     """Validate everything that can be known before Ray starts, then write the plan.
 
@@ -82,6 +83,8 @@ def prepare_sweep(
         say: as there.
         changes: as there.
         reused: sweeps whose finished trials are taken over.
+        confirm: given the space once it is known that it can run, before images are prepared;
+            raises if it is not to be.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
@@ -93,6 +96,7 @@ def prepare_sweep(
     if address is None:
         check_local_resources(space.options.resources)
     check_writable(results_dir)
+    confirm(space)
     planned = plan_sweep(space, data_dir=data_dir, say=say)
     taken = reuse_trials(planned, reused, say)
     sweep = create_sweep(

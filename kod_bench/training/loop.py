@@ -23,6 +23,7 @@ from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
 from kod_bench.training.memory import TooLittleMemoryError, is_out_of_memory
+from kod_bench.training.optimizer import load_optimizer, make_optimizer
 from kod_bench.training.ranks import from_first, rank_and_world, settle_buckets, sum_over_ranks
 from kod_bench.training.saving import CheckpointWriter, Record
 from kod_bench.training.state import check_average, check_state
@@ -165,9 +166,7 @@ def train(
     network = place(network, device)
     average = AveragedModel(network)
     average.multi_avg_fn = _ema(average, options.ema_decay)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
+    optimizer = make_optimizer(network, options.learning_rate, options.weight_decay)
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
     precisions: tuple[str, ...] = ()
     state = from_first(
@@ -178,7 +177,7 @@ def train(
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(optimizer, state["optimizer"])
         start, spent, loss = state["iteration"], state["seconds"], state["loss"]
         seen, precisions = state["images_seen"], _precisions(state)
         # A run found complete was not resumed: what its last part continued from is on record.

@@ -85,7 +85,7 @@ def test_spaces_and_profiles(complete: Complete) -> None:
     assert complete("kod-bench data show --space ti") == ["tiny"]
     assert complete("kod-bench sweep tiny --profile ") == ["auto", "laptop", "desktop"]
     assert complete("kod-bench sweep tiny --seeds 0 --profile d") == ["desktop"]
-    assert complete("kod-bench sweep --profile ") == ["auto", "laptop", "cluster"]
+    assert complete("kod-bench sweep --profile ") == ["auto", "laptop", "workstation", "cluster"]
     assert complete("kod-bench spaces show tiny --profile ") == ["laptop", "desktop"]
     assert complete("kod-bench data prepare --space tiny --profile d") == ["desktop"]
 

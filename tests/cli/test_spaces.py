@@ -42,7 +42,7 @@ def test_the_list_says_what_is_taken_and_what_is_hidden(run: Run, here: Path) ->
         entries["fingerprints"],
     )
     assert "hides" not in entries["textures"]
-    assert "laptop 3, cluster 45" in entries["cifar10"]
+    assert "laptop 3, workstation 3, cluster 45" in entries["cifar10"]
     assert "problem  search_spaces/broken.yaml: dataset: this key is required" in entries["broken"]
 
 

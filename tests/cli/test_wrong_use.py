@@ -249,3 +249,26 @@ def test_data_of_a_folder_that_is_scored_against_a_folder_are_refused(run: Run) 
     Path("a").mkdir()
     refused = run("evaluate", "a", "--against", "a", "--data-dir", "a")
     assert_one_line(refused, "--data-dir a: is of a named data set; a is a folder")
+
+
+def test_a_study_for_a_cluster_says_what_it_takes_and_is_confirmed(
+    run: Run, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_space.write_text(tiny_space.read_text() + "  cluster: {seeds: [0, 1]}\n")
+    cost = "profile cluster: 6 trials, each on 1 workers; 1,920 images"
+    began = ("sweep", tiny_space, "--profile", "cluster", "--results-dir", tmp_path / "results")
+    # A script must say that it means it.
+    assert_one_line(run(*began), cost, "--yes", "--dry-run")
+    assert not list(tmp_path.glob("results/*/*"))
+    (tmp_path / "empty").mkdir()
+    # Told so, it begins, and says the same.
+    code, out, err = run(*began, "--yes", "--data-dir", tmp_path / "empty")
+    assert (code, cost in out) == (2, True)
+    assert "--yes" not in err
+    # A person is asked; no is no.
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda question: question != "start it?")
+    code, out, _ = run(*began)
+    assert (code, cost in out) == (1, True)
+    assert not list(tmp_path.glob("results/*/*"))

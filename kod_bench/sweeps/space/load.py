@@ -53,8 +53,8 @@ def load_space(
 ) -> SearchSpace:
     """Read and validate a search space, with one of its profiles laid over it.
 
-    The profile "auto" is `cluster` where there are GPUs and else `laptop`, or the file's only
-    one. Every profile is validated, not only the chosen one: a space with a mistake in the profile
+    The profile "auto" is `workstation` where there are GPUs and the file has it, else `laptop`, or
+    the file's only one; never `cluster` beside others. Every profile is validated, not only the chosen one: a space with a mistake in the profile
     that runs next week is refused today.
 
     Args:
@@ -68,7 +68,7 @@ def load_space(
     """
     base, profiles = read_profiles(path)
     if profile == "auto":
-        preferred = "cluster" if has_gpus else "laptop"
+        preferred = "workstation" if has_gpus and "workstation" in profiles else "laptop"
         profile = next(iter(profiles)) if len(profiles) == 1 else preferred
     if profile not in profiles:
         raise UsageError(

@@ -59,8 +59,8 @@ models:
 # Draws configurations, by chance or (strategy: optuna) by the results so far.
 # search: {strategy: random, trials: 20}
 
-# `--profile NAME` lays one of these over all of the above; `auto` takes `cluster` where there are
-# GPUs, else `laptop`.
+# `--profile NAME` lays one of these over all of the above; `auto` takes `workstation` where there is
+# a GPU, else `laptop`; `cluster` is asked for by name.
 profiles:
   # A look at every part in some minutes, too short for conclusions.
   laptop:
@@ -74,6 +74,22 @@ profiles:
       checkpoint_every: 100
       log_every: 10
     evaluation: {samples: 256, references: 256, batch_size: 128}
+    seeds: [0]
+
+  # The same in about ten minutes on one GPU.
+  workstation:
+    dataset: {image_size: 64}
+    network: {width: 32, multipliers: [1, 2, 2], blocks: 1}
+    training:
+      iterations: 3000
+      batch_size: 64
+      learning_rate: 4e-4
+      warmup: 100
+      ema_decay: 0.998
+      checkpoint_every: 500
+      log_every: 50
+    evaluation: {samples: 512, references: 1000, batch_size: 256}
+    resources: {cpus_per_worker: 2, gpus_per_worker: 0.5}
     seeds: [0]
 
   cluster:

@@ -16,11 +16,26 @@ REFERENCE = ROOT / "docs" / "search-spaces.md"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_spaces_are_valid_under_both_profiles(path: Path) -> None:
+def test_shipped_spaces_are_valid_under_all_profiles(path: Path) -> None:
     summary = summarise(path)
     assert summary.problems == ()
-    assert list(summary.trials) == ["laptop", "cluster"]
+    assert list(summary.trials) == ["laptop", "workstation", "cluster"]
     assert summary.description
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_machine_with_a_gpu_begins_with_a_short_study(path: Path) -> None:
+    space = load_space(path, "auto", has_gpus=True)
+    assert space.profile == "workstation"
+    # About ten minutes at two trials at once: a modern GPU takes some thousand images of 64 pixels
+    # a second forward and back through a network of width 32.
+    images = sum(v.training.iterations * v.training.batch_size for v in space.variants)
+    assert images * len(space.options.seeds) <= 1_100_000
+    assert all(v.network.width == 32 for v in space.variants)
+    resources = space.options.resources
+    assert resources.workers_per_trial * resources.gpus_per_worker == 0.5
+    own = 32 if path.stem == "cifar10" else 64
+    assert {v.dataset.image_size for v in space.variants} == {own}
 
 
 def test_the_papers_studies_are_shipped() -> None:

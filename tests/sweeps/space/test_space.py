@@ -254,7 +254,11 @@ def test_auto_takes_what_fits_the_machine(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(BASE)
     assert load_space(path, "auto").profile == "laptop"
-    assert load_space(path, "auto", has_gpus=True).profile == "cluster"
+    # `cluster` is asked for by name; a file without a workstation's profile has its laptop's.
+    assert load_space(path, "auto", has_gpus=True).profile == "laptop"
+    path.write_text(BASE.replace("profiles:", "profiles:\n  workstation: {seeds: [5]}"))
+    assert load_space(path, "auto", has_gpus=True).profile == "workstation"
+    assert load_space(path, "auto").profile == "laptop"
     path.write_text(BASE.split("profiles:")[0])
     assert load_space(path, "auto", has_gpus=True).profile == "default"
 
@@ -301,7 +305,7 @@ def test_shipped_strengths_vary_three_things() -> None:
     assert len({v.steps for v in space.variants}) == 2
 
 
-@pytest.mark.parametrize("profile", ["laptop", "cluster"])
+@pytest.mark.parametrize("profile", ["laptop", "workstation", "cluster"])
 @pytest.mark.parametrize("name", ["fingerprints", "kuramoto"])
 def test_shipped_comparisons_have_equal_networks(name: str, profile: str) -> None:
     space = load_space(find_space(name), profile)
