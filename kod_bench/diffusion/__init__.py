@@ -5,19 +5,21 @@ from typing import Any
 
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
+from kod_bench.diffusion.flow_matching import FlowMatching
 from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.heat import HeatDissipation
+from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.plugged import plugged_process
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
-    Jump,
     Kind,
     TrainingBatch,
 )
 from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
+from kod_bench.diffusion.score_sde import ScoreSDE
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.torus_flow import TorusFlow
@@ -30,6 +32,7 @@ __all__ = [
     "EDM",
     "PROCESSES",
     "DiffusionProcess",
+    "FlowMatching",
     "Grid",
     "HeatDissipation",
     "ImageSource",
@@ -37,7 +40,9 @@ __all__ = [
     "Kind",
     "KuramotoDiffusion",
     "KuramotoSchedule",
+    "Past",
     "Predictor",
+    "ScoreSDE",
     "SphereDiffusion",
     "StepObserver",
     "TerminalMismatch",
@@ -58,8 +63,10 @@ __all__ = [
 PROCESSES: dict[str, type[DiffusionProcess]] = {
     "ddpm": DDPM,
     "edm": EDM,
+    "flow-matching": FlowMatching,
     "heat": HeatDissipation,
     "kuramoto": KuramotoDiffusion,
+    "sgm": ScoreSDE,
     "sphere": SphereDiffusion,
     "torus-flow": TorusFlow,
     "ve": VarianceExploding,

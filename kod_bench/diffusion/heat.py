@@ -10,10 +10,10 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
-    Jump,
     TrainingBatch,
     standard_normal,
 )

@@ -9,8 +9,10 @@ from kod_bench.diffusion import (
     DDPM,
     EDM,
     PROCESSES,
+    FlowMatching,
     HeatDissipation,
     KuramotoDiffusion,
+    ScoreSDE,
     SphereDiffusion,
     TorusFlow,
     VarianceExploding,
@@ -43,6 +45,25 @@ class TestVarianceExploding(ProcessConformance):
 class TestEDM(ProcessConformance):
     process_class = EDM
     cases: ClassVar = {"edm": {}, "edm-circle": {"reading": "circle"}}
+
+
+class TestScoreSDE(ProcessConformance):
+    process_class = ScoreSDE
+    cases: ClassVar = {
+        "sgm-vp": {},
+        "sgm-ve": {"kernel": "ve"},
+        "sgm-clamped": {"clamped": True, "corrector_snr": 0.05},
+    }
+    stochastic = ("reverse-diffusion", "euler-maruyama", "predictor-corrector", "ancestral")
+
+
+class TestFlowMatching(ProcessConformance):
+    process_class = FlowMatching
+    cases: ClassVar = {
+        "flow-matching": {},
+        "flow-matching-logit-normal": {"times": "logit-normal", "clamped": True},
+    }
+    stochastic = ()
 
 
 class TestHeatDissipation(ProcessConformance):
