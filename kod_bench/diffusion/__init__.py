@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from kod_bench.diffusion.blurring import BlurringDiffusion
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
 from kod_bench.diffusion.flow_matching import FlowMatching
@@ -31,6 +32,7 @@ __all__ = [
     "DDPM",
     "EDM",
     "PROCESSES",
+    "BlurringDiffusion",
     "DiffusionProcess",
     "FlowMatching",
     "Grid",
@@ -61,6 +63,7 @@ __all__ = [
 
 #: Every process of this package by the name it has in search spaces.
 PROCESSES: dict[str, type[DiffusionProcess]] = {
+    "blurring": BlurringDiffusion,
     "ddpm": DDPM,
     "edm": EDM,
     "flow-matching": FlowMatching,

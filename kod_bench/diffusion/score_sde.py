@@ -181,7 +181,7 @@ class ScoreSDE(EuclideanDiffusion):
         ratio = size / length.clamp_min(_LEAST_ANSWER * math.sqrt(state[0].numel()) / self._y(step))
         alpha = self._forward(step - 1, step)[0] ** 2
         pace = 2 * alpha * (self.corrector_snr * ratio).square()
-        moved = pace * score + (2 * pace).sqrt() * noise
+        moved: Tensor = pace * score + (2 * pace).sqrt() * noise
         return state + self._frame[step] * moved
 
     def _y(self, step: int) -> float:

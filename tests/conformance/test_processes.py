@@ -9,6 +9,7 @@ from kod_bench.diffusion import (
     DDPM,
     EDM,
     PROCESSES,
+    BlurringDiffusion,
     FlowMatching,
     HeatDissipation,
     KuramotoDiffusion,
@@ -64,6 +65,16 @@ class TestFlowMatching(ProcessConformance):
         "flow-matching-logit-normal": {"times": "logit-normal", "clamped": True},
     }
     stochastic = ()
+
+
+class TestBlurringDiffusion(ProcessConformance):
+    process_class = BlurringDiffusion
+    cases: ClassVar = {"blurring": {}, "blurring-none": {"blur_max": 0.0}}
+
+    def test_it_says_what_it_is(self, process, shape, steps):
+        """Without blur it is a control."""
+        super().test_it_says_what_it_is(process, shape, steps)
+        assert process.kind == ("structured" if process.blur_max else "control")
 
 
 class TestHeatDissipation(ProcessConformance):
