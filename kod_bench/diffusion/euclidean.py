@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
-from kod_bench.diffusion.jumps import Jump, steps_even_in
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
@@ -26,6 +26,7 @@ from kod_bench.diffusion.readings import (
     to_circle,
     without_default_reading,
 )
+from kod_bench.diffusion.step_grids import steps_even_in
 
 Schedule = Literal["linear", "cosine"]
 

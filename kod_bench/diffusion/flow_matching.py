@@ -9,8 +9,9 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.data_std import measured_data_std
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
-from kod_bench.diffusion.jumps import Jump, even_steps
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import ImageSource
+from kod_bench.diffusion.step_grids import even_steps
 
 Times = Literal["uniform", "logit-normal"]
 

@@ -1,7 +1,5 @@
 """Steps back: where from and where to, and what a sampler knows of the one before."""
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
