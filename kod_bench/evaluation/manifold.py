@@ -1,6 +1,4 @@
-"""Does every sample look real, and is every real image represented: by balls about features."""
-
-from collections.abc import Iterator
+"""Density and coverage: does every sample look real, and is every real image represented."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +9,7 @@ from kod_bench.evaluation.features import Features
 #: Naeem et al.'s number of neighbours.
 NEIGHBOURS = 5
 
-#: Kynkaanniemi et al.'s.
-MANIFOLD_NEIGHBOURS = 3
-
-_BLOCK = 1024  # centres of balls at a time
+_BLOCK = 1024  # reference images at a time
 
 
 def density_and_coverage(
@@ -46,62 +41,16 @@ def density_and_coverage(
     if len(reference) <= neighbours:
         return None
     inside = covered = 0
-    for centres, radius in _balls(reference, neighbours):
+    for first in range(0, len(reference), _BLOCK):
+        centres = reference[first : first + _BLOCK]
+        among = _squared_distances(centres, reference)
+        rows = np.arange(len(centres))
+        among[rows, first + rows] = np.inf  # an image is no neighbour of its own
+        radius = np.partition(among, neighbours - 1, axis=1)[:, neighbours - 1]
         within = _squared_distances(centres, features) < radius[:, None]
         inside += int(within.sum())
         covered += int(within.any(axis=1).sum())
     return inside / (neighbours * len(features)), covered / len(reference)
-
-
-def precision_and_recall(
-    features: Features, reference: Features, neighbours: int = MANIFOLD_NEIGHBOURS
-) -> tuple[float, float] | None:
-    """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991, eqs. 1 and 2).
-
-    The manifold of a set of images is the union of the closed balls about each of them that reach
-    to its `neighbours`-th neighbour among the others. Precision is the share of samples in that of
-    the reference, recall the share of reference images in that of the samples. Both depend on the
-    counts, recall most on that of the samples: compare equal counts only. Higher is better. One
-    outlier of a set makes its manifold large, which density and coverage mend.
-
-    Args:
-        features: (N, D) of the samples.
-        reference: (M, D).
-        neighbours: k.
-
-    Returns:
-        Precision and recall; None where a side has no k-th neighbour.
-
-    Raises:
-        ValueError: if there are fewer than two images on a side, or a feature is not finite.
-    """
-    check_features(features, reference)
-    if min(len(features), len(reference)) <= neighbours:
-        return None
-    return (
-        _share_within(features, reference, neighbours),
-        _share_within(reference, features, neighbours),
-    )
-
-
-def _share_within(points: Features, centres: Features, neighbours: int) -> float:
-    """Of the points, those in a ball about one of the centres."""
-    found = np.zeros(len(points), dtype=bool)
-    for some, radius in _balls(centres, neighbours):
-        found |= (_squared_distances(some, points) <= radius[:, None]).any(axis=0)
-    return float(found.mean())
-
-
-def _balls(
-    centres: Features, neighbours: int
-) -> Iterator[tuple[Features, npt.NDArray[np.float64]]]:
-    """Some centres, and the square of the distance of each to its k-th neighbour among all."""
-    for first in range(0, len(centres), _BLOCK):
-        some = centres[first : first + _BLOCK]
-        among = _squared_distances(some, centres)
-        rows = np.arange(len(some))
-        among[rows, first + rows] = np.inf  # an image is no neighbour of its own
-        yield some, np.partition(among, neighbours - 1, axis=1)[:, neighbours - 1]
 
 
 def _squared_distances(x: Features, y: Features) -> npt.NDArray[np.float64]:

@@ -19,8 +19,9 @@ from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from kod_bench.evaluation.features import FeatureExtractor, Features
 from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.kernel import kid
-from kod_bench.evaluation.manifold import density_and_coverage, precision_and_recall
+from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, memorised_share
+from kod_bench.evaluation.precision_recall import precision_and_recall
 from kod_bench.evaluation.texture import TextureStatistics
 from kod_bench.results import FID_COUNT
 
