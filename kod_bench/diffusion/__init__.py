@@ -3,22 +3,25 @@
 import inspect
 from typing import Any
 
+from kod_bench.diffusion.blurring import BlurringDiffusion
 from kod_bench.diffusion.edm import EDM
 from kod_bench.diffusion.euclidean import DDPM
 from kod_bench.diffusion.fitted import is_fitted_to_images, measurements, restore_measurements
+from kod_bench.diffusion.flow_matching import FlowMatching
 from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.heat import HeatDissipation
+from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.plugged import plugged_process
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
-    Jump,
     Kind,
     TrainingBatch,
 )
 from kod_bench.diffusion.run import Predictor, StepObserver, run_forward, sample
+from kod_bench.diffusion.score_sde import ScoreSDE
 from kod_bench.diffusion.sphere import SphereDiffusion
 from kod_bench.diffusion.terminal import TerminalMismatch
 from kod_bench.diffusion.torus_flow import TorusFlow
@@ -32,7 +35,9 @@ __all__ = [
     "DDPM",
     "EDM",
     "PROCESSES",
+    "BlurringDiffusion",
     "DiffusionProcess",
+    "FlowMatching",
     "Grid",
     "HeatDissipation",
     "ImageSource",
@@ -40,7 +45,9 @@ __all__ = [
     "Kind",
     "KuramotoDiffusion",
     "KuramotoSchedule",
+    "Past",
     "Predictor",
+    "ScoreSDE",
     "SphereDiffusion",
     "StepObserver",
     "TerminalMismatch",
@@ -66,10 +73,13 @@ __all__ = [
 
 #: Every process of this package by the name it has in search spaces.
 PROCESSES: dict[str, type[DiffusionProcess]] = {
+    "blurring": BlurringDiffusion,
     "ddpm": DDPM,
     "edm": EDM,
+    "flow-matching": FlowMatching,
     "heat": HeatDissipation,
     "kuramoto": KuramotoDiffusion,
+    "sgm": ScoreSDE,
     "sphere": SphereDiffusion,
     "torus-flow": TorusFlow,
     "ve": VarianceExploding,

@@ -7,15 +7,11 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.constants import DeviceConstant, linear_ramp
+from kod_bench.diffusion.data_std import measured_data_std
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
 from kod_bench.diffusion.process import ImageSource
 from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 from kod_bench.diffusion.step_grids import steps_to_one
-
-#: Images behind a measured `data_std`, and how many are looked at at once.
-_MEASURED, _CHUNK = 1024, 256
-#: Of images that are all but gray, so that nothing is divided by zero.
-_LEAST_STD = 1e-3
 
 
 def rho_sigmas(sigma_min: float, sigma_max: float, rho: float, steps: int) -> Tensor:
@@ -116,16 +112,11 @@ class EDM(EuclideanDiffusion):
         signal = (self.sigma.square() + self.data_std**2).rsqrt()
         return signal, signal * self.sigma, 1 / self.data_std
 
-    @torch.no_grad()
     def fit(self, images: ImageSource, generator: torch.Generator) -> None:
         """Measure the root mean square of 1024 training images, if `data_std` is not given."""
         if not self._measures:
             return
-        squares = [
-            self._start(images(_CHUNK)).double().square().mean().item()
-            for _ in range(_MEASURED // _CHUNK)
-        ]
-        self.data_std = max(math.sqrt(sum(squares) / len(squares)), _LEAST_STD)
+        self.data_std = measured_data_std(lambda count: self._start(images(count)))
         self._set_tables(*self._tables())
 
     def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
-    Jump,
     TrainingBatch,
     Variance,
     mean_square,
@@ -27,6 +27,7 @@ from kod_bench.diffusion.readings import (
     to_circle,
     without_default_reading,
 )
+from kod_bench.diffusion.step_grids import steps_even_in
 
 Schedule = Literal["linear", "cosine"]
 
@@ -35,6 +36,9 @@ _PUBLISHED_RANGE = (1e-4, 0.02)
 _PUBLISHED_STEPS = 1000
 #: The last of few steps would otherwise leave no signal at all, and divide by it.
 _LARGEST_BETA = 0.999
+#: The largest log(s / a) that steps are spent on: there images are less than what they are clamped
+#: to, and a schedule that leaves none has no last one.
+_NOISIEST = math.log(80)
 
 
 def linear_betas(steps: int) -> Tensor:
@@ -78,7 +82,15 @@ class EuclideanDiffusion(DiffusionProcess):
         x_u = a_u x_0 + s_u eps
 
     "heun" is of second order (arXiv 2206.00364, algorithm 1): where a ddim step has led, the
-    network is asked again, and the step is made with the mean of both eps. All give x_0 at u = 0.
+    network is asked again, and the step is made with the mean of both eps. "dpm-solver++" is of
+    second order without asking twice (2M of arXiv 2211.01095, algorithm 2): with
+    lambda = log(a / s) and t' the step before t,
+
+        D = x_0 + (lambda_u - lambda_t) / (2 (lambda_t - lambda_t')) (x_0 - x_0')
+        x_u = s_u / s_t x_t + (a_u - a_t s_u / s_t) D
+
+    where D is x_0 in the first step. Its steps are even in lambda (arXiv 2206.00927, section 4.1),
+    which is taken to be log(1 / 80) where it is less. All give x_0 at u = 0.
 
     Args:
         shape: (C, H, W).
@@ -93,8 +105,9 @@ class EuclideanDiffusion(DiffusionProcess):
         noise_std: s_t.
     """
 
-    samplers = ("ancestral", "ddim", "heun")
-    second_order = ("heun",)
+    samplers: tuple[str, ...] = ("ancestral", "ddim", "heun", "dpm-solver++")
+    second_order: tuple[str, ...] = ("heun",)
+    multistep: tuple[str, ...] = ("dpm-solver++",)
 
     def __init__(
         self,
@@ -126,7 +139,16 @@ class EuclideanDiffusion(DiffusionProcess):
         self.noise_std = StepTable(noise_std)
         # At t = 0, 1, ..., T; lists of floats, for one step at a time.
         self._signal: list[float] = [encoding, *self.signal.values.tolist()]
-        self._sigma: list[float] = [0.0, *(self.noise_std.values / self.signal.values).tolist()]
+        self._std: list[float] = [0.0, *self.noise_std.values.tolist()]
+        sigma = self.noise_std.values / self.signal.values
+        self._sigma: list[float] = [0.0, *sigma.tolist()]
+        self._log_snr: list[float] = [math.inf, *(-sigma.log()).tolist()]
+
+    def step_grid(self, count: int, sampler: str) -> tuple[int, ...]:
+        """As `DiffusionProcess` has it, but for "dpm-solver++"."""
+        if sampler != "dpm-solver++":
+            return super().step_grid(count, sampler)
+        return steps_even_in([min(-snr, _NOISIEST) for snr in self._log_snr[1:]], count)
 
     def image_of(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
         """The x_0 of a prediction at (x_t, t), (B, C, H, W), not clamped; here it is eps."""
@@ -141,6 +163,10 @@ class EuclideanDiffusion(DiffusionProcess):
             step: t, (B,) int64.
         """
         return noise
+
+    def levels(self, step: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t and s_t of each sample, (B, 1, 1, 1), at steps of `draw_steps`."""
+        return self.signal.at(step, like), self.noise_std.at(step, like)
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) int64 steps to train at; here uniform on 1..T."""
@@ -169,7 +195,7 @@ class EuclideanDiffusion(DiffusionProcess):
             start = self._start(images(batch_size))
             step = self.draw_steps(batch_size, generator)
             noise = self._draw_noise(start, generator)
-            signal, std = self.signal.at(step, start), self.noise_std.at(step, start)
+            signal, std = self.levels(step, start)
             target = self.target(start, noise, step)
             return TrainingBatch(signal * start + std * noise, step, target, torch.ones_like(std))
 
@@ -191,10 +217,13 @@ class EuclideanDiffusion(DiffusionProcess):
         """Draw x_t given x_{t-1}, for step t in 1..T."""
         self.check_states(state)
         self.check_step(step)
-        added = self._sigma[step] ** 2 - self._sigma[step - 1] ** 2
-        kept = self._signal[step] / self._signal[step - 1]
-        std = self._signal[step] * math.sqrt(added)
-        return kept * state + std * self._draw_noise(state, generator)
+        kept, added = self._transition(step - 1, step)
+        return kept * state + math.sqrt(added) * self._draw_noise(state, generator)
+
+    def _transition(self, before: int, step: int) -> tuple[float, float]:
+        """What is left of x_u in x_t, and the variance of the noise on it, for u before t."""
+        kept = self._signal[step] / self._signal[before]
+        return kept, max(0.0, self._std[step] ** 2 - (kept * self._std[before]) ** 2)
 
     def step_back(
         self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
@@ -204,6 +233,8 @@ class EuclideanDiffusion(DiffusionProcess):
         image = self._clamped_image(state, step, prediction)
         if to == 0:
             return self._signal[0] * image
+        if jump.sampler == "dpm-solver++":
+            return self._multistep(state, jump, image)
         if jump.sampler != "ancestral":
             return self._flow(state, step, to, self._noise(state, step, image))
         share = (self._sigma[to] / self._sigma[step]) ** 2
@@ -227,6 +258,17 @@ class EuclideanDiffusion(DiffusionProcess):
         here = self._noise(state, step, self._clamped_image(state, step, prediction))
         there = self._noise(reached, to, self._clamped_image(reached, to, prediction_there))
         return self._flow(state, step, to, (here + there) / 2)
+
+    def _multistep(self, state: Tensor, jump: Jump, image: Tensor) -> Tensor:
+        """The step of "dpm-solver++", given the x_0 that the network says at t."""
+        step, to, past = jump.step, jump.to, jump.past
+        if past is not None:
+            before = self._clamped_image(past.state, past.step, past.prediction)
+            came = self._log_snr[step] - self._log_snr[past.step]
+            ahead = self._log_snr[to] - self._log_snr[step]
+            image = image + ahead / (2 * came) * (image - before)
+        share = self._std[to] / self._std[step]
+        return share * state + (self._signal[to] - share * self._signal[step]) * image
 
     def _clamped_image(self, state: Tensor, step: int, prediction: Tensor) -> Tensor:
         return self._clamp(self.image_of(state, step, prediction))

@@ -11,10 +11,11 @@ from torch import Tensor
 from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
+from kod_bench.diffusion.cosine_transform import CosineTransform
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
-    Jump,
     TrainingBatch,
     standard_normal,
 )
@@ -68,18 +69,6 @@ _DELTA_RATIO = 1.25
 _NEGLIGIBLE = 1e-7
 #: Images blurred at once while fitting.
 _CHUNK = 256
-
-
-def cosine_matrix(size: int) -> Tensor:
-    """(n, n) float64 orthonormal DCT-II: row k holds sqrt(2 / n) cos(pi k (i + 1/2) / n).
-
-    Row 0 is sqrt(1 / n): the matrix times its transpose is the identity.
-    """
-    place = torch.arange(size, dtype=torch.float64)
-    matrix = torch.cos(math.pi / size * place.unsqueeze(1) * (place + 0.5))
-    matrix *= math.sqrt(2 / size)
-    matrix[0] = math.sqrt(1 / size)
-    return matrix
 
 
 class HeatDissipation(DiffusionProcess):
@@ -182,15 +171,15 @@ class HeatDissipation(DiffusionProcess):
         self.blur = StepTable(linear_ramp(math.log(first), math.log(last), steps).exp())
         # Of a mode: exp(-lambda time), separately for rows and columns.
         self._time = torch.cat([torch.zeros(1).double(), self.blur.values.square() / 2])
-        self._rates = [(math.pi * torch.arange(size).double() / size) ** 2 for size in shape[1:]]
-        self._cosines = [DeviceConstant(cosine_matrix(size)) for size in shape[1:]]
+        self._transform = CosineTransform(*shape[1:])
         self._factors = [
-            DeviceConstant(torch.exp(-self._time.unsqueeze(1) * rate)) for rate in self._rates
+            DeviceConstant(torch.exp(-self._time.unsqueeze(1) * rate))
+            for rate in self._transform.rates
         ]
         #: From one level to the next.
         self._kept = [
             DeviceConstant(torch.exp(-self._time.diff().unsqueeze(1) * rate))
-            for rate in self._rates
+            for rate in self._transform.rates
         ]
         self._power: Tensor | None = None
         self._gains: dict[tuple[int, int], DeviceConstant] = {}
@@ -209,13 +198,11 @@ class HeatDissipation(DiffusionProcess):
 
     def modes(self, state: Tensor) -> Tensor:
         """Cosine coefficients of states, (B, C, H, W)."""
-        rows, columns = (each.on(state.device, state.dtype) for each in self._cosines)
-        return rows @ state @ columns.T
+        return self._transform.modes(state)
 
     def from_modes(self, modes: Tensor) -> Tensor:
         """Invert `modes`."""
-        rows, columns = (each.on(modes.device, modes.dtype) for each in self._cosines)
-        return rows.T @ modes @ columns
+        return self._transform.from_modes(modes)
 
     def dissipate(self, state: Tensor, level: int | Tensor) -> Tensor:
         """F_k u_0.
@@ -238,7 +225,7 @@ class HeatDissipation(DiffusionProcess):
 
     def _decay(self, duration: float) -> Tensor:
         """(H, W) float64: what is left of each mode after a time, in squared pixels."""
-        rows, columns = self._rates
+        rows, columns = self._transform.rates
         return torch.exp(-duration * (rows.unsqueeze(1) + columns))
 
     @torch.no_grad()

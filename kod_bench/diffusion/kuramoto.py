@@ -13,6 +13,7 @@ from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import von_mises_log_density, wrap
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.correlated_ends import EndStatistics
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.kuramoto_parameters import (
     Coupling,
     default_chain_steps,
@@ -27,7 +28,6 @@ from kod_bench.diffusion.phase_flow import Neighbourhood, PhaseFlow, phase_flow
 from kod_bench.diffusion.phases import PhaseDiffusion, reverse_noise_std
 from kod_bench.diffusion.process import (
     ImageSource,
-    Jump,
     Kind,
     TrainingBatch,
     Variance,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_number
 from kod_bench.diffusion.circle import TWO_PI, wrap
-from kod_bench.diffusion.process import DiffusionProcess, Jump, Variance, mean_square
+from kod_bench.diffusion.jumps import Jump
+from kod_bench.diffusion.process import DiffusionProcess, Variance, mean_square
 from kod_bench.diffusion.readings import PhaseReading, without_default_reading
 
 #: `phase_margin` of intensities, unless it is given.

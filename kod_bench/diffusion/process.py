@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_batch_shape, check_count, check_name
 from kod_bench.diffusion.grid import Grid
+from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.step_grids import even_steps, steps_to_one
 
 #: `images(n)` draws n training images: (n, C, H, W) float32 in [-1, 1], on the training device.
@@ -43,23 +44,12 @@ class TrainingBatch:
     state: Tensor
     """x_t, (B, C, H, W), in the process's own state space."""
     step: Tensor
-    """t, (B,) int64 in 1..T: the step this state has reached."""
+    """t, (B,) int64 in 1..T: the step this state has reached. Where a process trains in continuous
+    time, float32 in [1, T]."""
     target: Tensor
     """What the network must predict, shaped like the state."""
     weight: Tensor
     """Loss weight, broadcastable to the target. Depends on t alone."""
-
-
-@dataclass(frozen=True)
-class Jump:
-    """A step back that a process can make."""
-
-    step: int
-    """t in 1..T."""
-    to: int
-    """u in 0..t-1."""
-    sampler: str
-    """One of the process's `samplers`."""
 
 
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -93,6 +83,9 @@ class DiffusionProcess(ABC):
         samplers: names of the ways to go back, the first the default.
         second_order: those of them that ask the network a second time, where a step has led; see
             `step_subset` and `correct_step`.
+        correctors: those of `second_order` whose second question is for a step of its own, which
+            stays where the first has led and draws noise: see `step_in_place`.
+        multistep: those that also use what was known at the step before: `Jump.past`.
         priors: names of the laws of x_T that sampling can start from, the first the default.
         angle_readings: values of the constructor's `reading` with which it takes angles divided by
             pi for images, the first the default on such data; none if it takes no angles.
@@ -110,6 +103,8 @@ class DiffusionProcess(ABC):
     kind: Kind
     samplers: tuple[str, ...]
     second_order: tuple[str, ...] = ()
+    correctors: tuple[str, ...] = ()
+    multistep: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
     angle_readings: tuple[str, ...] = ()
 
@@ -316,6 +311,7 @@ class DiffusionProcess(ABC):
         prediction: Tensor,
         generator: torch.Generator,
         sampler: str | None = None,
+        past: Past | None = None,
     ) -> Tensor:
         """Draw x_to given x_t and the network's prediction at (x_t, t).
 
@@ -326,13 +322,16 @@ class DiffusionProcess(ABC):
             prediction: shaped like the state, in any floating dtype.
             generator: source of noise.
             sampler: one of `samplers`; default the first.
+            past: the step that has led here, for a sampler of `multistep`; others leave it alone.
 
         Raises:
             ValueError: if the state does not fit, or there is no such step or sampler.
         """
         self.check_states(state)
         self.check_jump(step, to)
-        jump = Jump(step, to, self.check_sampler(sampler))
+        sampler = self.check_sampler(sampler)
+        known = past.in_dtype(state.dtype) if past and sampler in self.multistep else None
+        jump = Jump(step, to, sampler, known)
         return self.step_back(state, jump, prediction.to(state.dtype), generator)
 
     @abstractmethod
@@ -350,6 +349,7 @@ class DiffusionProcess(ABC):
         reached: Tensor,
         prediction_there: Tensor,
         sampler: str | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Make the step of `reverse_step` again, knowing what the network says at its far end.
 
@@ -363,10 +363,11 @@ class DiffusionProcess(ABC):
             reached: what `reverse_step` has given.
             prediction_there: at (`reached`, to).
             sampler: one of `second_order`.
+            generator: source of noise; those of `correctors` need one.
 
         Raises:
-            ValueError: if the state does not fit, there are no such steps, or the sampler asks
-                once per step.
+            ValueError: if the state does not fit, there are no such steps, the sampler asks once
+                per step, or it needs a generator.
         """
         sampler = self.check_sampler(sampler)
         if sampler not in self.second_order:
@@ -375,7 +376,11 @@ class DiffusionProcess(ABC):
         self.check_jump(step, to)
         self.check_step(to)
         here, there = (each.to(state.dtype) for each in (prediction, prediction_there))
-        return self.step_corrected(state, Jump(step, to, sampler), here, reached, there)
+        if sampler not in self.correctors:
+            return self.step_corrected(state, Jump(step, to, sampler), here, reached, there)
+        if generator is None:
+            raise ValueError(f"sampler {sampler!r} draws noise in its corrections: no generator")
+        return self.step_in_place(reached, to, there, generator)
 
     def step_corrected(
         self,
@@ -387,3 +392,9 @@ class DiffusionProcess(ABC):
     ) -> Tensor:
         """What `correct_step` gives, likewise; for processes with samplers of `second_order`."""
         raise NotImplementedError(f"{type(self).__name__} corrects no step of {jump.sampler!r}")
+
+    def step_in_place(
+        self, state: Tensor, step: int, prediction: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Draw another x_t nearer to its law; for processes with samplers of `correctors`."""
+        raise NotImplementedError(f"{type(self).__name__} has no step that stays where it is")

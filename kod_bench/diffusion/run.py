@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
+from kod_bench.diffusion.jumps import Past
 from kod_bench.diffusion.process import DiffusionProcess
 
 #: `predict(state, step)` is the network: (B, C, H, W) state and (B,) int64 step -> (B, C, H, W).
@@ -81,13 +82,16 @@ def sample(
     def ask(state: Tensor, step: int) -> Tensor:
         return predict(state, torch.full((count,), step, dtype=torch.int64, device=state.device))
 
-    for step, to in pairwise(way):
+    past: Past | None = None
+    for made, (step, to) in enumerate(pairwise(way), 1):
         prediction = ask(state, step)
-        reached = process.reverse_step(state, step, to, prediction, generator, sampler)
+        reached = process.reverse_step(state, step, to, prediction, generator, sampler, past)
         if asked.count(to) == 2:
             reached = process.correct_step(
-                state, step, to, prediction, reached, ask(reached, to), sampler
+                state, step, to, prediction, reached, ask(reached, to), sampler, generator
             )
+        if sampler in process.multistep:
+            past = Past(step, state, prediction, made)
         state = reached
         if on_step is not None:
             on_step(to, state)

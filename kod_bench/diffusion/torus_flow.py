@@ -10,8 +10,9 @@ from torch import Tensor
 from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_count
 from kod_bench.diffusion.circle import uniform_phases, wrap
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.phases import PhaseDiffusion
-from kod_bench.diffusion.process import ImageSource, Jump, Kind, TrainingBatch
+from kod_bench.diffusion.process import ImageSource, Kind, TrainingBatch
 from kod_bench.diffusion.readings import PhaseReading
 
 #: Root mean square of a velocity: an angle uniform on [-pi, pi).

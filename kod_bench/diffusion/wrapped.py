@@ -19,10 +19,10 @@ from kod_bench.diffusion.circle import (
 )
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.edm import rho_sigmas
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.phases import PhaseDiffusion, reverse_noise_std
 from kod_bench.diffusion.process import (
     ImageSource,
-    Jump,
     Kind,
     TrainingBatch,
     Variance,

@@ -19,6 +19,7 @@ from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
 from kod_bench.evaluation.metrics import METRICS, Measured, Scores, choose_metrics, marks, score
 from kod_bench.evaluation.mollweide import write_mollweide
+from kod_bench.evaluation.precision_recall import precision_and_recall
 from kod_bench.evaluation.reference import Reference
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "look_for_modules_in",
     "make_extractor",
     "marks",
+    "precision_and_recall",
     "score",
     "write_mollweide",
     "write_nearest_pairs",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.errors import one_line
+from kod_bench.evaluation.dinov2 import DINOv2, DINOv2Base, DINOv2Large
 from kod_bench.evaluation.efficientnet import EfficientNetLite0
 from kod_bench.evaluation.features import (
     ExtractorError,
@@ -27,9 +28,12 @@ from kod_bench.evaluation.identity import identity_hash
 from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, Inception, find_weights
 from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 
+DINOV2: dict[str, type[DINOv2]] = {"dinov2-vitb14": DINOv2Base, "dinov2-vitl14": DINOv2Large}
+
 EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
     "inception": Inception,
     "efficientnet-lite0": EfficientNetLite0,
+    **DINOV2,
 }
 
 #: Takes inception where its weights are there or can be fetched, else efficientnet-lite0.
@@ -89,6 +93,9 @@ def choose_extractor(name: str) -> tuple[str, str]:
         ExtractorError: if it is unknown, lacks its weights, or cannot be imported.
     """
     check_extractor(name)
+    if name in DINOV2:
+        DINOV2[name].weights.find()
+        return name, ""
     if name not in (AUTO, "inception"):
         if name not in EXTRACTORS:
             _load(name)

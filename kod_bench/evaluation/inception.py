@@ -1,28 +1,22 @@
 """Inception features as clean-fid computes them: the field's own, and the ones to publish."""
 
-import hashlib
-import os
-import urllib.error
-import urllib.request
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.features import (
-    ExtractorError,
     FeatureExtractor,
     Features,
     check_images,
 )
-from kod_bench.storage import local_path
+from kod_bench.evaluation.weights_file import WeightsFile
 
 #: TorchScript translation of the 2015 TensorFlow graph, made for StyleGAN2-ADA, used by clean-fid.
 WEIGHTS_NAME = "inception-2015-12-05.pt"
@@ -34,15 +28,13 @@ WEIGHTS_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958
 #: Path of the weights, for who keeps them elsewhere than in the cache.
 WEIGHTS_VARIABLE = "KOD_BENCH_INCEPTION"
 
-_TIMEOUT_SECONDS = 5.0
-
 
 class CleanFidExtractor(FeatureExtractor):
     """Features of images that enter a network the way clean-fid's mode ``clean`` prepares them.
 
-    Each channel is resized to 299 x 299 pixels by Pillow's antialiased bicubic filter in floating
-    point (Parmar et al. 2022), by clean-fid's own function, and stays on [0, 255]. Gray images
-    enter as three equal channels. A subclass says what the network is; whatever is given to
+    Each channel is resized to `side` x `side` pixels (299) by Pillow's antialiased bicubic filter
+    in floating point (Parmar et al. 2022), by clean-fid's own function, and stays on [0, 255]. Gray
+    images enter as three equal channels. A subclass says what the network is; whatever is given to
     clean-fid as ``custom_feat_extractor`` fits.
 
     Args:
@@ -50,16 +42,19 @@ class CleanFidExtractor(FeatureExtractor):
         batch_size: images at a time.
     """
 
+    side: ClassVar[int] = 299
+
     def __init__(self, device: torch.device | str = "cpu", batch_size: int = 32) -> None:
-        from cleanfid.resize import build_resizer
+        from cleanfid.resize import make_resizer
 
         self._device = torch.device(device)
         self._batch_size = batch_size
-        self._resize = build_resizer("clean")
+        # What its mode "clean" is, of any size.
+        self._resize = make_resizer("PIL", False, "bicubic", (self.side, self.side))
 
     @abstractmethod
     def network(self, images: Tensor) -> Tensor:
-        """(B, 3, 299, 299) float32 on [0, 255], on the device -> (B, D)."""
+        """(B, 3, side, side) float32 on [0, 255], on the device -> (B, D)."""
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
@@ -108,49 +103,6 @@ def find_weights() -> Path:
     Raises:
         ExtractorError: if they are nowhere, or the file is another one than clean-fid's.
     """
-    if named := os.environ.get(WEIGHTS_VARIABLE):
-        path = local_path(named)
-        if not path.is_file():
-            raise ExtractorError(f"{WEIGHTS_VARIABLE}={named}: there is no such file")
-        return _verified(path)
-    from kod_bench.data.cache import default_cache_dir
-    from kod_bench.data.cache_folder import check_cache, check_own
-
-    path = default_cache_dir() / WEIGHTS_NAME
-    check_cache(path.parent)
-    check_own(path)
-    if not path.is_file():
-        _download(path)
-    return _verified(path)
-
-
-def _verified(path: Path) -> Path:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != WEIGHTS_SHA256:
-        raise ExtractorError(
-            f"{path}: is not {WEIGHTS_NAME} (sha256 {found[:12]}..., should be "
-            f"{WEIGHTS_SHA256[:12]}...); remove it, or replace it with {WEIGHTS_URL}"
-        )
-    return path
-
-
-def _download(path: Path) -> None:
-    from kod_bench.data.cache_folder import file_mode, own_folder
-
-    try:
-        own_folder(path.parent)
-        with urllib.request.urlopen(WEIGHTS_URL, timeout=_TIMEOUT_SECONDS) as response:
-            digest = hashlib.sha256()
-            with atomic_write(path, file_mode()) as file:
-                while block := response.read(1 << 20):
-                    digest.update(block)
-                    file.write(block)
-                if digest.hexdigest() != WEIGHTS_SHA256:
-                    raise OSError("what came is not the file with the known sha256")
-    except OSError as error:  # urllib's errors and timeouts are OSErrors too
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ExtractorError(
-            f"the Inception weights are not there and cannot be fetched ({reason}); put "
-            f"{WEIGHTS_URL} at {path}, or name the file in {WEIGHTS_VARIABLE}"
-        ) from error
+    return WeightsFile(
+        "Inception", WEIGHTS_NAME, WEIGHTS_URL, WEIGHTS_SHA256, WEIGHTS_VARIABLE
+    ).find()

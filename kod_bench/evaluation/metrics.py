@@ -25,6 +25,7 @@ from kod_bench.evaluation.frechet import fid, fid_infinity
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.memorisation import Nearest, memorised_share
+from kod_bench.evaluation.precision_recall import precision_and_recall
 from kod_bench.evaluation.texture import TextureStatistics
 from kod_bench.evaluation.wasserstein import FloatArray, sample_distance
 from kod_bench.results import FID_COUNT
@@ -236,6 +237,13 @@ METRICS: tuple[Metric, ...] = (
         "higher",
         "Naeem et al. 2020",
         lambda x, y, _: density_and_coverage(x, y) or (None, None),
+    ),
+    Metric(
+        ("manifold_precision", "manifold_recall"),
+        "features",
+        "higher",
+        "Kynkaanniemi et al. 2019",
+        lambda x, y, _: precision_and_recall(x, y) or (None, None),
     ),
     Metric(
         ("orientation_distance",),

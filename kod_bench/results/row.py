@@ -86,6 +86,10 @@ class Row:
     density_real: float | None
     coverage: float | None  # higher
     coverage_real: float | None
+    manifold_precision: float | None  # higher
+    manifold_precision_real: float | None
+    manifold_recall: float | None  # higher
+    manifold_recall_real: float | None
     # texture, this project's own; lower
     orientation_distance: float | None  # radians, at most pi / 4
     orientation_distance_real: float | None

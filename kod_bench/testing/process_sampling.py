@@ -1,10 +1,12 @@
 """Tests of a process's steps, there and back, and of sampling with them."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
 
-from kod_bench.diffusion import DiffusionProcess, run_forward, sample
+from kod_bench.diffusion import DiffusionProcess, Past, run_forward, sample
 from kod_bench.testing.process_cases import (
     ProcessCases,
     all_equal,
@@ -36,7 +38,7 @@ class SamplingConformance(ProcessCases):
                     if to and sampler in process.second_order:
                         there, kept_back = prediction / 2, back.clone()
                         again = process.correct_step(
-                            state, step, to, prediction, back, there, sampler
+                            state, step, to, prediction, back, there, sampler, rng
                         )
                         check_states(process, again, 3, device)
                         assert torch.equal(back, kept_back)
@@ -50,6 +52,57 @@ class SamplingConformance(ProcessCases):
         state = process.prior(3, seeded())
         back = process.reverse_step(state, 1, 0, torch.zeros_like(state).bfloat16(), seeded())
         check_states(process, back, 3)
+
+    def test_corrections_draw_noise_where_they_say_so(
+        self, process: DiffusionProcess, steps: int
+    ) -> None:
+        """Those of `correctors`, which need a generator; each sample's depends on it alone."""
+        if steps < 4:
+            return
+        state, there = process.prior(4, seeded()), process.prior(4, seeded(1))
+        said, said_there = guess(state, torch.ones(4)), guess(there, torch.ones(4))
+        changed, changed_there = 2 * said, 2 * said_there
+        changed[0], changed_there[0] = said[0], said_there[0]
+        to = steps // 2
+        for sampler in process.second_order:
+            one, other, neighbours = (
+                process.correct_step(state, steps, to, first, there, second, sampler, rng)
+                for first, second, rng in (
+                    (said, said_there, seeded(1)),
+                    (said, said_there, seeded(2)),
+                    (changed, changed_there, seeded(1)),
+                )
+            )
+            assert torch.equal(one, other) is (sampler not in process.correctors)
+            assert torch.allclose(one[0], neighbours[0], atol=1e-6)
+            if sampler in process.correctors:
+                with pytest.raises(ValueError, match="no generator"):
+                    process.correct_step(state, steps, to, said, there, said_there, sampler)
+
+    def test_what_was_known_before_is_used_by_multistep_samplers_alone(
+        self, process: DiffusionProcess, steps: int
+    ) -> None:
+        """It is left alone, comes with the call, and is each sample's own."""
+        if steps < 4:
+            return
+        before, state = process.prior(4, seeded()), process.prior(4, seeded(1))
+        said = guess(state, torch.ones(4))
+        # Not at T, where there may be no image left to know of.
+        past = Past(steps - 1, before, guess(before, torch.ones(4)), made=1)
+        other = Past(steps - 1, -before, -past.prediction, made=1)
+        other.state[0], other.prediction[0] = before[0], past.prediction[0]
+        kept, step, to = deepcopy(past), steps // 2, steps // 4
+        for sampler in process.samplers:
+            without, first, again, neighbours = (
+                process.reverse_step(state, step, to, said, seeded(2), sampler, known)
+                for known in (None, past, past, other)
+            )
+            check_states(process, first, 4)
+            assert torch.equal(first, again)
+            assert torch.equal(first, without) is (sampler not in process.multistep)
+            assert torch.allclose(first[0], neighbours[0], atol=1e-6)
+        assert torch.equal(past.state, kept.state)
+        assert torch.equal(past.prediction, kept.prediction)
 
     def test_draws_follow_their_generator(self, process: DiffusionProcess, steps: int) -> None:
         """Equal generators, equal draws; others, others."""

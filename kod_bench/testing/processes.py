@@ -34,6 +34,8 @@ class ProcessConformance(TrainingConformance, SamplingConformance):
         assert process.samplers
         assert process.priors
         assert set(process.second_order) <= set(process.samplers)
+        assert set(process.correctors) <= set(process.second_order)
+        assert set(process.multistep) <= set(process.samplers)
 
     def test_misfits_are_refused(self, process: DiffusionProcess, steps: int) -> None:
         """Wrong shapes, steps, samplers and counts get a ValueError that says what is allowed."""
@@ -64,7 +66,7 @@ class ProcessConformance(TrainingConformance, SamplingConformance):
             if sampler in process.second_order:
                 wrong = "step must lie in"
             with pytest.raises(ValueError, match=re.escape(wrong)):
-                process.correct_step(state, steps, 0, state, state, state, sampler)
+                process.correct_step(state, steps, 0, state, state, state, sampler, seeded())
         with pytest.raises(ValueError, match=r"expected \(B, "):
             process.encode(wrong_image)
         with pytest.raises(ValueError, match=r"expected \(B, "):

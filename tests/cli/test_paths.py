@@ -13,7 +13,8 @@ from kod_bench.cli.options import expand_locations, expand_path
 from kod_bench.data import DatasetOptions, default_data_dir
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
-from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, ExtractorError, find_weights
+from kod_bench.evaluation.features import ExtractorError
+from kod_bench.evaluation.inception import WEIGHTS_VARIABLE, find_weights
 from kod_bench.storage import ObjectFolder, local_path, parse_location
 from kod_bench.sweeps.space import find_space
 from kod_bench.sweeps.store.find import find_sweep, find_sweeps

@@ -9,8 +9,11 @@ from kod_bench.diffusion import (
     DDPM,
     EDM,
     PROCESSES,
+    BlurringDiffusion,
+    FlowMatching,
     HeatDissipation,
     KuramotoDiffusion,
+    ScoreSDE,
     SphereDiffusion,
     TorusFlow,
     VarianceExploding,
@@ -43,6 +46,35 @@ class TestVarianceExploding(ProcessConformance):
 class TestEDM(ProcessConformance):
     process_class = EDM
     cases: ClassVar = {"edm": {}, "edm-circle": {"reading": "circle"}}
+
+
+class TestScoreSDE(ProcessConformance):
+    process_class = ScoreSDE
+    cases: ClassVar = {
+        "sgm-vp": {},
+        "sgm-ve": {"kernel": "ve"},
+        "sgm-clamped": {"clamped": True, "corrector_snr": 0.05},
+    }
+    stochastic = ("reverse-diffusion", "euler-maruyama", "predictor-corrector", "ancestral")
+
+
+class TestFlowMatching(ProcessConformance):
+    process_class = FlowMatching
+    cases: ClassVar = {
+        "flow-matching": {},
+        "flow-matching-logit-normal": {"times": "logit-normal", "clamped": True},
+    }
+    stochastic = ()
+
+
+class TestBlurringDiffusion(ProcessConformance):
+    process_class = BlurringDiffusion
+    cases: ClassVar = {"blurring": {}, "blurring-none": {"blur_max": 0.0}}
+
+    def test_it_says_what_it_is(self, process, shape, steps):
+        """Without blur it is a control."""
+        super().test_it_says_what_it_is(process, shape, steps)
+        assert process.kind == ("structured" if process.blur_max else "control")
 
 
 class TestHeatDissipation(ProcessConformance):

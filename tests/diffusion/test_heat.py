@@ -10,7 +10,8 @@ from scipy import ndimage, stats
 from scipy.fft import dct
 
 from kod_bench.diffusion import HeatDissipation, sample
-from kod_bench.diffusion.heat import RELEASED_SCHEDULES, cosine_matrix
+from kod_bench.diffusion.cosine_transform import cosine_matrix
+from kod_bench.diffusion.heat import RELEASED_SCHEDULES
 
 
 def generator(seed=0):

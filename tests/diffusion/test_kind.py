@@ -56,10 +56,23 @@ def test_the_sphere_is_a_control_where_its_noise_is_isotropic() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("ddpm", "euclidean"), ("ve", "euclidean"), ("edm", "euclidean"), ("heat", "structured")],
+    [
+        ("ddpm", "euclidean"),
+        ("ve", "euclidean"),
+        ("edm", "euclidean"),
+        ("sgm", "euclidean"),
+        ("flow-matching", "euclidean"),
+        ("heat", "structured"),
+        ("blurring", "structured"),
+    ],
 )
 def test_the_others_are_what_they_always_are(name: str, kind: str) -> None:
     assert make_process(name, shape=(1, 8, 8), steps=4).kind == kind
+
+
+def test_blurring_is_a_control_where_nothing_blurs() -> None:
+    process = make_process("blurring", shape=(1, 8, 8), steps=4, blur_max=0.0)
+    assert process.kind == "control"
 
 
 def test_copies_are_of_the_same_kind() -> None:

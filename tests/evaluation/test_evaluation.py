@@ -150,7 +150,9 @@ def test_every_metric_fills_its_columns_and_knows_its_direction() -> None:
             continue
         for column in metric.columns:
             one, two = good[column], bad[column]
-            if column != "fid_infinity" and metric.better is not None:
+            if column == "manifold_recall":  # the manifold of noise is so wide that it holds all
+                assert two == 1.0
+            elif column != "fid_infinity" and metric.better is not None:
                 assert one is not None
                 assert two is not None
                 assert one < two if metric.better == "lower" else one > two, column

@@ -11,7 +11,7 @@ from prdc import compute_prdc
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from kod_bench.evaluation import density_and_coverage, fid, fid_infinity, kid
+from kod_bench.evaluation import density_and_coverage, fid, fid_infinity, kid, precision_and_recall
 from kod_bench.evaluation.features import Features
 
 
@@ -126,6 +126,35 @@ def test_density_and_coverage_are_prdcs() -> None:
     assert density_and_coverage(samples, reference) == (theirs["density"], theirs["coverage"])
 
 
+def test_precision_and_recall_are_prdcs() -> None:
+    samples, reference = gaussian(70, 0.4), gaussian(60, seed=1)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = compute_prdc(reference, samples, nearest_k=3)
+    found = precision_and_recall(samples, reference)
+    assert found == (theirs["precision"], theirs["recall"])
+    assert 0 < found[1] < 1
+
+
+def test_precision_and_recall_see_what_they_are_named_after() -> None:
+    """In more images than are looked at at once, too."""
+    reference, few = gaussian(1100, seed=1, dimension=3), gaussian(1100, dimension=3)
+    real = precision_and_recall(few, reference)
+    assert real is not None
+    assert min(real) > 0.8
+    narrow = precision_and_recall(0.1 * few, reference)  # all look real, most are missed
+    assert narrow is not None
+    assert narrow[0] > real[0]
+    assert narrow[1] < 0.1
+    wide = precision_and_recall(10 * few, reference)
+    assert wide is not None
+    assert wide[0] < 0.1
+    assert wide[1] > 0.8
+    assert precision_and_recall(few + 50.0, reference) == (0.0, 0.0)
+    assert precision_and_recall(reference, reference) == (1.0, 1.0)
+    assert precision_and_recall(gaussian(10), gaussian(3, seed=1)) is None
+    assert precision_and_recall(gaussian(3), gaussian(10, seed=1)) is None
+
+
 def test_density_and_coverage_of_equal_laws_have_known_means() -> None:
     found = [
         density_and_coverage(gaussian(80, seed=s), gaussian(40, seed=s + 500)) for s in range(60)
@@ -164,8 +193,14 @@ def test_fid_infinity_needs_as_many_samples_as_its_paper() -> None:
 
 @pytest.mark.parametrize(
     "score",
-    [fid, lambda a, b: kid(a, b, 0), lambda a, b: fid_infinity(a, b, 0), density_and_coverage],
-    ids=["fid", "kid", "fid_infinity", "density_and_coverage"],
+    [
+        fid,
+        lambda a, b: kid(a, b, 0),
+        lambda a, b: fid_infinity(a, b, 0),
+        density_and_coverage,
+        precision_and_recall,
+    ],
+    ids=["fid", "kid", "fid_infinity", "density_and_coverage", "precision_and_recall"],
 )
 @pytest.mark.parametrize(
     ("features", "message"),

@@ -54,8 +54,8 @@ def load_space(
     """Read and validate a search space, with one of its profiles laid over it.
 
     The profile "auto" is `workstation` where there are GPUs and the file has it, else `laptop`, or
-    the file's only one; never `cluster` beside others. Every profile is validated, not only the chosen one: a space with a mistake in the profile
-    that runs next week is refused today.
+    the file's only one; never `cluster` beside others. Every profile is validated, not only the
+    chosen one: a space with a mistake in the profile that runs next week is refused today.
 
     Args:
         path: of the YAML.

@@ -59,8 +59,8 @@ models:
 # Draws configurations, by chance or (strategy: optuna) by the results so far.
 # search: {strategy: random, trials: 20}
 
-# `--profile NAME` lays one of these over all of the above; `auto` takes `workstation` where there is
-# a GPU, else `laptop`; `cluster` is asked for by name.
+# `--profile NAME` lays one of these over all of the above; `auto` takes `workstation` where there
+# is a GPU, else `laptop`; `cluster` is asked for by name.
 profiles:
   # A look at every part in some minutes, too short for conclusions.
   laptop:
