@@ -42,6 +42,7 @@ def test_reuse_of_what_is_no_sweep(call: Command, tiny_space: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_grows_without_paying_twice(
     kod_bench: Command, call: Command, tiny_space: Path, tmp_path: Path
 ) -> None:
