@@ -42,11 +42,14 @@ def test_reuse_of_what_is_no_sweep(call: Command, tiny_space: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1300)
 def test_a_study_grows_without_paying_twice(
     kod_bench: Command, call: Command, tiny_space: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
-    first = kod_bench("sweep", tiny_space, *ONE, "--seeds", "0", "--results-dir", results)
+    first = kod_bench(
+        "sweep", tiny_space, *ONE, "--seeds", "0", "--results-dir", results, timeout=400
+    )
     assert first.returncode == 0, first.stderr
     (parent,) = (results / "tiny").iterdir()
 
@@ -64,7 +67,7 @@ def test_a_study_grows_without_paying_twice(
     assert "with Ray" not in same.stdout
 
     again = kod_bench("rescore", parent, "--network-evaluations", "2,3", "--model", "dd*",
-                      "--where", "steps=4", *where)  # fmt: skip
+                      "--where", "steps=4", *where, timeout=400)  # fmt: skip
     assert again.returncode == 0, again.stderr
     line = next(line for line in again.stdout.splitlines() if line.startswith("with the rows"))
     rescored = open_sweep(Path(line.split()[-1]))
@@ -75,7 +78,7 @@ def test_a_study_grows_without_paying_twice(
     # A kill that took the row: resume makes it again, from the model, though the parent is gone.
     shutil.rmtree(parent)
     (rescored.trial_folder(rescored.trials[0]) / "row.parquet").unlink()
-    resumed = kod_bench("resume", rescored.folder, *where)
+    resumed = kod_bench("resume", rescored.folder, *where, timeout=400)
     assert resumed.returncode == 0, resumed.stderr
     after = read_trial(rescored.trial_folder(rescored.trials[0]))
     assert after is not None

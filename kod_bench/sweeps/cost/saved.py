@@ -25,13 +25,13 @@ def reuse_trials(planned: Planned, reused: Sequence[Sweep], say: Callable[[str],
     chosen_later = drawn if search.strategy == "optuna" else set()
     fixed = [t for t in planned.trials if (t.model, t.steps) not in chosen_later]
     if not reused:
-        return Reuse(planned.trials, planned.trials)
+        return Reuse(planned.trials)
     found = reuse(fixed, reused, stops_early=search.pruner is not None, say=say)
     if chosen_later:
         say("reuse: trials that the search chooses by results are trained anew")
     by_hash = {trial.config_hash: trial for trial in found.trials}
     trials = tuple(by_hash.get(trial.config_hash, trial) for trial in planned.trials)
-    return Reuse(trials, planned.trials)
+    return Reuse(trials)
 
 
 def reuse_line(found: Reuse) -> str:

@@ -69,9 +69,12 @@ class Reused:
         parts = found.name.split("/")
         if not all(map(is_visible, texts)) or not all(map(is_name, (*parts, found.trial))):
             raise ValueError("reuse: not names that can be shown")
-        counts = (found.iterations, found.pruned_at or 0, found.continued_from or 0)
+        counts = [found.iterations]
+        counts += [n for n in (found.pruned_at, found.continued_from) if n is not None]
         if len(parts) != 2 or any(type(count) is not int or count < 0 for count in counts):
             raise ValueError("reuse: not a sweep's name and counts of iterations")
+        if type(found.seconds) not in (int, float):
+            raise ValueError("reuse: not seconds")
         return found
 
     @property

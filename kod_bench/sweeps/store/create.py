@@ -153,7 +153,9 @@ def create_rescoring(
     before = read_document(parent)
     encoded = encode_trials([(trial.id, trial.record) for trial in trials])
     # Of a rescoring, what its parent was: the models are the parent's.
-    kept = {key: before[key] for key in ("source", "set", "resolved") if key in before}
+    kept: dict[str, Any] = {
+        key: before[key] for key in ("source", "set", "resolved") if key in before
+    }
     document: dict[str, Any] = {
         "format": FORMATS[-1],
         "space": parent.space,

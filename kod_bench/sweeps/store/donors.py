@@ -110,15 +110,9 @@ def made_by(donor: Donor) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Reuse:
-    """The trials of a plan, and what they begin with.
-
-    Attributes:
-        trials: of the plan.
-        planned: likewise, before anything was taken over.
-    """
+    """The trials of a plan, and what they begin with."""
 
     trials: tuple[Trial, ...]
-    planned: tuple[Trial, ...]
 
     def count(self, kind: Kind | None) -> int:
         """How many take this from others; None: nothing."""
@@ -202,7 +196,7 @@ def reuse(
             made.append(trial)
     if gone:
         say(f"reuse: {gone} trials would begin with a model whose checkpoint is gone: trained anew")
-    return Reuse(tuple(made), tuple(trials))
+    return Reuse(tuple(made))
 
 
 def locate(sweep: Sweep, named: Sequence[Location] = ()) -> dict[str, Location]:

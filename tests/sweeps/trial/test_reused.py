@@ -422,6 +422,8 @@ def test_a_plan_that_says_nonsense_of_what_is_reused_is_damaged(
         {"name": "../.."},
         {"trial": "../x"},
         {"iterations": -1},
+        {"pruned_at": ""},
+        {"seconds": "1"},
         {"sweep": "a\x1b"},
         {"more": 1},
     ):
