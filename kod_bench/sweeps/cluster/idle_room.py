@@ -5,7 +5,6 @@ process that draws shards of the same ways. Such a process looks, too, and ends 
 waits for what it has: a trial of this sweep, or whatever else the cluster is to run.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,8 @@ _WORTH_SECONDS = 20.0
 _LOOK_SECONDS = 2.0
 #: A helper that has not begun by then is waited for no longer.
 _START_SECONDS = 60.0
+#: So often it is tried again where helpers fail.
+_MOST_FAILURES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class Helpers:
     _looked: float = -_LOOK_SECONDS
     _count: int = 0
     _useless: bool = False
+    _failures: int = 0
 
     def look(self, status: Status) -> None:
         """The trial says what it does: more help is asked for, or none is needed any more."""
@@ -151,6 +153,19 @@ class Helpers:
             ray.kill(each.actor)
         self._helpers.clear()
 
+    def _helped(self, ended: _Started) -> bool:
+        """Whether another one could do better than one that has ended."""
+        import ray
+
+        try:
+            return bool(ray.get(ended.drawing))
+        except ray.exceptions.RayTaskError as error:  # it failed there, as the next one would
+            self._failures += 1
+            _log.warning("one that helped to draw has failed: %s", one_line(error.cause or error))
+            return self._failures < _MOST_FAILURES
+        except ray.exceptions.RayError:  # its process or its node is gone
+            return True
+
     def _forget_ended(self, now: float) -> None:
         import ray
 
@@ -160,8 +175,7 @@ class Helpers:
                 each.ready = None
             ended = bool(ray.wait([each.drawing], timeout=0)[0])
             if ended:
-                with contextlib.suppress(ray.exceptions.RayError):  # it died, or failed there
-                    self._useless |= not ray.get(each.drawing)
+                self._useless |= not self._helped(each)
             if ended or (each.ready is not None and now - each.asked > _START_SECONDS):
                 ray.kill(each.actor)
             else:

@@ -67,6 +67,7 @@ class FakeRay:
     killed: list[int] = field(default_factory=list)
     done: set[tuple[str, int]] = field(default_factory=set)
     useless: set[int] = field(default_factory=set)
+    failed: dict[int, Exception] = field(default_factory=dict)
     clock: float = 100.0
 
     def start(self, number: int) -> Any:
@@ -81,6 +82,8 @@ class FakeRay:
         return [each for each in what if each in self.done], []
 
     def get(self, what: Any) -> bool:
+        if what[1] in self.failed:
+            raise self.failed[what[1]]
         return what[1] not in self.useless
 
     def kill(self, actor: Any) -> None:
@@ -157,6 +160,21 @@ def test_who_could_be_of_no_help_is_not_followed(fake: FakeRay) -> None:
     fake.done = {("ready", 1), ("draw", 1)}
     looks(helpers, fake, times=3)
     assert fake.began == [1]
+
+
+def test_failures_are_said_and_not_repeated_for_ever(
+    fake: FakeRay, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    helpers = Helpers(fake.start, lambda: fake.room)
+    fake.failed = {1: ActorDiedError()}
+    no_disk = FileNotFoundError("/results is not on this node")
+    fake.failed |= {n: RayTaskError("draw", "", no_disk) for n in range(2, 9)}
+    fake.done = {(name, n) for name in ("ready", "draw") for n in range(1, 9)}
+    looks(helpers, fake, times=9)
+    assert fake.began == [1, 2, 3, 4]
+    assert caplog.text.count("has failed: /results is not on this node") == 3
 
 
 def test_where_ray_does_not_say_there_is_nothing_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
