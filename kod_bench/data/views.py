@@ -122,10 +122,10 @@ def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject
     Raises:
         SkippedImageError: The image has nothing to show.
     """
+    if subject == "angles":  # of which equal ones are no blank page
+        return image if image.ndim == 3 else image[None]
     if image.min() == image.max():
         raise SkippedImageError("blank")
-    if subject == "angles":
-        return image if image.ndim == 3 else image[None]
     if subject == "map":
         return image[None]
     if subject == "texture":
