@@ -75,17 +75,8 @@ class EstimatedSource:
 
     def __init__(self, options: DatasetOptions, images: Source) -> None:
         self.name, self.title = images.name, images.title
+        self.units, self.notes = images.units, images.notes
         self._images, self._options = images, options
-
-    @property
-    def units(self) -> int:
-        """Of the images."""
-        return self._images.units
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """About the images."""
-        return self._images.notes
 
     def identity(self) -> dict[str, object]:
         """Which images, and how they are looked at."""
@@ -95,6 +86,7 @@ class EstimatedSource:
     def unpack(self, folder: Path) -> None:
         """As the images need it."""
         self._images.unpack(folder)
+        self.units, self.notes = self._images.units, self._images.notes
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The patches of each image, or why there are none."""
