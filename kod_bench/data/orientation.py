@@ -113,7 +113,7 @@ def doubled_orientation(
     """
     from skimage.feature import structure_tensor
 
-    rows, mixed, columns = structure_tensor(
+    rows, mixed, columns = structure_tensor(  # type: ignore[no-untyped-call]
         pixels.astype(np.float64) / 255, sigma=window, mode="nearest", order="rc"
     )
     # Along ridges: a quarter turn from the derivative, a half turn of twice the angle.
