@@ -162,8 +162,9 @@ class Model(Drawable):
 
     def _check_start(self, start: Tensor) -> None:
         if start.dtype != self._dtype or start.ndim != 4 or start.shape[1:] != self.shape:
+            kind = str(self._dtype).removeprefix("torch.")
             raise ModelError(
-                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) {str(self._dtype).removeprefix('torch.')} "
+                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) {kind} "
                 f"images, got {tuple(start.shape)} {str(start.dtype).removeprefix('torch.')}; "
                 "nothing is resized"
             )
