@@ -59,7 +59,7 @@ class KnownSource:
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The patches of one finger."""
         _, _, orientation = synthetic_fingerprints.finger_field(self._options.synthetic.seed, unit)
-        return [_patches(SourceImage(f"{unit + 1}"), 2 * orientation, None, self._options)]
+        return [_patches(SourceImage(f"{unit + 1}_1"), 2 * orientation, None, self._options)]
 
 
 class EstimatedSource:

@@ -68,6 +68,7 @@ def test_known_fields_of_synthetic_prints(tmp_path: Path) -> None:
     )
     dataset = load_dataset(options, None, tmp_path)
     assert dataset.name == "orientation-synthetic"
+    assert dataset.warnings == ()
     assert dataset.train.dtype == torch.float32
     assert len(dataset.train) > 50
     assert 0 < int((vortices(dataset.train) != 0).sum()) < 100
