@@ -16,7 +16,7 @@ Temperature = Annotated[
 
 
 def angle_sections(
-    dataset: str | None, unit: str | None, temperature: float | None
+    dataset: str | None, unit: object, temperature: object
 ) -> dict[str, dict[str, Any]]:
     """The sections of a data set's options that the command line says.
 

@@ -310,7 +310,7 @@ def _options(
         raise UsageError("--profile belongs to a search space; name one with --space")
     if name is None:
         raise UsageError("name a data set (see kod-bench data list), or give --space")
-    said |= angle_sections(name, *(said.pop(key, None) for key in ("unit", "temperature")))
+    said |= angle_sections(name, said.pop("unit", None), said.pop("temperature", None))
     said |= sphere_section(name, **{key: said.pop(key, None) for key in _OF_SPHERE})
     if isinstance(scales := said.get("scale"), list):
         said["scale"] = scales[0] if len(scales) == 1 else tuple(scales)

@@ -59,7 +59,7 @@ class KnownSource:
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The patches of one finger."""
         _, _, orientation = synthetic_fingerprints.finger_field(self._options.synthetic.seed, unit)
-        return [_patches(SourceImage(f"{unit + 1}"), 2 * orientation, None, self._options)]
+        return [_patches(SourceImage(f"{unit + 1}_1"), 2 * orientation, None, self._options)]
 
 
 class EstimatedSource:
@@ -75,17 +75,8 @@ class EstimatedSource:
 
     def __init__(self, options: DatasetOptions, images: Source) -> None:
         self.name, self.title = images.name, images.title
+        self.units, self.notes = images.units, images.notes
         self._images, self._options = images, options
-
-    @property
-    def units(self) -> int:
-        """Of the images."""
-        return self._images.units
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """About the images."""
-        return self._images.notes
 
     def identity(self) -> dict[str, object]:
         """Which images, and how they are looked at."""
@@ -95,6 +86,7 @@ class EstimatedSource:
     def unpack(self, folder: Path) -> None:
         """As the images need it."""
         self._images.unpack(folder)
+        self.units, self.notes = self._images.units, self._images.notes
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The patches of each image, or why there are none."""
@@ -121,7 +113,7 @@ def doubled_orientation(
     """
     from skimage.feature import structure_tensor
 
-    rows, mixed, columns = structure_tensor(
+    rows, mixed, columns = structure_tensor(  # type: ignore[no-untyped-call]
         pixels.astype(np.float64) / 255, sigma=window, mode="nearest", order="rc"
     )
     # Along ridges: a quarter turn from the derivative, a half turn of twice the angle.

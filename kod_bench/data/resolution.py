@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image
 
 from kod_bench.data import files, views
@@ -48,7 +49,8 @@ class Resolutions:
         if factor == 1.0 or image.pixels is None:
             return image
         height, width = (max(1, round(side * factor)) for side in image.pixels.shape[:2])
-        return replace(image, pixels=views.resize(image.pixels, height, width))
+        scan = np.asarray(image.pixels, np.uint8)  # angles are no scans
+        return replace(image, pixels=views.resize(scan, height, width))
 
 
 def look_at_resolutions(

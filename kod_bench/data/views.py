@@ -75,7 +75,7 @@ def ridge_mask(image: SourcePixels, window: int) -> NDArray[np.bool_]:
     return np.asarray(votes > 0.5)
 
 
-def patch_view(image: SourcePixels, size: int, scale: float, subject: Subject) -> Views:
+def patch_view(image: SourcePixels, size: int, scale: float, subject: Subject) -> NDArray[np.uint8]:
     """Squares on a regular grid, half overlapping; none that is blank.
 
     Of a print, only those of which `RIDGE_SHARE` or more are ridges.
@@ -113,7 +113,7 @@ def _grid(length: int, size: int, stride: int) -> range:
     return range(margin, length - size + 1, stride)
 
 
-def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject: Subject) -> Views:
+def make_view(found: SourcePixels | AngleField, options: DatasetOptions, subject: Subject) -> Views:
     """The view of an image that the options ask for.
 
     As a whole, a print is padded with white and anything else cropped to a square. Patches of
@@ -122,10 +122,11 @@ def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject
     Raises:
         SkippedImageError: The image has nothing to show.
     """
+    if subject == "angles":  # of which equal ones are no blank page
+        return np.asarray(found if found.ndim == 3 else found[None], np.float32)
+    image = np.asarray(found, np.uint8)
     if image.min() == image.max():
         raise SkippedImageError("blank")
-    if subject == "angles":
-        return image if image.ndim == 3 else image[None]
     if subject == "map":
         return image[None]
     if subject == "texture":
@@ -134,13 +135,13 @@ def make_view(image: SourcePixels | AngleField, options: DatasetOptions, subject
     if options.view == "whole":
         square = pad_to_square(image) if subject == "print" else crop_to_square(image)
         return resize(square, size, size)[None]
-    found: list[Views] = []
+    views: list[NDArray[np.uint8]] = []
     reasons: list[SkippedImageError] = []
     for scale in options.scales:
         try:
-            found.append(patch_view(image, size, scale, subject))
+            views.append(patch_view(image, size, scale, subject))
         except SkippedImageError as error:
             reasons.append(error)
-    if not found:
+    if not views:
         raise reasons[0]
-    return np.concatenate(found)
+    return np.concatenate(views)

@@ -127,7 +127,7 @@ def burn_in(size: int) -> int:
     At T = 1.0, 32 x 32, the correlation of |m| falls to 0.38 in four rounds; on larger lattices the
     time grows no faster than L^1.2.
     """
-    return math.ceil(_BURN_IN * max(1.0, size / 32) ** 1.2)
+    return math.ceil(_BURN_IN * math.pow(max(1.0, size / 32), 1.2))
 
 
 def draw_fields(

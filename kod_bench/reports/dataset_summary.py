@@ -51,8 +51,7 @@ def measure_mismatch(
         steps=steps,
         coupling=coupling,
         calibration_chains=chains,
-        # Angles go round: all of the circle, whose ends meet.
-        **({"phase_margin": 1.0} if dataset.values == "angles" else {}),
+        reading="angle" if dataset.values == "angles" else "intensity",
         target="path",  # every target has the same chains; this one is cheap
     )
     generator = torch.Generator().manual_seed(derive_seed(0, "fit"))

@@ -6,6 +6,7 @@ from kod_bench.results.row import (
     FORWARD_START,
     TERMINAL_COLUMNS,
     Row,
+    headline,
     judged_by,
 )
 from kod_bench.results.store import (
@@ -42,6 +43,7 @@ __all__ = [
     "Row",
     "forward_end_file",
     "grid_file",
+    "headline",
     "is_bounded",
     "is_picture",
     "is_sound",

@@ -172,6 +172,16 @@ COMPARISON_COLUMNS = (
 )
 
 
+def headline(row: Row) -> tuple[str, float]:
+    """The name and value of the score that a row is shown by: KID, or correlation distance.
+
+    That is of angles, whose KID is that of their hues.
+    """
+    if row.correlation_distance is None:
+        return "KID", row.kid
+    return "correlation distance", row.correlation_distance
+
+
 class _Started(Protocol):
     @property
     def prior(self) -> str: ...

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kod_bench.results import Row, judged_by
-from kod_bench.sweeps.display.standing import Standing, TrialView, standing
+from kod_bench.sweeps.display.standing import Standing, TrialView, scores_of, standing
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.visible import visible
@@ -241,7 +241,7 @@ class Board:
         """A trial has finished."""
         now, row = self.standing, judged_by(view.rows)
         left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-        how = f"done     {view.trial.id}  KID {row.kid:.3f}  FID {row.fid:.1f}"
+        how = f"done     {view.trial.id}  {scores_of(row)}"
         if row.pruned_at is not None:
             how = f"pruned   {view.trial.id}  at iteration {row.pruned_at}"
         self._line(f"{how}  ({now.done} of {now.trials}{left})")
@@ -333,7 +333,7 @@ class JsonBoard(QuietBoard):
             done=now.done,
             failures=failures,
             stopped=stopped,
-            best_kid=now.best,
+            best_kid=now.best if now.score == "KID" else {},
             report=report,
         )
 
@@ -365,7 +365,7 @@ def summary(now: Standing, elapsed: float) -> list[str]:
         parts.append(f"{now.speed:.1f} it/s")
     lines = [", ".join(parts)]
     if now.best:
-        lines.append("best KID: " + ", ".join(f"{m} {kid:.3f}" for m, kid in now.best.items()))
+        lines.append(now.best_line)
     return lines
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kod_bench.results import FORWARD_START, Row
+from kod_bench.results import FORWARD_START, Row, headline
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.trial import Trial
 
@@ -28,9 +28,22 @@ class Standing:
     trials: int
     done: int
     failed: int
-    best: dict[str, float]  # model to the lowest KID of its trials so far
+    best: dict[str, float]  # model to the lowest headline score of its trials so far
+    score: str  # what that is called
     speed: float  # training iterations per second, of all trials together
     seconds_left: float | None  # a guess; None while there is nothing to guess from
+
+    @property
+    def best_line(self) -> str:
+        """The best of each model, in words."""
+        each = (f"{model} {value:.3f}" for model, value in self.best.items())
+        return f"best {self.score}: {', '.join(each)}"
+
+
+def scores_of(row: Row) -> str:
+    """What a row's samples have scored, in a few words."""
+    name, value = headline(row)
+    return f"KID {row.kid:.3f}  FID {row.fid:.1f}" if name == "KID" else f"{name} {value:.4f}"
 
 
 def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standing:
@@ -41,18 +54,21 @@ def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standi
     """
     views, to_come = list(views), max(0, to_come)
     best: dict[str, float] = {}
+    score = "KID"
     for view in views:
         for row in view.rows:
             # Samples that start from real images' noise are no generative model's score, and
             # those of a pruned trial are few.
             if row.prior != FORWARD_START and row.pruned_at is None:
-                best[view.trial.model] = min(row.kid, best.get(view.trial.model, row.kid))
+                score, value = headline(row)
+                best[view.trial.model] = min(value, best.get(view.trial.model, value))
     training = [v.status for v in views if v.status is not None and v.status.phase == "training"]
     return Standing(
         trials=len(views) + to_come,
         done=sum(view.state == "done" for view in views),
         failed=sum(view.state == "failed" for view in views),
         best=best,
+        score=score,
         speed=sum(status.speed or 0.0 for status in training),
         seconds_left=_seconds_left(views, now, to_come),
     )

@@ -85,7 +85,8 @@ def _kept_samples(space: SearchSpace, datasets: Mapping[DatasetOptions, ImageDat
     options = space.options.evaluation
     drawn, kept = [], []
     for variant in space.variants:
-        each = math.prod(datasets[variant.dataset].train.shape[1:])  # bytes
+        images = datasets[variant.dataset].train
+        each = math.prod(images.shape[1:]) * images.element_size()  # bytes
         ways = len(variant.priors) * len(variant.samplers) * len(variant.network_evaluations)
         drawn.append(options.samples * each * ways)
         kept.append(options.kept(options.samples, each, ways) * each * ways)

@@ -119,7 +119,9 @@ def run_trial(sweep: Sweep, trial: Trial, report: Report, execute: Execute) -> l
 def _drop_samples(sweep: Sweep, trial: Trial, rows: list[Row]) -> None:
     """Leave the samples that `evaluation.keep_samples` says; the others can be drawn again."""
     options, count = trial.evaluation_options, rows[0].sample_count
-    bytes_each = rows[0].channels * math.prod(trial.dataset_options.image_shape)
+    data = trial.dataset_options
+    number = 4 if data.values == "angles" else 1  # bytes
+    bytes_each = number * rows[0].channels * math.prod(data.image_shape)
     kept = options.kept(count, bytes_each, len(rows))
     size = shard_size(trial, count)
     try:
@@ -133,7 +135,10 @@ def _draw_scores(folder: Path, rows: list[Row]) -> None:
     with CurveWriter(folder / CURVES, rows[0].iterations) as curves:
         for row in rows:
             way = f"{row.prior}-{row.sampler}-{row.network_evaluations}"
-            curves.add(row.iterations, {f"kid/{way}": row.kid, f"fid/{way}": row.fid})
+            scores = {f"kid/{way}": row.kid, f"fid/{way}": row.fid}
+            if row.correlation_distance is not None:
+                scores[f"correlation_distance/{way}"] = row.correlation_distance
+            curves.add(row.iterations, scores)
 
 
 def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
