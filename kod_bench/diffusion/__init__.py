@@ -14,6 +14,7 @@ from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.plugged import plugged_process
+from kod_bench.diffusion.probability_flow_likelihood import FlowLikelihood, flow_likelihood
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
@@ -37,6 +38,7 @@ __all__ = [
     "PROCESSES",
     "BlurringDiffusion",
     "DiffusionProcess",
+    "FlowLikelihood",
     "FlowMatching",
     "Grid",
     "HeatDissipation",
@@ -58,6 +60,7 @@ __all__ = [
     "WrappedDiffusion",
     "find_process",
     "is_fitted_to_images",
+    "flow_likelihood",
     "make_process",
     "measurements",
     "negative_log_likelihood",

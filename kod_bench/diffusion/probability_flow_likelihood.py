@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
+from kod_bench.diffusion.divergence import with_divergence
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
 from kod_bench.diffusion.heat_likelihood import bits_per_dimension, dequantised
 from kod_bench.diffusion.run import Predictor
@@ -111,22 +112,6 @@ def flow_likelihood(
     # From states to numbers in [0, 1].
     log_density = log_prior + divergence + elements * math.log(2 * process.encoding)
     return FlowLikelihood(bits_per_dimension(-log_density, elements))
-
-
-def with_divergence(
-    function: Callable[[Tensor], Tensor], state: Tensor, probes: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A function of the state, and Hutchinson's estimate of its divergence, (B,) on the CPU."""
-    with torch.enable_grad():
-        start = state.detach().requires_grad_()
-        end = function(start)
-        found = torch.zeros(len(state), dtype=torch.float64)
-        for probe in range(probes):
-            side = torch.randint(0, 2, state.shape, generator=generator, device=state.device)
-            sign = (2 * side - 1).to(state.dtype)
-            (pulled,) = torch.autograd.grad(end, start, sign, retain_graph=probe + 1 < probes)
-            found += (pulled * sign).flatten(1).sum(1).detach().cpu().double()
-    return end.detach(), found / probes
 
 
 def _change(

@@ -13,8 +13,9 @@ from kod_bench.diffusion import (
     SphereDiffusion,
     VarianceExploding,
 )
+from kod_bench.diffusion.divergence import with_divergence
 from kod_bench.diffusion.heat_likelihood import dequantised
-from kod_bench.diffusion.probability_flow_likelihood import flow_likelihood, with_divergence
+from kod_bench.diffusion.probability_flow_likelihood import flow_likelihood
 
 MEAN, STD = 0.1, 0.2  # in units in which images span [-1, 1]
 SHAPE = (1, 4, 4)
