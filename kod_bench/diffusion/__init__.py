@@ -14,6 +14,7 @@ from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
 from kod_bench.diffusion.plugged import plugged_process
+from kod_bench.diffusion.probability_flow_likelihood import FlowLikelihood, flow_likelihood
 from kod_bench.diffusion.process import (
     DiffusionProcess,
     ImageSource,
@@ -37,6 +38,7 @@ __all__ = [
     "PROCESSES",
     "BlurringDiffusion",
     "DiffusionProcess",
+    "FlowLikelihood",
     "FlowMatching",
     "Grid",
     "HeatDissipation",
@@ -57,6 +59,7 @@ __all__ = [
     "VarianceExploding",
     "WrappedDiffusion",
     "find_process",
+    "flow_likelihood",
     "is_fitted_to_images",
     "make_process",
     "measurements",

@@ -245,6 +245,11 @@ class EuclideanDiffusion(DiffusionProcess):
         std = self._reverse_std(prediction, step, to)
         return mean + std * self._draw_noise(state, generator)
 
+    @property
+    def encoding(self) -> float:
+        """What images are multiplied by to be states."""
+        return self._signal[0]
+
     def step_corrected(
         self,
         state: Tensor,

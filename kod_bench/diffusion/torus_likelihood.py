@@ -27,8 +27,9 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
 from kod_bench.diffusion.circle import wrap
+from kod_bench.diffusion.divergence import with_divergence
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.phases import PhaseDiffusion
-from kod_bench.diffusion.process import Jump
 from kod_bench.diffusion.run import Predictor
 from kod_bench.diffusion.step_grids import even_steps
 
@@ -91,9 +92,9 @@ def negative_log_likelihood(
     for to, step in pairwise(way):
         jump = Jump(step, to, "")
         change = functools.partial(_change, process, predict, jump)
-        here, growth_here = _with_divergence(change(max(to, 1)), state, probes, generator)
+        here, growth_here = with_divergence(change(max(to, 1)), state, probes, generator)
         ahead = wrap(state + here)
-        there, growth_there = _with_divergence(change(step), ahead, probes, generator)
+        there, growth_there = with_divergence(change(step), ahead, probes, generator)
         state = wrap(state + (here + there) / 2)
         divergence += (growth_here + growth_there) / 2
     log_density = process.prior_log_density(state) + divergence
@@ -110,21 +111,3 @@ def _change(
         return process.flow_change(state, at, jump, predict(state, steps))
 
     return change
-
-
-def _with_divergence(
-    change: Callable[[Tensor], Tensor], state: Tensor, probes: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A function of the state, and Hutchinson's estimate of its divergence, (B,) on the CPU."""
-    with torch.enable_grad():
-        start = state.detach().requires_grad_()
-        end = change(start)
-        found = torch.zeros(len(state), dtype=torch.float64)
-        for probe in range(probes):
-            side = torch.randint(
-                0, 2, state.shape, generator=generator, device=state.device, dtype=torch.int64
-            )
-            sign = (2 * side - 1).to(state.dtype)
-            (pulled,) = torch.autograd.grad(end, start, sign, retain_graph=probe + 1 < probes)
-            found += (pulled * sign).flatten(1).sum(1).detach().cpu().double()
-    return end.detach(), found / probes

@@ -86,6 +86,14 @@ def test_examples_of_the_reference_are_valid(number: int, tmp_path: Path) -> Non
     assert summarise(path).problems == ()
 
 
+def test_the_space_of_rivals_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "rivals.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "rivals.yaml"
+    path.write_text(example)
+    assert summarise(path).problems == ()
+
+
 def test_the_reference_counts_right(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(examples()[0])
