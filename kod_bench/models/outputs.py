@@ -60,7 +60,8 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
             raise UsageError(f"--out {out}: is a folder; name a file")
         for path in (out, about_path(out)):
             if path.exists() and not overwrite:
-                raise UsageError(f"--out {path}: is there already; --overwrite replaces it")
+                what = "is" if path == out else f"{path.name} is"
+                raise UsageError(f"--out {out}: {what} there already; --overwrite replaces it")
         if not out.parent.is_dir():
             raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
         if out.suffix.lower() == ".png" and count > MOST_IN_GRID:
