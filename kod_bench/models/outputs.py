@@ -55,6 +55,7 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
     Raises:
         UsageError: naming it and the reason.
     """
+    check_on_disk(out)
     if is_one_file(out):
         if out.is_dir():
             raise UsageError(f"--out {out}: is a folder; name a file")
@@ -83,6 +84,16 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
             f"--out {out}: holds {others[0]}, which is no earlier sample; --overwrite removes "
             "nothing else: name another folder"
         )
+
+
+def check_on_disk(out: Path) -> None:
+    """Refuse an address, which as a path would be a folder called ``s3:``.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if out.parts and out.parts[0] in ("s3:", "gs:"):
+        raise UsageError(f"{out}: is no place on a disk; write there, and copy it to the store")
 
 
 def about_path(out: Path) -> Path:
