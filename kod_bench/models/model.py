@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kod_bench.data import ImageDataset
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.data.cache_folder import own_folder
-from kod_bench.diffusion import DiffusionProcess
+from kod_bench.diffusion import DiffusionProcess, to_stored
 from kod_bench.evaluation import Measured, Reference, Scores, is_users_code, make_extractor
 from kod_bench.evaluation import score as score_samples
 from kod_bench.models.drawable import Drawable, Drawing, check_whole
@@ -24,7 +24,6 @@ from kod_bench.sampling import (
     Source,
     Way,
     draw_shard,
-    to_bytes,
     weights_hash,
 )
 from kod_bench.sweeps.plan.make import current_code
@@ -76,6 +75,7 @@ class Model(Drawable):
     def __post_init__(self) -> None:
         self.name, self.seed, self.shape = self.trial.id, self.trial.seed, self.process.shape
         self.on_sphere = self.trial.dataset.get("name") == "sphere"
+        self.values = self.trial.dataset_options.values
         self.weights = weights_hash(self.network)
         self._predict = make_runner(self.network, self.device, self.trial.training_section.fast)
 
@@ -129,7 +129,7 @@ class Model(Drawable):
             prior = FORWARD_START
             self._check_start(start)
         way = self.way(prior, sampler, network_evaluations)
-        begun_at = torch.zeros(0, *self.shape, dtype=torch.uint8) if start is None else start
+        begun_at = torch.zeros(0, *self.shape, dtype=self._dtype) if start is None else start
         if way.prior == FORWARD_START and start is None:
             begun_at = self.open_images().test
         source = Source(
@@ -137,7 +137,7 @@ class Model(Drawable):
         )
 
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
-            return to_bytes(draw_shard(source, way, index, size, on_call=on_call))
+            return to_stored(draw_shard(source, way, index, size, on_call=on_call), self.values)
 
         stored = None
         if start is None and seed == self.seed and size == self.batch_size:
@@ -154,11 +154,15 @@ class Model(Drawable):
         folder = self.find_shards(way.name, names)
         return None if folder is None else ShardFolder(folder, identity)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.uint8 if self.values == "intensities" else torch.float32
+
     def _check_start(self, start: Tensor) -> None:
-        if start.dtype != torch.uint8 or start.ndim != 4 or start.shape[1:] != self.shape:
+        if start.dtype != self._dtype or start.ndim != 4 or start.shape[1:] != self.shape:
             raise ModelError(
-                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) uint8 "
-                f"images, got {tuple(start.shape)} {str(start.dtype).removeprefix('torch.')}; "
+                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) "
+                f"{str(self._dtype).removeprefix('torch.')} images, got {tuple(start.shape)} {str(start.dtype).removeprefix('torch.')}; "
                 "nothing is resized"
             )
         if not len(start):
