@@ -9,6 +9,7 @@ from torch import Tensor
 from kod_bench.diffusion.constants import DeviceConstant, StepTable
 from kod_bench.diffusion.correlated_ends import CorrelatedEndStateLaw
 from kod_bench.diffusion.edm import EDM
+from kod_bench.diffusion.flow_matching import FlowMatching
 from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.process import DiffusionProcess
@@ -75,6 +76,15 @@ def _restore_edm(process: EDM, found: Mapping[str, Tensor]) -> None:
     (data_std,) = _take(found, data_std=(1,))
     process.data_std = float(data_std)
     process._set_tables(*process._tables())
+
+
+def _flow_matching(process: FlowMatching) -> Measurements:
+    return {"data_std": torch.tensor([process.data_std], dtype=torch.float64)}
+
+
+def _restore_flow_matching(process: FlowMatching, found: Mapping[str, Tensor]) -> None:
+    (data_std,) = _take(found, data_std=(1,))
+    process.data_std = float(data_std)
 
 
 def _heat(process: HeatDissipation) -> Measurements:
@@ -153,6 +163,7 @@ def _take(found: Mapping[str, Tensor], **shapes: tuple[int, ...]) -> list[Tensor
 #: By the function itself: a subclass that measures something else is not taken for its parent.
 _BY_FIT: dict[Any, tuple[Callable[[Any], Measurements], Callable[[Any, Any], None]]] = {
     EDM.fit: (_edm, _restore_edm),
+    FlowMatching.fit: (_flow_matching, _restore_flow_matching),
     HeatDissipation.fit: (_heat, _restore_heat),
     KuramotoDiffusion.fit: (_kuramoto, _restore_kuramoto),
 }

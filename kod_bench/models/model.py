@@ -160,10 +160,10 @@ class Model(Drawable):
 
     def _check_start(self, start: Tensor) -> None:
         if start.dtype != self._dtype or start.ndim != 4 or start.shape[1:] != self.shape:
+            wanted, got = (str(kind).removeprefix("torch.") for kind in (self._dtype, start.dtype))
             raise ModelError(
-                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) "
-                f"{str(self._dtype).removeprefix('torch.')} images, got {tuple(start.shape)} {str(start.dtype).removeprefix('torch.')}; "
-                "nothing is resized"
+                f"{self.name}: needs (N, {', '.join(map(str, self.shape))}) {wanted} images, got "
+                f"{tuple(start.shape)} {got}; nothing is resized"
             )
         if not len(start):
             raise ModelError("there is no image to start at")
