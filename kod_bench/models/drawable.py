@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ class Drawable(ABC):
         seed: of its draws, if no other is asked for.
         batch_size: likewise. Images depend on how many are drawn at a time.
         on_sphere: whether its images are maps of the sphere.
+        values: "intensities", drawn as uint8, or "angles", as float32 radians.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Drawable(ABC):
     seed: int
     batch_size: int
     on_sphere: bool = False
+    values: Literal["intensities", "angles"] = "intensities"
 
     @abstractmethod
     def drawing(
@@ -132,7 +134,7 @@ class Drawable(ABC):
                 and again from the first; the prior is "forward" then.
 
         Returns:
-            (count, C, H, W) uint8 images on the CPU.
+            (count, C, H, W) uint8 images on the CPU; of angles, float32 radians.
 
         Raises:
             ModelError: if the model cannot be sampled so; the message says what is allowed.

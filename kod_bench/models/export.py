@@ -18,6 +18,7 @@ from kod_bench.models.exported import (
     config_of,
     model_files,
 )
+from kod_bench.models.outputs import check_on_disk
 from kod_bench.models.trials import Permissions, open_trial, trial_rows
 from kod_bench.results import Row
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -50,6 +51,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     Raises:
         UsageError: naming it and the reason.
     """
+    check_on_disk(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []

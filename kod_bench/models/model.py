@@ -75,6 +75,7 @@ class Model(Drawable):
     def __post_init__(self) -> None:
         self.name, self.seed, self.shape = self.trial.id, self.trial.seed, self.process.shape
         self.on_sphere = self.trial.dataset.get("name") == "sphere"
+        self.values = self.trial.dataset_options.values
         self.weights = weights_hash(self.network)
         self._predict = make_runner(self.network, self.device, self.trial.training_section.fast)
 
@@ -136,8 +137,7 @@ class Model(Drawable):
         )
 
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
-            drawn: Tensor = draw_shard(source, way, index, size, on_call=on_call)
-            return to_stored(drawn, self.trial.dataset_options.values)
+            return to_stored(draw_shard(source, way, index, size, on_call=on_call), self.values)
 
         stored = None
         if start is None and seed == self.seed and size == self.batch_size:
@@ -160,13 +160,16 @@ class Model(Drawable):
         folder = self.find_shards(way.name, names)
         return None if folder is None else ShardFolder(folder, identity)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.uint8 if self.values == "intensities" else torch.float32
+
     def _check_start(self, start: Tensor) -> None:
         if start.dtype != self._dtype or start.ndim != 4 or start.shape[1:] != self.shape:
-            kind = str(self._dtype).removeprefix("torch.")
+            wanted, got = (str(kind).removeprefix("torch.") for kind in (self._dtype, start.dtype))
             raise ModelError(
-                f"{self.name}: sampling can start at (N, {', '.join(map(str, self.shape))}) {kind} "
-                f"images, got {tuple(start.shape)} {str(start.dtype).removeprefix('torch.')}; "
-                "nothing is resized"
+                f"{self.name}: needs (N, {', '.join(map(str, self.shape))}) {wanted} images, got "
+                f"{tuple(start.shape)} {got}; nothing is resized"
             )
         if not len(start):
             raise ModelError("there is no image to start at")

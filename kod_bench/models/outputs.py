@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ ABOUT_FILE = "samples.json"
 #: A picture of more is no picture: a folder shows them better.
 MOST_IN_GRID = 4096
 
-_OURS = re.compile(r"\d{6,}\.png|samples\.json")
+_OURS = re.compile(r"\d{6,}\.(png|npy)|samples\.json")
 _KINDS: dict[int, str] = {1: "L", 3: "RGB"}
 
 
@@ -55,12 +55,14 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
     Raises:
         UsageError: naming it and the reason.
     """
+    check_on_disk(out)
     if is_one_file(out):
         if out.is_dir():
             raise UsageError(f"--out {out}: is a folder; name a file")
         for path in (out, about_path(out)):
             if path.exists() and not overwrite:
-                raise UsageError(f"--out {path}: is there already; --overwrite replaces it")
+                what = "is" if path == out else f"{path.name} is"
+                raise UsageError(f"--out {out}: {what} there already; --overwrite replaces it")
         if not out.parent.is_dir():
             raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
         if out.suffix.lower() == ".png" and count > MOST_IN_GRID:
@@ -82,6 +84,16 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
             f"--out {out}: holds {others[0]}, which is no earlier sample; --overwrite removes "
             "nothing else: name another folder"
         )
+
+
+def check_on_disk(out: Path) -> None:
+    """Refuse an address, which as a path would be a folder called ``s3:``.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if out.parts and out.parts[0] in ("s3:", "gs:"):
+        raise UsageError(f"{out}: is no place on a disk; write there, and copy it to the store")
 
 
 def about_path(out: Path) -> Path:
@@ -116,7 +128,7 @@ def write_samples(
                 for path in sorted(out.iterdir()):
                     if _OURS.fullmatch(path.name):
                         path.unlink()
-                _write_pngs(out, drawing.count, batches)
+                _write_each(out, drawing.count, batches)
                 _write_about(out, model, drawing)
     except OSError as error:
         reason = error.strerror or one_line(error)
@@ -133,34 +145,40 @@ def _write_file(out: Path, model: Drawable, drawing: Drawing, batches: Iterable[
         return
     channels, height, width = model.shape
     shape = (drawing.count, height, width, channels)
+    kind = np.dtype(np.uint8 if model.values == "intensities" else np.float32)
     with atomic_write(out) as file:
         if suffix == ".npy":
-            _write_array(file, shape, batches)
+            _write_array(file, shape, kind, batches)
             return
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             archive.open("arr_0.npy", "w", force_zip64=True) as member,
         ):
-            _write_array(member, shape, batches)
+            _write_array(member, shape, kind, batches)
 
 
-def _write_array(file: IO[bytes], shape: tuple[int, ...], batches: Iterable[Tensor]) -> None:
+def _write_array(
+    file: IO[bytes], shape: tuple[int, ...], kind: "np.dtype[Any]", batches: Iterable[Tensor]
+) -> None:
     """An array in NumPy's format, batch by batch: fifty thousand images are never in memory."""
-    kind = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
-    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     for batch in batches:
         file.write(batch.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
 
 
-def _write_pngs(out: Path, count: int, batches: Iterable[Tensor]) -> None:
+def _write_each(out: Path, count: int, batches: Iterable[Tensor]) -> None:
     digits = max(6, len(str(count - 1)))  # names sort as numbers do
     number = 0
     for batch in batches:
         for image in batch:
             # Not each by itself to the disk: that it is all there is said by the JSON, at the end.
-            with (out / f"{number:0{digits}d}.png").open("xb") as file:
-                to_picture(image).save(file, format="PNG")
+            suffix = "png" if image.dtype == torch.uint8 else "npy"
+            with (out / f"{number:0{digits}d}.{suffix}").open("xb") as file:
+                if suffix == "png":
+                    to_picture(image).save(file, format="PNG")
+                else:  # angles have no gray
+                    np.save(file, image.permute(1, 2, 0).squeeze(2).contiguous().numpy())
             number += 1
 
 

@@ -151,6 +151,7 @@ def test_sampling_starts_at_images_of_a_folder(trained: Sweep, call: Command) ->
         (("--batch-size", 0, "--out", "x"), "batch_size must be a whole number from 1 on, got 0"),
         (("--count", 5000, "--out", "x.png"), "a picture shows 4096 samples at most, not 5000"),
         (("--out", "no/x.npz"), "the folder no does not exist"),
+        (("--out", "s3://bucket/x"), "s3:/bucket/x: is no place on a disk"),
         (("--start", "nothing", "--out", "x"), "nothing: does not exist"),
         (("--from", "diffusers:x", "--out", "x"), "--from draws from elsewhere; leave out the s"),
     ],

@@ -210,6 +210,11 @@ SECRET = "s3://AKIA:hun/ter2@bucket"
         ("data", SECRET),
         ("evaluate", SECRET, "--against", SECRET),
         ("spaces", "check", SECRET),
+        ("sample", SECRET, "--out", "x"),
+        ("sample", "a", "--out", SECRET),
+        ("sample", "--from", f"diffusers:{SECRET}", "--out", "x"),
+        ("export", SECRET, "x"),
+        ("export", "a", SECRET),
         (SECRET,),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_users_extractor_of_a_plan_is_imported_only_if_it_is_named(trained: Sw
     [
         ({"count": 0}, "count must be a whole number from 1 on, got 0"),
         ({"count": True}, "count must be a whole number from 1 on, got True"),
-        ({"sampler": "heun"}, "no sampler 'heun'; choose from ancestral, "),
+        ({"sampler": "dpm"}, "no sampler 'dpm'; choose from ancestral, "),
         ({"prior": "blurred"}, "no prior 'blurred'; choose from matched, .*, or forward"),
         ({"network_evaluations": 5}, "evaluations must be at most T = 4, got 5"),
         ({"network_evaluations": 0}, "network_evaluations must be a whole number from 1 on"),
