@@ -144,12 +144,6 @@ class Model(Drawable):
             stored = self._stored(way, count, size)
         return Drawing(way, count, seed, size, draw, stored)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        """Of images as they are stored: bytes, or angles in radians."""
-        are_angles = self.trial.dataset_options.values == "angles"
-        return torch.float32 if are_angles else torch.uint8
-
     def _stored(self, way: Way, count: int, size: int) -> ShardFolder | None:
         """Where batches of this way are that were kept: those of another size are others."""
         identity = Identity(
