@@ -27,8 +27,8 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
 from kod_bench.diffusion.circle import wrap
+from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.phases import PhaseDiffusion
-from kod_bench.diffusion.process import Jump
 from kod_bench.diffusion.run import Predictor
 from kod_bench.diffusion.step_grids import even_steps
 
