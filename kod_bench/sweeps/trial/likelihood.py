@@ -1,11 +1,9 @@
 """How likely a trained model on the torus finds held-out angles."""
 
-import math
-
 import torch
 from torch import nn
 
-from kod_bench.diffusion import TorusLikelihood, negative_log_likelihood
+from kod_bench.diffusion import TorusLikelihood, negative_log_likelihood, to_unit
 from kod_bench.diffusion.phases import PhaseDiffusion
 from kod_bench.networks import make_runner
 from kod_bench.seeds import derive_seed
@@ -28,5 +26,4 @@ def held_out_likelihood(
     # Compiled networks are so for sampling, without gradients.
     predict = make_runner(network, device, False)
     generator = torch.Generator(device).manual_seed(derive_seed(subject.trial.seed, "likelihood"))
-    angles = images.to(device) / math.pi
-    return negative_log_likelihood(process, predict, angles, generator)
+    return negative_log_likelihood(process, predict, to_unit(images.to(device)), generator)
