@@ -50,10 +50,10 @@ def _short_folder(usual: str) -> Path:
     for name in _SHORT:
         if os.access(name, os.W_OK | os.X_OK):
             return Path(name)
+    size = len(os.fsencode(usual))
     raise UsageError(
-        f"TMPDIR {usual}: its name has {len(os.fsencode(usual))} bytes, too many for Ray's "
-        f"sockets, and none of {', '.join(_SHORT)} can be written; set it to a folder of at most {LONGEST} "
-        "bytes"
+        f"TMPDIR {usual}: its name has {size} bytes, too many for Ray's sockets, and none of "
+        f"{', '.join(_SHORT)} can be written; set it to a folder of at most {LONGEST} bytes"
     )
 
 
