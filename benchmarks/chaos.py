@@ -50,8 +50,10 @@ seeds: [0, 1, 2]
 profiles: {{laptop: {{resources: {{workers_per_trial: {workers}}}}}}}
 """
 #: What differs between two runs of one trial.
-OF_A_RUN = ("sweep", "training_seconds", "sampling_seconds", "evaluation_seconds", "finished_at")
-OF_A_RUN += ("resumed_from",)
+OF_A_RUN = (
+    *("sweep", "training_seconds", "sampling_seconds", "evaluation_seconds", "finished_at"),
+    "resumed_from",
+)
 VICTIMS = ("driver", "worker", "raylet", "gcs")
 
 
