@@ -320,6 +320,8 @@ class Chaos:
             self._compare(outcome(self.sweep), self._undisturbed)
 
     def _compare(self, found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
+        if found.keys() != wanted.keys():
+            raise ViolationError("other trials than undisturbed: has the code changed meanwhile?")
         self.tally.different = sum(found.get(trial) != wanted[trial] for trial in wanted)
         for trial, parts in wanted.items():
             for one, other in zip(parts, found.get(trial, []), strict=True):

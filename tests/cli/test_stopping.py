@@ -107,7 +107,7 @@ def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
     sweep = subprocess.Popen(order, preexec_fn=as_a_shell_would, **where)
     os.close(end)
     try:
-        wait_for(lambda: training_begun(results, "long"), "the long trial to train")
+        wait_for(lambda: training_begun(results, "long"), "the long trial to train", 240)
         folder = only_sweep(results)
         (long,) = folder.glob("trials/long-*")
         with frozen(trial_process(long)):
