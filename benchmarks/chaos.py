@@ -50,8 +50,10 @@ seeds: [0, 1, 2]
 profiles: {{laptop: {{resources: {{workers_per_trial: {workers}}}}}}}
 """
 #: What differs between two runs of one trial.
-OF_A_RUN = ("sweep", "training_seconds", "sampling_seconds", "evaluation_seconds", "finished_at")
-OF_A_RUN += ("resumed_from",)
+OF_A_RUN = (
+    *("sweep", "training_seconds", "sampling_seconds", "evaluation_seconds", "finished_at"),
+    "resumed_from",
+)
 VICTIMS = ("driver", "worker", "raylet", "gcs")
 
 
@@ -318,6 +320,8 @@ class Chaos:
             self._compare(outcome(self.sweep), self._undisturbed)
 
     def _compare(self, found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
+        if found.keys() != wanted.keys():
+            raise ViolationError("other trials than undisturbed: has the code changed meanwhile?")
         self.tally.different = sum(found.get(trial) != wanted[trial] for trial in wanted)
         for trial, parts in wanted.items():
             for one, other in zip(parts, found.get(trial, []), strict=True):

@@ -29,6 +29,7 @@ from kod_bench.training.saving import CheckpointWriter
 from kod_bench.training.streams import Position, Streams, gather_states
 
 MOST = 1.2
+POOL = 1024  # the default of Kuramoto diffusion's pool_size
 
 
 def trained(width: int, size: int, device: torch.device) -> dict[str, Any]:
@@ -62,7 +63,9 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     shape = (1, options.size, options.size)
-    process = make_process("kuramoto", shape=shape, steps=options.steps, target=options.target)
+    process = make_process(
+        "kuramoto", shape=shape, steps=options.steps, target=options.target, pool_size=POOL
+    )
     images = torch.randint(0, 256, (256, *shape), dtype=torch.uint8)
     streams = Streams(process, images, options.batch, (), Position(0, 0, 0), device)
     # A full pool, without walking T / 2 steps with each of its chains.
@@ -71,7 +74,7 @@ def main() -> None:
     (first,) = pool.slices
     pool.slices = [
         replace(first, chains=first.chains.clone(), steps=first.steps.clone())
-        for _ in range(-(-process.pool_size // len(first.chains)))
+        for _ in range(-(-POOL // len(first.chains)))
     ]
     plain = trained(options.width, options.size, device)
     stalls: dict[str, list[float]] = {"before": [], "now": [], "beside": []}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.constants import DeviceConstant, StepTable
 from kod_bench.diffusion.cosine_transform import CosineTransform
@@ -125,19 +126,17 @@ class BlurringDiffusion(DiffusionProcess):
     ) -> Iterator[TrainingBatch]:
         """Yield batches with t uniform on 1..T, independent between samples, weight 1."""
         check_count("batch_size", batch_size)
-        return self._batches(images, batch_size, generator)
 
-    def _batches(
-        self, images: ImageSource, batch_size: int, generator: torch.Generator
-    ) -> Iterator[TrainingBatch]:
-        while True:
+        def draw() -> TrainingBatch:
             start = self.encode(images(batch_size))
             step = torch.randint(
                 1, self.steps + 1, (batch_size,), generator=generator, device=generator.device
             )
             noise, std = standard_normal(start, generator), self.noise_std.at(step, start)
             faded = self._scaled(start, self.kept(step, start))
-            yield TrainingBatch(faded + std * noise, step, noise, torch.ones_like(std))
+            return TrainingBatch(faded + std * noise, step, noise, torch.ones_like(std))
+
+        return IndependentBatches(draw)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw standard normal states, (count, C, H, W)."""

@@ -42,7 +42,7 @@ class CheckpointStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"iteration-{iteration:08d}.pt"
         with atomic_write(path) as file:
-            told = _Told(file)
+            told: Any = _Told(file)
             try:
                 torch.save(state, told)
             except Exception:

@@ -208,7 +208,8 @@ def train(
         torch.random.fork_rng(devices=devices),
         CheckpointWriter(checkpoints) as writer,
     ):
-        streams, exact = make_streams(), True
+        streams = make_streams()
+        exact: bool | None = True
         if state is not None:
             exact = state.get("exact")
             if start < options.iterations:

@@ -102,11 +102,12 @@ def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
         signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
     where = {"stdin": end, "stdout": end, "stderr": end}
-    order = [*command, "sweep", str(tiny_space), "--results-dir", str(results)]
+    # Quiet, since nobody reads the terminal: what waits to be read would hold up the sweep.
+    order = [*command, "sweep", str(tiny_space), "--results-dir", str(results), "--quiet"]
     sweep = subprocess.Popen(order, preexec_fn=as_a_shell_would, **where)
     os.close(end)
     try:
-        wait_for(lambda: training_begun(results, "long"), "the long trial to train")
+        wait_for(lambda: training_begun(results, "long"), "the long trial to train", 240)
         folder = only_sweep(results)
         (long,) = folder.glob("trials/long-*")
         with frozen(trial_process(long)):

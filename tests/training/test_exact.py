@@ -264,7 +264,7 @@ def test_batches_without_a_state_go_on_and_say_so(tmp_path: Path) -> None:
         (lambda s: s["streams"][0].update(device="cuda"), "are of a cuda"),
         (lambda s: s["streams"][0].update(order=torch.tensor([20])), "beyond the 20"),
         (lambda s: s["streams"][0].update(process=torch.zeros(3, dtype=torch.uint8)), "damaged"),
-        (lambda s: s["streams"][0]["batches"].update(turn=3), "no state of a pool"),
+        (lambda s: s["streams"][0]["batches"].update(turn="3"), "no state of a pool"),
         (lambda s: s["streams"][0]["batches"]["steps"][0].fill_(10), "no state of a pool"),
         (lambda s: s["streams"][0].pop("dropout"), "damaged"),
         (lambda s: s.update(streams="none"), "no random streams"),

@@ -14,6 +14,7 @@ import kod_bench
 from kod_bench.errors import UsageError, one_line
 from kod_bench.hangup import deaf_children
 from kod_bench.sweeps.cluster.capacity import check_capacity
+from kod_bench.sweeps.cluster.own_place import own_place
 from kod_bench.sweeps.space import ResourceOptions
 
 _ENVIRONMENT = {
@@ -95,6 +96,15 @@ def _job_config() -> Any:
 
 
 @contextlib.contextmanager
+def _closed_on_error(place: contextlib.ExitStack) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        place.close()
+        raise
+
+
+@contextlib.contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
     """Ray while the body runs: one of this machine's own, or a running cluster's.
 
@@ -114,8 +124,11 @@ def ray_session(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {}
     if address is None or not address.startswith("ray://"):
         options["job_config"] = _job_config()
+    place = contextlib.ExitStack()
     if address is None:
-        with deaf_children():
+        if (folder := place.enter_context(own_place())) is not None:
+            options["_temp_dir"] = str(folder)
+        with deaf_children(), _closed_on_error(place):
             ray.init(
                 **options,
                 address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
@@ -139,7 +152,8 @@ def ray_session(address: str | None) -> Iterator[None]:
     # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
     # its reason on the board.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with place:
+        try:
+            yield
+        finally:
+            ray.shutdown()

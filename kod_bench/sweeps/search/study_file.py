@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kod_bench.inside import MOST_PLAN, is_file, open_to_change, read_bytes
 from kod_bench.sweeps.plan.files import STUDY_LOCK
 from kod_bench.sweeps.plan.sweep import Sweep
+from kod_bench.sweeps.search.study_lock import StudyLock
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.journal"
 _DAMAGED_FILE = f"{STUDY_FILE}.damaged"
-#: How long a study's lock may be held, by whoever: another tool writes to the study, or was killed.
-PATIENCE_SECONDS = 30
 #: Where a trial of the study says which trials of the sweep it is, one of each seed.
 TRIALS = "trials"
 
@@ -138,14 +137,10 @@ class StudyFile:
     def _open(self, names: Sequence[str]) -> "JournalStorage":
         from optuna.exceptions import DuplicatedStudyError
         from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+        from optuna.storages.journal import JournalFileBackend
 
-        # Optuna 4's lock is a link to the path as it is given, whose age it asks for. Where that is
-        # a relative one the link leads nowhere, has no age, and a holder that was killed holds it
-        # for ever.
-        path = str(self._path.absolute())
-        lock = JournalFileSymlinkLock(path, PATIENCE_SECONDS)
-        storage = JournalStorage(JournalFileBackend(path, lock))
+        lock: Any = StudyLock(self._path)
+        storage = JournalStorage(JournalFileBackend(str(self._path), lock))
         self._studies, self._trials = {}, {}
         for name in names:
             try:

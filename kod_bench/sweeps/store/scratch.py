@@ -15,16 +15,20 @@ _MARKER = ".kod-bench-scratch"
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(place: Path | None = None) -> Iterator[Path]:
     """A new folder for as long as the body runs.
 
     A killed process leaves its own behind, which the next one to come here removes.
 
+    Args:
+        place: where it is made; None: where temporary files are.
+
     Raises:
         OSError: if it cannot be made.
     """
-    _remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    place = Path(tempfile.gettempdir()) if place is None else place
+    _remove_abandoned(place)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
     try:
         with (folder / "marker").open("w") as marker:
             fcntl.flock(marker, fcntl.LOCK_EX)
@@ -34,8 +38,8 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_abandoned() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def _remove_abandoned(place: Path) -> None:
+    for folder in place.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # not ours, in use, or gone meanwhile
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
