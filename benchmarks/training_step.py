@@ -1,8 +1,8 @@
 """Cost of a training step: diffusion of phases over DDPM, same network, batch and images.
 
 Prints ratios from one run, models taking turns so that a drifting machine slows all of them; on a
-CPU of processor time, which other processes touch least. A round is a whole turn of the pool: chains
-of several batches walk together, so that single batches cost nothing or all of it. `--json FILE`
+CPU of processor time, which other processes touch least. A round is a whole turn of the pool, where
+chains of several batches walk together: single batches cost nothing or all of it. `--json FILE`
 writes the same for programs:
 
     python benchmarks/training_step.py --size 32 --width 32 --batch 64 --steps 100 1000
