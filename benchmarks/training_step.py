@@ -1,7 +1,9 @@
 """Cost of a training step: diffusion of phases over DDPM, same network, batch and images.
 
 Prints ratios from one run, models taking turns so that a drifting machine slows all of them; on a
-CPU of processor time, which other processes touch least:
+CPU of processor time, which other processes touch least. A round is a whole turn of the pool, where
+chains of several batches walk together: single batches cost nothing or all of it. `--json FILE`
+writes the same for programs:
 
     python benchmarks/training_step.py --size 32 --width 32 --batch 64 --steps 100 1000
 
@@ -16,15 +18,20 @@ the steps that takes (its mean over t, measured on one batch of t = T/2).
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from kod_bench.diffusion import DiffusionProcess, make_process
 from kod_bench.networks import NetworkRunner, make_network, place
+from kod_bench.training.optimizer import make_optimizer
 
+#: Batches in the pool of a Kuramoto process.
+POOL = 8
 #: The arguments of `NetworkRunner`.
 PATHS = {
     "plain": {"bf16": False, "compiled": False},
@@ -41,12 +48,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chain-steps", type=int, help="of the Kuramoto processes")
     parser.add_argument(
         "--targets", nargs="+", choices=("path", "conditional"), default=["conditional", "path"]
     )
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=["plain"])
     parser.add_argument("--one", metavar="MODEL", help="measure only this model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there, too")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -56,6 +65,7 @@ def main() -> None:
         f"{'T':>5} {'model':<24} {'path':<9} {'ms':>8} {'over ddpm':>10} {'over plain':>10} "
         f"{'outside':>8}"
     )
+    found = []
     for steps in options.steps:
         rows = measure(steps, options, device)
         for (name, path), (total, outside) in rows.items():
@@ -67,6 +77,19 @@ def main() -> None:
                 f"{steps:>5} {name:<24} {path:<9} {total * 1e3:8.1f} {' '.join(ratios)} "
                 f"{outside:8.1%}"
             )
+            base = rows.get(("ddpm", path))
+            found.append(
+                {
+                    "steps": steps,
+                    "model": name,
+                    "path": path,
+                    "milliseconds": total * 1e3,
+                    "over_ddpm": None if base is None else total / base[0],
+                    "outside": outside,
+                }
+            )
+    if options.json is not None:
+        options.json.write_text(json.dumps({"torch": torch.__version__, "rows": found}, indent=1))
 
 
 def measure(
@@ -86,7 +109,8 @@ def measure(
             steps=steps,
             coupling=coupling,
             target=target,
-            pool_size=4 * batch,
+            pool_size=POOL * batch,
+            chain_steps=options.chain_steps,
         )
         for coupling in ("global", "local")
         for target in options.targets
@@ -101,12 +125,15 @@ def measure(
         for name, process in processes.items()
     }
     times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in turns}
-    # The first four visits warm the pool's slices up, and compile.
-    for index in range(options.rounds + 4):
-        for key, turn in turns.items():
-            measured = turn()
-            if index >= 4:
-                times[key].append(measured)
+    # The first round warms the pool up, and compiles.
+    for index in range(options.rounds + 1):
+        taken: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in turns}
+        for _ in range(POOL):
+            for key, turn in turns.items():
+                taken[key].append(turn())
+        for key, pairs in taken.items() if index else ():
+            total, outside = (sum(each) / POOL for each in zip(*pairs, strict=True))
+            times[key].append((total, outside))
     result = {}
     for key, pairs in times.items():
         total = statistics.median(t for t, _ in pairs)
@@ -157,7 +184,7 @@ class Turn:
             blocks=1,
         )
         self.network = NetworkRunner(place(network, device), device, **PATHS[path])
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        self.optimizer = make_optimizer(network, 1e-4, 0.01)
 
     def __call__(self) -> tuple[float, float]:
         """Seconds of the whole step, and of making its batch."""

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import DiffusionProcess
 from kod_bench.networks import UseFast, make_runner, place
+from kod_bench.training.average import update_average
 from kod_bench.training.checkpoint import CheckpointStore
 from kod_bench.training.gradients import accumulate_gradients
 from kod_bench.training.history import History
@@ -165,7 +166,6 @@ def train(
         torch.cuda.set_device(device)  # what NCCL's collectives on objects use
     network = place(network, device)
     average = AveragedModel(network)
-    average.multi_avg_fn = _ema(average, options.ema_decay)
     optimizer = make_optimizer(network, options.learning_rate, options.weight_decay)
     start, spent, loss, resumed_from, seen = 0, 0.0, math.nan, 0, 0
     precisions: tuple[str, ...] = ()
@@ -245,7 +245,7 @@ def train(
                 # is the loss: weights that it has spoiled must not be saved.
                 total += 0 * norm
                 optimizer.step()
-                average.update_parameters(network)
+                update_average(average, network, options.ema_decay)
             except Exception as error:
                 # A step half made is no harm: what goes on begins at a checkpoint.
                 if is_out_of_memory(error):
@@ -368,14 +368,3 @@ def _check(loss: float, iteration: int) -> None:
             f"loss exploded to {loss:.3g} at iteration {iteration} (an untrained network has "
             "about 1); lower learning_rate or gradient_clip"
         )
-
-
-def _ema(average: AveragedModel, rate: float) -> Callable[[Any, Any, Any], None]:
-    def update(averaged: Any, current: Any, _: Any) -> None:
-        # The count that is passed in lives on the device, where reading it would wait for the
-        # whole queue; the model's own is on the CPU.
-        count = float(average.n_averaged)
-        decay = min(rate, (1.0 + count) / (10.0 + count))
-        torch._foreach_lerp_(list(averaged), list(current), 1.0 - decay)
-
-    return update

@@ -1,3 +1,4 @@
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kod_bench.diffusion import DiffusionProcess, Jump, TrainingBatch, make_process
 from kod_bench.networks import make_network
@@ -20,7 +22,9 @@ from kod_bench.training import (
     load_trained,
     train,
 )
+from kod_bench.training.average import update_average
 from kod_bench.training.history import read_history
+from kod_bench.training.optimizer import load_optimizer, make_optimizer
 
 OPTIONS = TrainingOptions(
     iterations=30,
@@ -422,3 +426,45 @@ def test_seeds_of_different_streams_differ() -> None:
     seeds = {derive_seed(seed, *name) for seed in range(50) for name in names}
     assert len(seeds) == 200
     assert derive_seed(0, "train") == 3519305846775570031
+
+
+def test_the_average_is_pytorchs_own() -> None:
+    networks = [small_network() for _ in range(4)]
+    mine, theirs = AveragedModel(networks[0]), AveragedModel(networks[0])
+
+    def blend(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        decay = min(0.15, (1 + float(count)) / (10 + float(count)))
+        for one, other in zip(averaged, current, strict=True):
+            one.mul_(decay).add_(other, alpha=1 - decay)
+
+    theirs.multi_avg_fn = blend
+    for network in networks:
+        update_average(mine, network, 0.15)
+        theirs.update_parameters(network)
+    assert mine.n_averaged == theirs.n_averaged == 4
+    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-7)
+
+
+def test_an_optimiser_of_an_earlier_checkpoint_goes_on_fused() -> None:
+    def steps(optimizer: torch.optim.AdamW, network: nn.Module, number: int) -> None:
+        for index in range(number):
+            for p in network.parameters():
+                p.grad = torch.full_like(p, 0.1 + index)
+            optimizer.step()
+
+    torch.manual_seed(0)
+    old_network = small_network()
+    new_network = copy.deepcopy(old_network)
+    old = torch.optim.AdamW(old_network.parameters(), lr=1e-2, weight_decay=0.01)
+    steps(old, old_network, 3)
+    new_network.load_state_dict(old_network.state_dict())
+    new = make_optimizer(new_network, 1e-2, 0.01)
+    state = copy.deepcopy(old.state_dict())
+    load_optimizer(new, state)
+    assert state["param_groups"][0]["fused"] is None  # left as it was
+    assert new.param_groups[0]["fused"] is True
+    steps(old, old_network, 3)
+    steps(new, new_network, 3)
+    for one, other in zip(old_network.parameters(), new_network.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
