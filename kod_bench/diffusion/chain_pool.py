@@ -1,13 +1,11 @@
 """Training batches from running forward chains, for a process that has no closed form for x_t."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_count
@@ -24,6 +22,8 @@ Walk = Callable[[Tensor, Tensor, int], Tensor]
 #: `visit(chains, step)` poses the regression problem at the chains' t (B,) int64. Its receiver may
 #: write into the batch, which must share no memory with the chains.
 Visit = Callable[[Tensor, Tensor], TrainingBatch]
+
+_Ranks = TypeVar("_Ranks", int, Tensor)
 
 #: Slices that walk together, at most: so many fewer calls take a batch.
 _TOGETHER = 8
@@ -43,12 +43,15 @@ def staggered_steps(steps: int, count: int, offset: int) -> Tensor:
     Returns:
         (count,) int64 on the CPU, in 1..T.
     """
-    return 1 + _staggered(torch.arange(count), steps, count, offset)
+    staggered: Tensor = 1 + _staggered(torch.arange(count), steps, count, offset)
+    return staggered
 
 
-def _staggered(rank: Any, steps: int, count: int, offset: int) -> Any:
-    """Of numbers j, as a tensor or an array: in whole numbers, so that all devices agree."""
-    return (rank * steps + offset) % max(1, count * steps) // max(1, count)
+def _staggered(rank: _Ranks, steps: int, count: int, offset: int) -> _Ranks:
+    """Of numbers j, one or a tensor of them: in whole numbers, so that all devices agree."""
+    place: _Ranks = (rank * steps + offset) % max(1, count * steps)
+    spread: _Ranks = place // max(1, count)
+    return spread
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Slice:
     """(B, ...), on the device."""
     steps: Tensor
     """(B,) int64, on the device: the t that each has reached."""
-    known: NDArray[np.int64]
+    known: list[int]
     """The same on the host, which must know how many begin anew without asking the device."""
 
 
@@ -157,56 +160,58 @@ class ChainPool(Iterator[TrainingBatch]):
             return
         count = self._batch_size * min(self.together, self.slice_count - index * self.together)
         offset = self._offset(count * self._steps)
-        known, steps = (
-            1 + _staggered(rank, self._steps, count, offset)
-            for rank in (np.arange(count), torch.arange(count, device=self._device))
-        )
+        ranks = torch.arange(count, device=self._device)
+        steps = 1 + _staggered(ranks, self._steps, count, offset)
+        known = [1 + _staggered(rank, self._steps, count, offset) for rank in range(count)]
         chains = self._walk_to(self._start(count), steps, steps, known)
         self.slices.append(Slice(chains, steps, known))
 
     def _gone_on(self, before: Slice) -> Slice:
         """The slice n steps later, with chains that begin anew for those that had too few left."""
         stride, last = self._stride, self._steps - self._stride
-        begin = int((before.known > last).sum())
+        begin = sum(step > last for step in before.known)
         offset = self._offset(begin * stride)
-
-        def ahead(steps: Any, where: Any) -> tuple[Any, Any]:
-            anew = steps > last
-            first = 1 + _staggered(anew.cumsum(0) - 1, stride, begin, offset)
-            return anew, where(anew, first, stride)
-
-        _, known_ahead = ahead(before.known, np.where)
-        anew, steps_ahead = ahead(before.steps, torch.where)
-        chains, begun, known_begun = before.chains, before.steps, before.known
-        if begin:
+        first = [1 + _staggered(rank, stride, begin, offset) for rank in range(begin)]
+        waiting = iter(first)
+        known_ahead = [next(waiting) if step > last else stride for step in before.known]
+        known = [
+            more if step > last else step + more
+            for step, more in zip(before.known, known_ahead, strict=True)
+        ]
+        chains = before.chains
+        if not begin:
+            ahead = torch.full_like(before.steps, stride)
+            steps = before.steps + stride
+        else:
+            anew = before.steps > last
             place = (anew.cumsum(0) - 1).clamp_min(0)
+            drawn = 1 + _staggered(place, stride, begin, offset)
+            ahead = torch.where(anew, drawn, stride)
+            steps = torch.where(anew, 0, before.steps) + ahead
             shape = (-1, *[1] * (chains.ndim - 1))
             chains = torch.where(anew.view(shape), self._start(begin)[place], chains)
-            begun = torch.where(anew, 0, begun)
-            known_begun = np.where(known_begun > last, 0, known_begun)
-        steps, known = begun + steps_ahead, known_begun + known_ahead
-        return Slice(self._walk_to(chains, steps, steps_ahead, known_ahead), steps, known)
+        return Slice(self._walk_to(chains, steps, ahead, known_ahead), steps, known)
 
     def _offset(self, below: int) -> int:
         return random.Random(f"{self.seed} {self.turn}").randrange(max(1, below))
 
     def _walk_to(
-        self, chains: Tensor, steps: Tensor, ahead: Tensor, known: NDArray[np.int64]
+        self, chains: Tensor, steps: Tensor, ahead: Tensor, known: Sequence[int]
     ) -> Tensor:
         """Make each chain's last `ahead` steps up to its t.
 
         All arrive together: a chain with less to go joins later. Those with more to go come first
         meanwhile, so that those under way are always the first ones.
         """
-        most = int(known.max())
-        if int(known.min()) > most - _STRETCH:
+        most = max(known)
+        if min(known) > most - _STRETCH:
             return self._walk(chains, steps - most, most)
         order = ahead.argsort(descending=True, stable=True)
         chains, steps = chains[order], steps[order]
         left = most
         while left:
             count = min(left, _STRETCH) if left % _STRETCH == 0 else left % _STRETCH
-            under_way = int((known > left - count).sum())
+            under_way = sum(step > left - count for step in known)
             walked = self._walk(chains[:under_way], steps[:under_way] - left, count)
             chains[:under_way] = walked
             left -= count
@@ -227,7 +232,7 @@ class ChainPool(Iterator[TrainingBatch]):
         Raises:
             ValueError: if it is of another size, of another T, or damaged.
         """
-        turn, chains, steps = state.get("turn"), state.get("chains"), state.get("steps")
+        turn, chains, steps = (state.get(name) for name in ("turn", "chains", "steps"))
         is_sound = (
             isinstance(turn, int)
             and isinstance(state.get("seed"), int)
@@ -236,14 +241,14 @@ class ChainPool(Iterator[TrainingBatch]):
             and len(chains) == len(steps) == self._slices_after(turn)
             and all(map(self._is_slice, range(len(chains)), chains, steps))
         )
-        if not is_sound:
+        if not is_sound or chains is None or steps is None:
             raise ValueError(
                 f"no state of a pool of {self.slice_count} x {self._batch_size} chains of "
                 f"{self._steps} steps"
             )
         self.turn, self.seed = int(state["turn"]), int(state["seed"])
         self.slices = [
-            Slice(chain.to(self._device), step.to(self._device), step.cpu().numpy().copy())
+            Slice(chain.to(self._device), step.to(self._device), step.tolist())
             for chain, step in zip(chains, steps, strict=True)
         ]
 

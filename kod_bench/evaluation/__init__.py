@@ -16,8 +16,9 @@ from kod_bench.evaluation.inception import CleanFidExtractor
 from kod_bench.evaluation.kept_features import KeptFeatures
 from kod_bench.evaluation.kernel import kid
 from kod_bench.evaluation.manifold import density_and_coverage
+from kod_bench.evaluation.measured import Measured
 from kod_bench.evaluation.memorisation import Nearest, write_nearest_pairs
-from kod_bench.evaluation.metrics import METRICS, Measured, Scores, choose_metrics, marks, score
+from kod_bench.evaluation.metrics import METRICS, Scores, choose_metrics, marks, score
 from kod_bench.evaluation.mollweide import write_mollweide
 from kod_bench.evaluation.precision_recall import precision_and_recall
 from kod_bench.evaluation.reference import Reference

@@ -19,7 +19,8 @@ from kod_bench.errors import UsageError, one_line
 from kod_bench.evaluation.feature_sets import subset
 from kod_bench.evaluation.features import FeatureExtractor
 from kod_bench.evaluation.folders import ImageFolder, check_apart
-from kod_bench.evaluation.metrics import Measured, Metric, Scores, score_real
+from kod_bench.evaluation.measured import Measured
+from kod_bench.evaluation.metrics import Metric, Scores, score_real
 from kod_bench.evaluation.reference import Reference
 from kod_bench.storage import Location
 

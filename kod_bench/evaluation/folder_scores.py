@@ -17,10 +17,10 @@ from kod_bench.evaluation.angle_folder import AngleFolder
 from kod_bench.evaluation.arrays import SUFFIXES, is_array
 from kod_bench.evaluation.extractors import choose_extractor, make_extractor
 from kod_bench.evaluation.folders import ImageFolder, check_apart, check_no_copy, choose_range
+from kod_bench.evaluation.measured import Measured
 from kod_bench.evaluation.memorisation import LEAST_HELD_OUT
 from kod_bench.evaluation.metrics import (
     METRICS,
-    Measured,
     Metric,
     Scores,
     choose_metrics,

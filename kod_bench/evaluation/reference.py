@@ -15,8 +15,9 @@ from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.angles import AngleStatistics
 from kod_bench.evaluation.angular import AngularSpectrum
 from kod_bench.evaluation.features import FeatureExtractor
+from kod_bench.evaluation.measured import Measured
 from kod_bench.evaluation.memorisation import Nearest
-from kod_bench.evaluation.metrics import Measured, Scores, score_real
+from kod_bench.evaluation.metrics import Scores, score_real
 from kod_bench.evaluation.texture import TextureStatistics
 from kod_bench.inside import MOST_CACHE, open_file
 

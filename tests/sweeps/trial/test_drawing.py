@@ -216,7 +216,7 @@ def score_until(calls: int, patch: pytest.MonkeyPatch) -> Patient:
     extractor = Patient(calls)
     # The reference is not a part of it.
     patch.setattr(scoring_module, "load_reference", reference_of_blocks)
-    patch.setattr("kod_bench.evaluation.metrics._BLOCK", 8)
+    patch.setattr("kod_bench.evaluation.measured._BLOCK", 8)
     patch.setattr(scoring_module, "make_extractor", lambda *_: extractor)
     return extractor
 
