@@ -147,6 +147,7 @@ ELSEWHERE = {
     "sweeps/cluster/guardian.py": "/proc",
     "sweeps/cluster/processes.py": "/proc",
     "sweeps/cluster/ray_session.py": "/sys",
+    "sweeps/cluster/own_place.py": "scratch",
     "sweeps/cluster/ray_watch.py": "/proc",
     "sweeps/cluster/remote_driver.py": "the user's space, and scratch",
     "sweeps/cluster/watcher.py": "Tune's scratch",

@@ -62,7 +62,7 @@ def test_light_commands_import_no_plugin(announce: Announce, call: Command, tmp_
     assert not (tmp_path / "ran").exists()
     wrong = write_space(tmp_path, "  one: {process: blur-c, steps: 4}")
     refused = call("spaces", "validate", wrong)
-    assert "'blur-c' is not a process; known: ddpm, " in refused.stderr
+    assert "'blur-c' is not a process; known: blurring, ddpm, " in refused.stderr
     assert "blur-b" in refused.stderr
     assert not (tmp_path / "ran").exists()
 

@@ -55,10 +55,10 @@ def complete_profiles(ctx: typer.Context) -> Iterator[Word]:
     from kod_bench.sweeps.space.files import find_space
 
     if ctx.parent is None or ctx.parent.info_name != "spaces":  # which shows all of them
-        yield "auto", "cluster where there are GPUs, else laptop"
+        yield "auto", "workstation where there is a GPU, else laptop"
     space = _given(ctx, "space")
     if not space:
-        yield from (("laptop", ""), ("cluster", ""))
+        yield from (("laptop", ""), ("workstation", ""), ("cluster", ""))
         return
     profiles = _yaml(find_space(space[0])).get("profiles", {"default": {}})
     yield from ((str(name), "") for name in profiles)

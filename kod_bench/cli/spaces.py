@@ -142,7 +142,8 @@ def new(
     hidden = known_spaces().get(name, [])
     path = write_space(name, original)
     trials = ", ".join(f"{key} {count}" for key, count in summarise(path).trials.items())
-    echo(f"{path}: written, valid; trials: {trials}")
+    echo(f"{path}: written, valid")
+    echo(f"trials: {trials}")
     if hidden:
         echo(f"note: it hides {hidden[0]}")
     echo(

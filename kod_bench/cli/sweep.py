@@ -71,6 +71,7 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="SWEEP|FOLDER",
+            callback=expand_locations,
             help="Take over what trials of this sweep, or of those in this folder, have done; may "
             "be repeated.",
         ),

@@ -290,7 +290,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _check_angles(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.data.get("name", ""))
-        if not _is_angles(name):
+        if not _has_built_in_angles(name):
             return value
         if info.field_name == "image_size" and name in ("xy", "flow") and value % 2:
             raise ValueError(f"fields of {name} have an even side")
@@ -309,7 +309,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @field_validator("scale")
     @classmethod
     def _check_shrunk(cls, value: Any, info: ValidationInfo) -> Any:
-        if _is_angles(str(info.data.get("name", ""))):
+        if _has_built_in_angles(str(info.data.get("name", ""))):
             for scale in value if isinstance(value, tuple) else (value,):
                 shrinking(scale)
         return value
@@ -397,4 +397,12 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
 def _is_angles(name: str) -> bool:
     if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
         return bool(getattr(plugin.load(), "values", "intensities") == "angles")
+    return _has_built_in_angles(name)
+
+
+def _has_built_in_angles(name: str) -> bool:
+    """Whether a data set of this package has angles: what can be said without importing a plug-in.
+
+    So options can be validated and listed; a plug-in's own are its affair.
+    """
     return name in _ANGLE_KINDS or name.startswith(ANGLES_PREFIX)

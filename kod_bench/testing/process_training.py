@@ -142,7 +142,7 @@ class TrainingConformance(ProcessCases):
 
     def test_source_images_are_left_alone(self, process: DiffusionProcess, shape: Shape) -> None:
         """Whatever is done with the batches."""
-        images = self.images(shape, seeded())(4)
+        images = self.images(shape, seeded())(64)  # more than anybody asks for at once
         kept = images.clone()
         batches = process.training_batches(lambda number: images[:number], 4, seeded())
         for batch in islice(batches, 30):

@@ -66,6 +66,7 @@ def test_show_takes_every_profile_or_one(run: Run) -> None:
     both = ok(run("spaces", "show", "textures"))
     assert re.findall(r"^# \S+textures\.yaml, profile (\w+): (\d+) trials", both, re.M) == [
         ("laptop", "5"),
+        ("workstation", "5"),
         ("cluster", "50"),
     ]
     one = ok(run("spaces", "show", "textures", "--profile", "cluster"))

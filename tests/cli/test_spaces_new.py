@@ -28,9 +28,10 @@ def test_a_new_space_is_valid_and_says_what_to_type_next(run: Run, tmp_path: Pat
     assert "template" not in text
     assert summarise(path).problems == ()
     assert text.count("#") > 15  # it is to be read
-    assert out.splitlines()[0] == (
-        "search_spaces/study.yaml: written, valid; trials: laptop 4, cluster 12"
-    )
+    assert out.splitlines()[:2] == [
+        "search_spaces/study.yaml: written, valid",
+        "trials: laptop 4, workstation 4, cluster 12",
+    ]
     assert max(map(len, out.splitlines())) <= 80
     for line in ("kod-bench spaces validate study", "kod-bench sweep study --dry-run"):
         assert line in out

@@ -178,7 +178,7 @@ def is_test(found):
 
 
 def test_unknown_names_are_refused_with_what_is_known():
-    with pytest.raises(ValueError, match="no process 'kuramotto'; choose from ddpm, "):
+    with pytest.raises(ValueError, match="no process 'kuramotto'; choose from blurring, ddpm, "):
         make_process("kuramotto", shape=(1, 4, 4), steps=10)
     with pytest.raises(ValueError, match="ddpm has no coupling; it takes schedule, beta_range"):
         make_process("ddpm", shape=(1, 4, 4), steps=10, coupling="local")

@@ -116,7 +116,12 @@ def test_the_unfitted_scale_is_near():
 def test_the_one_step_target_keeps_the_papers_unit():
     process = fitted(target="one-step")
     assert torch.allclose(process.scale.values, process.noise_std.values, rtol=1e-14)
-    assert set(process.terminal_mismatch) == {"matched", "von-mises", "stationary"}
+    assert set(process.terminal_mismatch) == {
+        "matched",
+        "correlated",
+        "von-mises",
+        "stationary",
+    }
 
 
 def test_loss_weights_are_powers_of_the_noise():

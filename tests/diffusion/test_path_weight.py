@@ -7,7 +7,7 @@ import torch
 from kod_bench.diffusion import KuramotoDiffusion
 from kod_bench.diffusion.circle import wrapped_normal_log_density, wrapped_normal_score
 from kod_bench.diffusion.path_weight import next_weight, path_gains
-from kod_bench.diffusion.phase_flow import PhaseFlow
+from kod_bench.diffusion.phase_flow import LocalMeanField
 
 
 def generator(seed=0):
@@ -121,10 +121,18 @@ def test_it_is_unbiased_whatever_the_coupling(shape, change, memory):
 
 def test_the_identities_would_see_a_missing_feedback(monkeypatch):
     # What happens if the mean field is held fixed in the derivative.
-    whole = PhaseFlow.pull_back
-    monkeypatch.setattr(
-        PhaseFlow, "pull_back", lambda flow, v: whole(replace(flow, mean_field=None), v)
-    )
+    whole = LocalMeanField.of
+
+    def without_answers(field, waves):
+        pulls, refresh = whole(field, waves)
+
+        def again():
+            refresh()
+            pulls[2:] = 0
+
+        return pulls, again
+
+    monkeypatch.setattr(LocalMeanField, "of", without_answers)
     process = KuramotoDiffusion(
         shape=(1, 1, 12), steps=12, coupling="local", neighbourhood_radius=2, **STRONG
     )

@@ -282,7 +282,7 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
 class _Broken(DiffusionProcess):
     """A process whose targets turn into `value` after some batches."""
 
-    steps, shape = 1, (1, 8, 8)
+    steps, shape, state_shape = 1, (1, 8, 8), (1, 8, 8)
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -351,9 +351,9 @@ def test_every_epoch_draws_every_image_once() -> None:
     assert bytes_[:10] != bytes_[10:]
 
 
-def test_images_must_be_bytes() -> None:
+def test_images_must_be_bytes_or_angles() -> None:
     with pytest.raises(ValueError, match="uint8"):
-        ShuffledImages(torch.zeros(4, 1, 8, 8), torch.Generator())
+        ShuffledImages(torch.zeros(4, 1, 8, 8, dtype=torch.float64), torch.Generator())
 
 
 def drawn_bytes(augment: tuple[str, ...], count: int = 64, **options: int) -> torch.Tensor:

@@ -62,6 +62,7 @@ class Joined:
 
     def __init__(self, process: DiffusionProcess) -> None:
         self._process = process
+        self.state_shape = process.state_shape
         self.sources: list[ShuffledImages] = []
 
     def shard(self, workers: int) -> "Joined":

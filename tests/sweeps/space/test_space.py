@@ -292,7 +292,7 @@ def test_names_are_found_as_path_then_here_then_shipped(
     (tmp_path / "mine.yaml").write_text(BASE)
     assert find_space("mine.yaml") == Path("mine.yaml")
     with pytest.raises(
-        UsageError, match="unknown search space 'finger'; known: cifar10, fingerprints, kuramoto"
+        UsageError, match="unknown search space 'finger'; known: angles, cifar10, fingerprints, kuramoto"
     ):
         find_space("finger")
     with pytest.raises(UsageError, match=r"yours\.yaml: no such search space file"):
