@@ -1,4 +1,4 @@
-"""Keep a finished sweep as a study: python benchmarks/keep_study.py SWEEP NAME [--no-pictures].
+"""Keep a finished sweep as a study: python benchmarks/keep_study.py SWEEP NAME [--no-pictures] [--unfinished].
 
 Its rows, plan and a few pictures of samples go to results/reference/NAME. What would tell about the
 machine (where the data lay) is cut; the sweep itself is left as it is.
@@ -21,7 +21,7 @@ from kod_bench.sweeps.store.find import find_sweep, reference_folder
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def keep(sweep: Sweep, name: str, pictures: bool) -> Path:
+def keep(sweep: Sweep, name: str, pictures: bool, unfinished: bool = False) -> Path:
     """Write the study; returns its folder.
 
     Raises:
@@ -33,8 +33,9 @@ def keep(sweep: Sweep, name: str, pictures: bool) -> Path:
     if folder.exists():
         raise ValueError(f"{folder} is there already")
     found = {trial.id: read_trial(sweep.trial_folder(trial)) for trial in sweep.trials}
-    if unfinished := [each for each, rows in found.items() if rows is None]:
-        raise ValueError(f"not done: {', '.join(unfinished)}")
+    missing = [each for each, rows in found.items() if rows is None]
+    if missing and not unfinished:
+        raise ValueError(f"not done: {', '.join(missing)}")
     document = (sweep.folder / SWEEP_FILE).read_text(encoding="utf-8")
     if (data := yaml.safe_load(document).get("data_dir")) is not None:
         document = document.replace(f"data_dir: {data}\n", f"data_dir: {Path(data).name}\n")
@@ -77,10 +78,13 @@ def main() -> None:
     parser.add_argument("sweep")
     parser.add_argument("name")
     parser.add_argument("--no-pictures", action="store_true", help="leave out samples")
+    parser.add_argument(
+        "--unfinished", action="store_true", help="keep what is done; the report says how much"
+    )
     arguments = parser.parse_args()
     sweep = find_sweep(arguments.sweep, parse_location("results"))
     try:
-        folder = keep(sweep, arguments.name, not arguments.no_pictures)
+        folder = keep(sweep, arguments.name, not arguments.no_pictures, arguments.unfinished)
     except ValueError as error:
         sys.exit(f"keep_study: {error}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

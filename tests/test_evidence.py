@@ -140,6 +140,8 @@ def test_a_sweep_that_is_not_done_is_not_kept(
     with pytest.raises(ValueError, match="must be lower-case letters"):
         keeper.keep(sweep, "../half", pictures=False)
     assert not (tmp_path / "kept").exists()
+    half = keeper.keep(sweep, "half", pictures=False, unfinished=True)
+    assert len([*half.glob("trials/*/row.parquet")]) == len(sweep.trials) - 1
 
 
 def test_tables_are_made_of_rows(kept: Path, sweep: Sweep) -> None:
