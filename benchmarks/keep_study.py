@@ -1,4 +1,4 @@
-"""Keep a finished sweep as a study: python benchmarks/keep_study.py SWEEP NAME [--no-pictures] [--unfinished].
+"""Keep a sweep as a study: python benchmarks/keep_study.py SWEEP NAME [--no-pictures].
 
 Its rows, plan and a few pictures of samples go to results/reference/NAME. What would tell about the
 machine (where the data lay) is cut; the sweep itself is left as it is.

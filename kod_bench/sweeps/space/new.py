@@ -44,7 +44,8 @@ parameters:
   # network_evaluations: [25, 10]   # trained once, sampled in each of these numbers
 
 # By a name of yours: a process (blurring, ddpm, edm, flow-matching, heat, kuramoto, sgm, sphere,
-# torus-flow, ve, wrapped), its parameters, and its own `dataset`, `network` or `training` where it needs others than the rest.
+# torus-flow, ve, wrapped), its parameters, and its own `dataset`, `network` or `training` where it
+# needs others than the rest.
 models:
   local:
     process: kuramoto

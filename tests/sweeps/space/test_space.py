@@ -291,9 +291,8 @@ def test_names_are_found_as_path_then_here_then_shipped(
     assert find_space("fingerprints") == Path("search_spaces/fingerprints.yaml")
     (tmp_path / "mine.yaml").write_text(BASE)
     assert find_space("mine.yaml") == Path("mine.yaml")
-    with pytest.raises(
-        UsageError, match="unknown search space 'finger'; known: angles, cifar10, fingerprints, kuramoto"
-    ):
+    known = "angles, cifar10, fingerprints, kuramoto"
+    with pytest.raises(UsageError, match=f"unknown search space 'finger'; known: {known}"):
         find_space("finger")
     with pytest.raises(UsageError, match=r"yours\.yaml: no such search space file"):
         find_space("yours.yaml")
