@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
 from kod_bench.data.angle_fields import as_stored
-from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
-from kod_bench.data.spec import DatasetSpec, Source, SourceImage
+from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
 from kod_bench.data.turbulence import Turbulence
 
 #: When a flow is looked at, in units of the box's side over 2 pi and the initial mean velocity: by
@@ -70,15 +68,6 @@ class FlowSource:
                     yield SourceImage(f"{side}/{flow + 1:05d}-{time:g}", as_stored(angle))
 
 
-def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source:
-    del cache_dir
-    if folder is not None:
-        raise DataError(
-            f"dataset {options.name} is built in; fields of your own are angles:{folder}"
-        )
-    return FlowSource(options)
-
-
 SPEC = DatasetSpec(
     subject="angles",
     values="angles",
@@ -86,5 +75,5 @@ SPEC = DatasetSpec(
     layout="none: fields of your own are angles:PATH",
     licence="free",
     without_folder=lambda _: "built in: directions of two-dimensional turbulence",
-    open_special=_open,
+    open_special=built_in_alone(FlowSource),
 )

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from kod_bench.data.angle_options import Values
 from kod_bench.data.decoder import Survey
 from kod_bench.data.depths import Span
+from kod_bench.data.errors import DataError
 from kod_bench.data.files import AngleField, SourcePixels
 from kod_bench.data.name_schemes import Labels
 from kod_bench.data.options import DatasetOptions
@@ -119,5 +120,20 @@ def unless_folder(
 
     def open_special(options: DatasetOptions, folder: Path | None, _: Path) -> Source | None:
         return make(options) if folder is None else None
+
+    return open_special
+
+
+def built_in_alone(
+    make: Callable[[DatasetOptions], Source],
+) -> Callable[[DatasetOptions, Path | None, Path], Source | None]:
+    """An `open_special` of built-in fields of angles, beside which no folder is read."""
+
+    def open_special(options: DatasetOptions, folder: Path | None, _: Path) -> Source:
+        if folder is not None:
+            raise DataError(
+                f"dataset {options.name} is built in; fields of your own are angles:{folder}"
+            )
+        return make(options)
 
     return open_special

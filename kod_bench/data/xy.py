@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from kod_bench.data.errors import DataError
 from kod_bench.data.options import DatasetOptions
-from kod_bench.data.spec import DatasetSpec, Source, SourceImage
+from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
 from kod_bench.data.xy_model import draw_fields
 
 _EACH = 20  # fields of a chain, at most
@@ -62,15 +60,6 @@ class XySource:
                 yield SourceImage(f"{side}/{chain + 1:05d}-{place + 1:02d}", of_chain[place])
 
 
-def _open(options: DatasetOptions, folder: Path | None, cache_dir: Path) -> Source:
-    del cache_dir
-    if folder is not None:
-        raise DataError(
-            f"dataset {options.name} is built in; fields of your own are angles:{folder}"
-        )
-    return XySource(options)
-
-
 SPEC = DatasetSpec(
     subject="angles",
     values="angles",
@@ -78,5 +67,5 @@ SPEC = DatasetSpec(
     layout="none: fields of your own are angles:PATH",
     licence="free",
     without_folder=lambda _: "built in: equilibrium fields of the XY model",
-    open_special=_open,
+    open_special=built_in_alone(XySource),
 )
