@@ -15,6 +15,17 @@ Values = Literal["intensities", "angles"]
 AngleKind = Literal["internal", "direction", "compass", "orientation"]
 
 
+#: Names of folders of the user's own fields begin so.
+ANGLES_PREFIX = "angles:"
+
+#: What the angles of data sets are; those of `angles:PATH` are what `angles.kind` says.
+ANGLE_KINDS: dict[str, AngleKind] = {
+    "xy": "internal",
+    "orientation": "orientation",
+    "flow": "direction",
+}
+
+
 class XyOptions(BaseModel, extra="forbid", frozen=True):
     """The 2-D XY model on a torus.
 
@@ -82,3 +93,11 @@ def shrinking(scale: float) -> int:
             f"angles are shrunk by whole factors, 1, 0.5, 0.333, 0.25 and so on, not {scale:g}"
         )
     return factor
+
+
+def has_built_in_angles(name: str) -> bool:
+    """Whether a data set of this package has angles: what can be said without importing a plug-in.
+
+    So options can be validated and listed; a plug-in's own are its affair.
+    """
+    return name in ANGLE_KINDS or name.startswith(ANGLES_PREFIX)

@@ -19,12 +19,15 @@ from pydantic import (
 )
 
 from kod_bench.data.angle_options import (
+    ANGLE_KINDS,
+    ANGLES_PREFIX,
     AngleFileOptions,
     AngleKind,
     FlowOptions,
     OrientationOptions,
     Values,
     XyOptions,
+    has_built_in_angles,
     shrinking,
 )
 from kod_bench.data.sphere_options import SphereOptions
@@ -33,7 +36,6 @@ from kod_bench.plugins import Plugin, PluginError, find_plugin, plugin_names
 from kod_bench.storage import is_uri, local_path
 
 FOLDER_PREFIX = "folder:"
-ANGLES_PREFIX = "angles:"
 Augmentation = Literal["horizontal-flip", "vertical-flip", "rotate"]
 
 # What an option means where a search space leaves it out. Mirror images of prints are not prints
@@ -51,12 +53,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 _FOLDER_DEFAULTS: dict[str, Any] = {"view": "whole", "color": "auto"}
 _ANGLES_DEFAULTS: dict[str, Any] = {"view": "whole", "scale": 1.0}
-#: What the angles of data sets are; those of `angles:PATH` are what `angles.kind` says.
-_ANGLE_KINDS: dict[str, AngleKind] = {
-    "xy": "internal",
-    "orientation": "orientation",
-    "flow": "direction",
-}
 #: Options that there were not always, and what they mean where they are left out.
 _LATER: dict[str, Any] = {
     "group": None,
@@ -290,7 +286,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _check_angles(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.data.get("name", ""))
-        if not _has_built_in_angles(name):
+        if not has_built_in_angles(name):
             return value
         if info.field_name == "image_size" and name in ("xy", "flow") and value % 2:
             raise ValueError(f"fields of {name} have an even side")
@@ -309,7 +305,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @field_validator("scale")
     @classmethod
     def _check_shrunk(cls, value: Any, info: ValidationInfo) -> Any:
-        if _has_built_in_angles(str(info.data.get("name", ""))):
+        if has_built_in_angles(str(info.data.get("name", ""))):
             for scale in value if isinstance(value, tuple) else (value,):
                 shrinking(scale)
         return value
@@ -365,7 +361,7 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
     @property
     def angle_kind(self) -> AngleKind | None:
         """What becomes of an angle where its field is mirrored; None where nobody says."""
-        return _ANGLE_KINDS.get(self.name, self.angles.kind)
+        return ANGLE_KINDS.get(self.name, self.angles.kind)
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -397,12 +393,4 @@ class DatasetOptions(BaseModel, extra="forbid", frozen=True):
 def _is_angles(name: str) -> bool:
     if (plugin := find_plugin("dataset", name, DATASET_NAMES)) is not None:
         return bool(getattr(plugin.load(), "values", "intensities") == "angles")
-    return _has_built_in_angles(name)
-
-
-def _has_built_in_angles(name: str) -> bool:
-    """Whether a data set of this package has angles: what can be said without importing a plug-in.
-
-    So options can be validated and listed; a plug-in's own are its affair.
-    """
-    return name in _ANGLE_KINDS or name.startswith(ANGLES_PREFIX)
+    return has_built_in_angles(name)

@@ -17,10 +17,11 @@ from kod_bench.data import (
     textures,
     xy,
 )
+from kod_bench.data.angle_options import ANGLES_PREFIX
 from kod_bench.data.archives import ArchivedSource, is_archive
 from kod_bench.data.errors import DataError
 from kod_bench.data.folders import FolderSource
-from kod_bench.data.options import ANGLES_PREFIX, DatasetOptions
+from kod_bench.data.options import DatasetOptions
 from kod_bench.data.plugged import plugged_spec
 from kod_bench.data.spec import DatasetSpec, Source
 from kod_bench.plugins import find_plugin

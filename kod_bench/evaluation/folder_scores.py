@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 
 import kod_bench
+from kod_bench.data.angle_options import ANGLES_PREFIX
 from kod_bench.data.depths import ValueRange
-from kod_bench.data.options import ANGLES_PREFIX, FOLDER_PREFIX, DatasetOptions
+from kod_bench.data.options import FOLDER_PREFIX, DatasetOptions
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.against import Against, DatasetAgainst, FolderAgainst, Job, Real, Tick
 from kod_bench.evaluation.angle_folder import AngleFolder
