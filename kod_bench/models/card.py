@@ -10,11 +10,9 @@ from kod_bench.models.model import Model
 from kod_bench.networks import parameter_count
 from kod_bench.reports.layout import CellText, TableText
 from kod_bench.reports.markdown import escape, table_lines
+from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.statistics import INTERVAL_METHOD, MIN_SEEDS, estimate
 from kod_bench.results import COMPARISON_COLUMNS, Row
-
-#: Shown of every way, with what real images would score in the samples' place.
-_METRICS = ("kid", "fid")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def card(model: Model, numbers: Numbers, licence: str | None) -> str:
         f"# {escape(trial.model)}, T = {trial.steps}, {escape(row.dataset)}",
         "",
         f"A {escape(trial.process)} diffusion model of {model.shape[2]} x {model.shape[1]} pixel "
-        f"images ({_channels(model.shape[0])}), trained by kod-bench {escape(trial.code)}: "
+        f"{_what(model)}, trained by kod-bench {escape(trial.code)}: "
         f"{model.iterations} iterations of batches of {row.batch_size}, seed {trial.seed}, "
         f"{parameter_count(model.network)} parameters (their exponential moving average)."
         + (f" {escape(row.marks or '')}." if model.pruned else ""),
@@ -77,7 +75,7 @@ def card(model: Model, numbers: Numbers, licence: str | None) -> str:
         "import kod_bench",
         "",
         'model = kod_bench.load("this-folder")',
-        "images = model.sample(16)  # (N, C, H, W) uint8",
+        f"images = model.sample(16)  # (N, C, H, W) {_stored(model)}",
         "```",
         "",
         "`kod-bench sample THIS-FOLDER --count 16 --out samples.png` is the same on the command "
@@ -87,8 +85,16 @@ def card(model: Model, numbers: Numbers, licence: str | None) -> str:
     return "\n".join(lines)
 
 
-def _channels(count: int) -> str:
-    return {1: "gray", 3: "RGB"}.get(count, f"{count} channels")
+def _what(model: Model) -> str:
+    count = model.shape[0]
+    if model.values == "angles":
+        return "fields of angles"
+    channels = {1: "gray", 3: "RGB"}.get(count, f"{count} channels")
+    return f"images ({channels})"
+
+
+def _stored(model: Model) -> str:
+    return "float32 radians" if model.values == "angles" else "uint8"
 
 
 def _said(licence: str | None) -> str:
@@ -120,15 +126,15 @@ def _numbers(numbers: Numbers) -> list[str]:
     lines: list[tuple[CellText, ...]] = []
     for row in numbers.own:
         alike = [row, *(each for each in numbers.others if _is_alike(row, each))]
-        for metric in _METRICS:
+        for metric in _shown(row):
             cells = (
                 row.prior,
                 row.sampler,
                 str(row.network_evaluations),
-                metric.upper(),
-                f"{getattr(row, metric):.4g}",
+                METRICS[metric].heading,
+                _number(getattr(row, metric)),
                 _over_seeds([float(getattr(each, metric)) for each in alike]),
-                f"{getattr(row, f'{metric}_real'):.4g}",
+                _number(getattr(row, f"{metric}_real")),
             )
             lines.append(tuple(CellText(text) for text in cells))
     row = numbers.own[0]
@@ -143,9 +149,20 @@ def _numbers(numbers: Numbers) -> list[str]:
     ]
 
 
+def _shown(row: Row) -> list[str]:
+    """The metrics that a row has; of angles not those of their hues, by which nobody judges."""
+    had = [name for name in METRICS if getattr(row, name) is not None]
+    return [name for name in had if headline(had) == "kid" or name not in ("kid", "fid")]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
 def _is_alike(row: Row, other: Row) -> bool:
     columns = (*COMPARISON_COLUMNS, "prior", "sampler", "network_evaluations", "iterations")
-    return all(getattr(row, name) == getattr(other, name) for name in columns)
+    is_same = all(getattr(row, name) == getattr(other, name) for name in columns)
+    return is_same and set(_shown(row)) <= set(_shown(other))
 
 
 def _over_seeds(values: Sequence[float]) -> str:

@@ -90,6 +90,19 @@ def test_the_card_says_what_the_model_is(trained: Sweep, tmp_path: Path) -> None
     assert "`blurred` are 32 training images, blurred as at t = T" in alone
 
 
+def test_a_card_has_the_numbers_that_its_data_are_judged_by(trained: Sweep, tmp_path: Path) -> None:
+    folder = folder_of(trained, "ddpm")
+    rows = read_trial(folder)
+    assert rows is not None
+    assert "| KID " in (export(trained, "ddpm", tmp_path / "a") / "README.md").read_text()
+    of_angles = {"correlation_distance": 0.0125, "correlation_distance_real": 0.001}
+    write_rows(folder, [replace(row, **of_angles) for row in rows])
+    text = (export(trained, "ddpm", tmp_path / "b") / "README.md").read_text()
+    assert re.search(r"\| Correlation +\| +0\.0125 \| +0\.0125, 1 seed, .* \| +0\.001 \|", text)
+    assert "| KID " not in text
+    assert "| FID " not in text
+
+
 def test_a_pruned_model_says_so(trained: Sweep, tmp_path: Path) -> None:
     folder = folder_of(trained, "ddpm")
     rows = read_trial(folder)
