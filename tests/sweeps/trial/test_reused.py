@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import kod_bench
 from kod_bench.errors import UsageError
 from kod_bench.reports.frame import frame_of
 from kod_bench.reports.provenance import split_excluded, trial_times
@@ -136,6 +138,12 @@ def test_a_rescored_model_has_the_rows_of_one_trained_for_these_ways(
     assert rows[0].scored_hash != before[0].scored_hash
     assert {row.reused for row in rows} == {f"model of parents/{parent.name}/{parent.trials[0].id}"}
     assert before[0].reused is None
+    models = [
+        kod_bench.load(sweep.trial_folder(sweep.trials[0]), device="cpu")
+        for sweep in (parent, again)
+    ]
+    assert models[0].weights == models[1].weights
+    assert torch.equal(models[0].sample(10), models[1].sample(10))
 
 
 def test_a_kill_in_a_rescoring_costs_no_bit(
@@ -280,6 +288,7 @@ def test_equal_trials_adopt_rows_and_all_that_belongs_to_them(
     assert len(shards(sweep)) == 3
     names = {path.name.partition("-")[0] for path in folder.iterdir()}
     assert {"samples", "nearest", "trajectory", "measured", "history.jsonl"} <= names
+    assert kod_bench.load(folder, device="cpu").sample(3).shape == (3, 1, 16, 16)
     # The rows of both in one report: one seed counts once, and its time, too.
     frame = frame_of([*before, *rows])
     kept, excluded = split_excluded(frame)
