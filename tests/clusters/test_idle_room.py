@@ -25,7 +25,7 @@ profiles: {laptop: {}}
 """
 
 
-SHARDS = 40
+SHARDS = 160
 
 
 def helpers(sweep: Path) -> int:
@@ -38,7 +38,7 @@ def test_help_comes_gives_way_and_may_be_lost(
     kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
 ) -> None:
     long, short = tmp_path / "long.yaml", tmp_path / "short.yaml"
-    long.write_text(SPACE.replace("SAMPLES", "160"))
+    long.write_text(SPACE.replace("SAMPLES", str(4 * SHARDS)))
     short.write_text(SPACE.replace("SAMPLES", "8").replace("steps: 400", "steps: 4"))
     (second,) = cluster.worker_nodes
     cluster.remove_node(second)  # the trial begins on the other one

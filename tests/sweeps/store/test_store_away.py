@@ -12,7 +12,10 @@ from kod_bench.sweeps.plan.failures import read_error
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.trial.run import run_trial, train_and_score
+from tests.cli.processes import wait_for
 from tests.object_store import BUCKET, Gate, bucket_in_environment, serve_bucket
+
+GAVE_UP = "not all could be put on the store"
 
 
 @pytest.fixture
@@ -55,6 +58,8 @@ def test_training_goes_on_without_the_store_and_the_end_waits_for_it(
         if status.phase == "training" and status.done == 20:
             gate.shut()
         elif status.phase == "training" and status.done == 30:
+            # A checkpoint is written beside the training, which does not wait for the store.
+            wait_for(lambda: GAVE_UP in (folder / "log.txt").read_text(), "the store missed", 60)
             gate.open()
             seen[30] = checkpoints()
         elif status.phase == "training" and status.done == 40:
@@ -66,10 +71,11 @@ def test_training_goes_on_without_the_store_and_the_end_waits_for_it(
     with pytest.raises(OSError, match=BUCKET):
         run_trial(sweep, trial, watch, train_and_score)
     assert seen[30] == {"checkpoints/iteration-00000010.pt"}
-    assert seen[40] == {f"checkpoints/iteration-000000{n}.pt" for n in (20, 30)}
+    # That of 30 may still be on its way.
+    assert "checkpoints/iteration-00000020.pt" in seen[40]
     assert "checkpoints/iteration-00000040.pt" in seen["away"]
     assert read_error(folder)
-    assert "not all could be put on the store" in (folder / "log.txt").read_text()
+    assert GAVE_UP in (folder / "log.txt").read_text()
 
     gate.open()
     assert ROW_FILE not in store.list()
