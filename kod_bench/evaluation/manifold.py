@@ -1,11 +1,10 @@
 """Density and coverage: does every sample look real, and is every real image represented."""
 
 import numpy as np
-import numpy.typing as npt
 
 from kod_bench.evaluation.checks import check_features
 from kod_bench.evaluation.feature_sets import FeatureSet, blocks
-from kod_bench.evaluation.features import Features
+from kod_bench.evaluation.neighbours import squared_distances, squared_radius
 
 #: Naeem et al.'s number of neighbours.
 NEIGHBOURS = 5
@@ -45,34 +44,11 @@ def density_and_coverage(
     inside = covered = 0
     for first in range(0, len(reference), _BLOCK):
         centres = reference[first : first + _BLOCK]
-        radius = _radius(centres, first, reference, neighbours)
+        radius = squared_radius(centres, first, reference, neighbours, _SAMPLES)
         found = np.zeros(len(centres), bool)
         for some in blocks(features, _SAMPLES):
-            within = _squared_distances(centres, some) < radius[:, None]
+            within = squared_distances(centres, some) < radius[:, None]
             inside += int(within.sum())
             found |= within.any(axis=1)
         covered += int(found.sum())
     return inside / (neighbours * len(features)), covered / len(reference)
-
-
-def _radius(
-    centres: Features, first: int, reference: FeatureSet, neighbours: int
-) -> npt.NDArray[np.float64]:
-    """Squared distance from images number `first` on to the `neighbours`-th nearest other one."""
-    nearest = np.empty((len(centres), 0))
-    before = 0
-    for some in blocks(reference, _SAMPLES):
-        among = _squared_distances(centres, some)
-        own = first + np.arange(len(centres)) - before
-        rows = np.flatnonzero((own >= 0) & (own < len(some)))
-        among[rows, own[rows]] = np.inf  # an image is no neighbour of its own
-        before += len(some)
-        nearest = np.concatenate([nearest, among], axis=1)
-        nearest = np.partition(nearest, min(neighbours, nearest.shape[1]) - 1, axis=1)
-        nearest = nearest[:, :neighbours]
-    return np.asarray(nearest[:, neighbours - 1])
-
-
-def _squared_distances(x: Features, y: Features) -> npt.NDArray[np.float64]:
-    squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
-    return np.asarray(squares.clip(min=0.0))

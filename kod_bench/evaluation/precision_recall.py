@@ -1,12 +1,10 @@
 """Improved precision and recall: the share of each set of images in the other's manifold."""
 
-from collections.abc import Iterator
-
 import numpy as np
-import numpy.typing as npt
 
 from kod_bench.evaluation.checks import check_features
-from kod_bench.evaluation.features import Features
+from kod_bench.evaluation.feature_sets import FeatureSet, blocks
+from kod_bench.evaluation.neighbours import squared_distances, squared_radius
 
 #: Kynkaanniemi et al.'s number of neighbours.
 NEIGHBOURS = 3
@@ -15,7 +13,7 @@ _BLOCK = 1024  # images at a time, of each side
 
 
 def precision_and_recall(
-    features: Features, reference: Features, neighbours: int = NEIGHBOURS
+    features: FeatureSet, reference: FeatureSet, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float] | None:
     """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991, eqs. 1 and 2).
 
@@ -45,35 +43,15 @@ def precision_and_recall(
     )
 
 
-def _share_within(points: Features, centres: Features, neighbours: int) -> float:
+def _share_within(points: FeatureSet, centres: FeatureSet, neighbours: int) -> float:
     """Of the points, those in a ball about one of the centres."""
     found = np.zeros(len(points), dtype=bool)
-    for first, some in _blocks(centres):
-        radius = _radius(first, some, centres, neighbours)
-        for before, few in _blocks(points):
-            within = _squared_distances(some, few) <= radius[:, None]
+    for first in range(0, len(centres), _BLOCK):
+        some = centres[first : first + _BLOCK]
+        radius = squared_radius(some, first, centres, neighbours, _BLOCK)
+        before = 0
+        for few in blocks(points, _BLOCK):
+            within = squared_distances(some, few) <= radius[:, None]
             found[before : before + len(few)] |= within.any(axis=0)
+            before += len(few)
     return float(found.mean())
-
-
-def _radius(
-    first: int, some: Features, centres: Features, neighbours: int
-) -> npt.NDArray[np.float64]:
-    """Squared distance from centres number `first` on to the k-th nearest other one."""
-    nearest = np.empty((len(some), 0))
-    for before, others in _blocks(centres):
-        among = _squared_distances(some, others)
-        if before == first:
-            np.fill_diagonal(among, np.inf)  # an image is no neighbour of its own
-        nearest = np.sort(np.concatenate([nearest, among], axis=1), axis=1)[:, :neighbours]
-    return nearest[:, -1]
-
-
-def _blocks(values: Features) -> Iterator[tuple[int, Features]]:
-    for first in range(0, len(values), _BLOCK):
-        yield first, values[first : first + _BLOCK]
-
-
-def _squared_distances(x: Features, y: Features) -> npt.NDArray[np.float64]:
-    squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
-    return np.asarray(squares.clip(min=0.0))
