@@ -171,23 +171,17 @@ class ChainPool(Iterator[TrainingBatch]):
         stride, last = self._stride, self._steps - self._stride
         begin = sum(step > last for step in before.known)
         offset = self._offset(begin * stride)
-        first = [1 + _staggered(rank, stride, begin, offset) for rank in range(begin)]
-        waiting = iter(first)
-        known_ahead = [next(waiting) if step > last else stride for step in before.known]
+        first = (1 + _staggered(rank, stride, begin, offset) for rank in range(begin))
+        known_ahead = [next(first) if step > last else stride for step in before.known]
         known = [
             more if step > last else step + more
             for step, more in zip(before.known, known_ahead, strict=True)
         ]
-        chains = before.chains
-        if not begin:
-            ahead = torch.full_like(before.steps, stride)
-            steps = before.steps + stride
-        else:
-            anew = before.steps > last
-            place = (anew.cumsum(0) - 1).clamp_min(0)
-            drawn = 1 + _staggered(place, stride, begin, offset)
-            ahead = torch.where(anew, drawn, stride)
-            steps = torch.where(anew, 0, before.steps) + ahead
+        chains, anew = before.chains, before.steps > last
+        place = (anew.cumsum(0) - 1).clamp_min(0)
+        ahead = torch.where(anew, 1 + _staggered(place, stride, begin, offset), stride)
+        steps = torch.where(anew, 0, before.steps) + ahead
+        if begin:
             shape = (-1, *[1] * (chains.ndim - 1))
             chains = torch.where(anew.view(shape), self._start(begin)[place], chains)
         return Slice(self._walk_to(chains, steps, ahead, known_ahead), steps, known)
@@ -232,7 +226,9 @@ class ChainPool(Iterator[TrainingBatch]):
         Raises:
             ValueError: if it is of another size, of another T, or damaged.
         """
-        turn, chains, steps = (state.get(name) for name in ("turn", "chains", "steps"))
+        turn: Any = state.get("turn")
+        chains: Any = state.get("chains")
+        steps: Any = state.get("steps")
         is_sound = (
             isinstance(turn, int)
             and isinstance(state.get("seed"), int)
@@ -241,7 +237,7 @@ class ChainPool(Iterator[TrainingBatch]):
             and len(chains) == len(steps) == self._slices_after(turn)
             and all(map(self._is_slice, range(len(chains)), chains, steps))
         )
-        if not is_sound or chains is None or steps is None:
+        if not is_sound:
             raise ValueError(
                 f"no state of a pool of {self.slice_count} x {self._batch_size} chains of "
                 f"{self._steps} steps"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_number
-from kod_bench.diffusion.circle import TWO_PI, wrap
+from kod_bench.diffusion.circle import TWO_PI, uniform_phases, wrap
 from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.process import DiffusionProcess, Variance, mean_square
+from kod_bench.diffusion.process import DiffusionProcess, Kind, Variance, mean_square
 from kod_bench.diffusion.readings import PhaseReading, without_default_reading
 
 #: `phase_margin` of intensities, unless it is given.
@@ -113,8 +113,9 @@ class PhaseDiffusion(DiffusionProcess):
         there = self.flow_change(reached, jump.to, jump, prediction_there)
         return wrap(state - (here + there) / 2)
 
+    @abstractmethod
     def prior_log_density(self, state: Tensor) -> Tensor:
-        """Log density per radian of phases under the prior that is known exactly; here uniform.
+        """Log density per radian of phases under the prior that is known exactly.
 
         Args:
             state: theta, (B, C, H, W).
@@ -122,6 +123,25 @@ class PhaseDiffusion(DiffusionProcess):
         Returns:
             (B,) float64 nats, of all C H W phases together, on the CPU.
         """
+
+
+class IndependentPhases(PhaseDiffusion):
+    """A process in which no phase feels another one, and whose prior is uniform on the torus."""
+
+    priors = ("uniform",)
+
+    @classmethod
+    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
+        """Always a control: it has phases, and no structure."""
+        return "control"
+
+    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
+        """Draw phases uniform on the circle, (count, C, H, W)."""
+        self.check_prior(prior)
+        return uniform_phases((count, *self.shape), generator)
+
+    def prior_log_density(self, state: Tensor) -> Tensor:
+        """Uniform, in each phase; see `PhaseDiffusion`."""
         uniform = -state[0].numel() * math.log(TWO_PI)
         return torch.full((len(state),), uniform, dtype=torch.float64)
 

@@ -1,8 +1,7 @@
 """Flow matching on the flat torus: phases that move to uniform ones along geodesics."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,15 +10,15 @@ from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_count
 from kod_bench.diffusion.circle import uniform_phases, wrap
 from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.phases import PhaseDiffusion
-from kod_bench.diffusion.process import ImageSource, Kind, TrainingBatch
+from kod_bench.diffusion.phases import IndependentPhases
+from kod_bench.diffusion.process import ImageSource, TrainingBatch
 from kod_bench.diffusion.readings import PhaseReading
 
 #: Root mean square of a velocity: an angle uniform on [-pi, pi).
 _UNIT = math.pi / math.sqrt(3)
 
 
-class TorusFlow(PhaseDiffusion):
+class TorusFlow(IndependentPhases):
     r"""Riemannian flow matching on the flat torus (arXiv 2302.03660).
 
     A phase theta_0 of the data moves along the geodesic to theta_1, uniform on the circle:
@@ -51,7 +50,6 @@ class TorusFlow(PhaseDiffusion):
 
     samplers = ("euler", "heun")
     second_order = ("heun",)
-    priors = ("uniform",)
 
     def __init__(
         self,
@@ -62,11 +60,6 @@ class TorusFlow(PhaseDiffusion):
         phase_margin: float | None = None,
     ) -> None:
         super().__init__(shape, steps, reading, phase_margin)
-
-    @classmethod
-    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
-        """Always a control: no phase feels another one."""
-        return "control"
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
@@ -85,11 +78,6 @@ class TorusFlow(PhaseDiffusion):
             return TrainingBatch(state, step, velocity / _UNIT, torch.ones_like(time))
 
         return IndependentBatches(draw)
-
-    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw phases uniform on the circle, (count, C, H, W)."""
-        self.check_prior(prior)
-        return uniform_phases((count, *self.shape), generator)
 
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Draw theta_t given theta_{t-1}, for step t in 1..T; see the class."""

@@ -1,8 +1,8 @@
 """Variance exploding on the flat torus: phases that noise scatters, each for itself."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,6 @@ from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import (
     MAX_WRAPPED_STD,
     TWO_PI,
-    uniform_phases,
     wrap,
     wrapped_normal_log_density,
     wrapped_normal_score,
@@ -20,10 +19,9 @@ from kod_bench.diffusion.circle import (
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.edm import rho_sigmas
 from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.phases import PhaseDiffusion, reverse_noise_std
+from kod_bench.diffusion.phases import IndependentPhases, reverse_noise_std
 from kod_bench.diffusion.process import (
     ImageSource,
-    Kind,
     TrainingBatch,
     Variance,
     standard_normal,
@@ -39,7 +37,7 @@ _NODES = 4096
 _LEAST_RMS = 1e-3
 
 
-class WrappedDiffusion(PhaseDiffusion):
+class WrappedDiffusion(IndependentPhases):
     r"""Diffusion on the flat torus with a kernel in closed form: no coupling, no reference.
 
     theta_t = wrap(theta_0 + sigma_t eps), from level t = 1 to T, with
@@ -85,7 +83,6 @@ class WrappedDiffusion(PhaseDiffusion):
 
     samplers = ("ancestral", "probability-flow", "heun")
     second_order = ("heun",)
-    priors = ("uniform",)
 
     def __init__(
         self,
@@ -120,11 +117,6 @@ class WrappedDiffusion(PhaseDiffusion):
         }[level_weight]
         self._weights = StepTable(weights / weights.mean())
 
-    @classmethod
-    def kind_of(cls, parameters: Mapping[str, Any]) -> Kind:
-        """Always a control: no phase feels another one."""
-        return "control"
-
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
@@ -143,11 +135,6 @@ class WrappedDiffusion(PhaseDiffusion):
             return TrainingBatch(wrap(start + moved), step, target, weight)
 
         return IndependentBatches(draw)
-
-    def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw phases uniform on the circle, (count, C, H, W)."""
-        self.check_prior(prior)
-        return uniform_phases((count, *self.shape), generator)
 
     def forward_step(self, state: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Draw theta_t given theta_{t-1}, for step t in 1..T."""
