@@ -18,7 +18,7 @@ from kod_bench.models.exported import (
     config_of,
     model_files,
 )
-from kod_bench.models.outputs import check_on_disk
+from kod_bench.models.outputs import check_contents, check_on_disk
 from kod_bench.models.trials import Permissions, open_trial, trial_rows
 from kod_bench.results import Row
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -54,17 +54,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     check_on_disk(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder")
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if names and not overwrite:
-        raise UsageError(
-            f"{folder}: is not empty (it holds {names[0]}); name another folder, or let an earlier "
-            "model in it be replaced with --overwrite"
-        )
-    if others := [name for name in names if name not in FILES]:
-        raise UsageError(
-            f"{folder}: holds {others[0]}, which is of no exported model; --overwrite removes "
-            "nothing else: name another folder"
-        )
+    check_contents(
+        folder,
+        overwrite,
+        FILES.__contains__,
+        shown=str(folder),
+        earlier="an earlier model",
+        stranger="of no exported model",
+    )
 
 
 def export_trial(

@@ -73,16 +73,48 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
         return
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder, or a file {', '.join(SUFFIXES)}")
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    check_contents(
+        out,
+        overwrite,
+        lambda name: _OURS.fullmatch(name) is not None,
+        shown=f"--out {out}",
+        earlier="earlier samples",
+        stranger="no earlier sample",
+    )
+
+
+def check_contents(
+    folder: Path,
+    overwrite: bool,
+    is_ours: Callable[[str], bool],
+    *,
+    shown: str,
+    earlier: str,
+    stranger: str,
+) -> None:
+    """Refuse a folder that holds anything, but for what may be replaced.
+
+    Args:
+        folder: there, or not yet.
+        overwrite: whether what is ours may be replaced; nothing else ever is.
+        is_ours: whether a name is of something that this package writes there.
+        shown: the folder, in messages.
+        earlier: what is ours, likewise.
+        stranger: what anything else is not.
+
+    Raises:
+        UsageError: naming what is there.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if names and not overwrite:
         raise UsageError(
-            f"--out {out}: is not empty (it holds {names[0]}); name another folder, or let earlier "
-            "samples in it be replaced with --overwrite"
+            f"{shown}: is not empty (it holds {names[0]}); name another folder, or let {earlier} "
+            "in it be replaced with --overwrite"
         )
-    if others := [name for name in names if not _OURS.fullmatch(name)]:
+    if others := [name for name in names if not is_ours(name)]:
         raise UsageError(
-            f"--out {out}: holds {others[0]}, which is no earlier sample; --overwrite removes "
-            "nothing else: name another folder"
+            f"{shown}: holds {others[0]}, which is {stranger}; --overwrite removes nothing else: "
+            "name another folder"
         )
 
 

@@ -19,7 +19,7 @@ from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import child
 from kod_bench.models.errors import ModelError
 from kod_bench.models.model import FindShards, Model
-from kod_bench.results import ROW_FILE, Row, judged_by, parse_rows, read_trial
+from kod_bench.results import Row, judged_by
 from kod_bench.sampling import Way
 from kod_bench.storage import Location, ObjectFolder
 from kod_bench.sweeps.plan.files import CHECKPOINTS, SAMPLES
@@ -27,6 +27,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.listing import iteration_of
 from kod_bench.sweeps.store.plugged import check_trusted
+from kod_bench.sweeps.store.rows import rows_at
 from kod_bench.sweeps.store.trust import with_confirmed_data
 from kod_bench.sweeps.trial.drawing import shard_size
 from kod_bench.sweeps.trial.subject import DataChangedError, Subject, trial_network
@@ -57,11 +58,8 @@ def trial_rows(sweep: Sweep, trial: Trial) -> list[Row] | None:
         OSError: if the store cannot be reached.
     """
     if sweep.remote is None:
-        return read_trial(sweep.trial_folder(trial))
-    try:
-        return parse_rows((sweep.remote / "trials" / trial.id).read(ROW_FILE))
-    except FileNotFoundError:
-        return None
+        return rows_at(sweep.trial_folder(trial))
+    return rows_at(sweep.remote / "trials" / trial.id)
 
 
 def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions) -> Model:

@@ -1,7 +1,7 @@
 """Training: the loop, its checkpoints and its history. One process or DDP; never imports ray."""
 
 from kod_bench.seeds import derive_seed
-from kod_bench.training.checkpoint import CheckpointStore, checkpoint_iteration
+from kod_bench.training.checkpoint import CheckpointStore, checkpoint_iteration, checkpoint_name
 from kod_bench.training.curves import CurveWriter
 from kod_bench.training.history import History, read_history
 from kod_bench.training.images import ShuffledImages
@@ -31,6 +31,7 @@ __all__ = [
     "TrainedModel",
     "TrainingOptions",
     "checkpoint_iteration",
+    "checkpoint_name",
     "derive_seed",
     "is_out_of_memory",
     "load_trained",

@@ -40,7 +40,7 @@ class CheckpointStore:
         could be read, and they would pass for newer than this one.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"iteration-{iteration:08d}.pt"
+        path = self.folder / checkpoint_name(iteration)
         with atomic_write(path) as file:
             told: Any = _Told(file)
             try:
@@ -117,6 +117,11 @@ class _Told:
 
     def flush(self) -> None:
         self._file.flush()
+
+
+def checkpoint_name(iteration: int) -> str:
+    """Name of the file of a checkpoint."""
+    return f"iteration-{iteration:08d}.pt"
 
 
 def checkpoint_iteration(name: str) -> int | None:

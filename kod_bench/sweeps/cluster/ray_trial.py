@@ -36,7 +36,6 @@ from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.run import (
     draw_trained,
-    is_trained,
     open_log,
     run_trial,
     score_trained,
@@ -136,7 +135,7 @@ def _run_workers(
     import ray
 
     config = _config(sweep, trial, folder)
-    if not is_trained(trial):
+    if trial.model_of is None:
         _train_workers(sweep, trial, report, config, scratch, restarts)
     _draw_in_workers(sweep, trial, report, config, helpers)
     report(Status("scoring"))

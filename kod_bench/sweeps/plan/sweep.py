@@ -95,9 +95,7 @@ class Sweep:
 
     def workers_of(self, trial: Trial) -> int:
         """How many processes work on a trial: as many as train it, where it is trained."""
-        reused = trial.reused
-        is_trained = reused is not None and reused.is_trained
-        return self.resources.workers_per_trial if is_trained else trial.workers
+        return trial.workers if trial.model_of is None else self.resources.workers_per_trial
 
     @property
     def location(self) -> Location:

@@ -88,6 +88,12 @@ class Trial:
         """What the trial begins with; None: with nothing."""
         return None if self.reuse is None else Reused.of(self.reuse)
 
+    @property
+    def model_of(self) -> Reused | None:
+        """The trial whose model this one scores as it is; None: it trains one itself."""
+        reused = self.reused
+        return reused if reused is not None and reused.is_trained else None
+
     @functools.cached_property
     def trained_hash(self) -> str:
         """Identity of what is trained."""

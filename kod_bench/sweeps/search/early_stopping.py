@@ -110,8 +110,7 @@ def pruned_at(folder: Path) -> int | None:
 
 def given_up_at(sweep: Sweep, trial: Trial) -> int | None:
     """The iteration at which a trial was given up, here or where its model comes from."""
-    reused = trial.reused
-    if reused is not None and reused.is_trained:
+    if (reused := trial.model_of) is not None:
         return reused.pruned_at
     return pruned_at(sweep.trial_folder(trial))
 

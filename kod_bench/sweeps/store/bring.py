@@ -25,7 +25,7 @@ from kod_bench.inside import (
     list_folder,
     open_file,
 )
-from kod_bench.results import ROW_FILE, Row, is_picture, parse_rows, read_trial, write_rows
+from kod_bench.results import Row, is_picture, write_rows
 from kod_bench.sampling import MANIFEST_FILE, Way, shard_index
 from kod_bench.storage import Location, ObjectFolder
 from kod_bench.sweeps.plan.files import (
@@ -40,8 +40,9 @@ from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.locks import LockedError, exclusive_lock
 from kod_bench.sweeps.store.mirror import publish_rows
+from kod_bench.sweeps.store.rows import rows_at
 from kod_bench.sweeps.store.samples import fetch_shards, put_files
-from kod_bench.training import CheckpointStore
+from kod_bench.training import CheckpointStore, checkpoint_name
 
 _PIECE = 64 * 2**20
 _RECORDS = {HISTORY_FILE: MOST_HISTORY, MEMORY_FILE: MOST_RECORD, RUNGS_FILE: MOST_RECORD}
@@ -66,7 +67,7 @@ def bring_model(sweep: Sweep, trial: Trial) -> None:
     if reused is None or own.latest_iteration() >= reused.iterations:
         return
     there = _place(sweep, reused)
-    checkpoint = f"{CHECKPOINTS}/iteration-{reused.iterations:08d}.pt"
+    checkpoint = f"{CHECKPOINTS}/{checkpoint_name(reused.iterations)}"
     if not _has(there, checkpoint):
         raise GoneError(
             f"{there}/{checkpoint}: the model that this trial reuses is gone; {_mend()}"
@@ -97,7 +98,7 @@ def adopt_rows(sweep: Sweep, trial: Trial) -> list[Row] | None:
     if reused is None or reused.kind != "row" or reused.sweep not in sweep.donors:
         return None
     there = _place(sweep, reused)
-    rows = _rows(there)
+    rows = rows_at(there)
     if rows is None or {(row.trained_hash, row.scored_hash) for row in rows} != {
         (trial.trained_hash, trial.scored_hash)
     }:
@@ -109,7 +110,7 @@ def adopt_rows(sweep: Sweep, trial: Trial) -> list[Row] | None:
             _take(there, _RECORDS | pictures, folder, copied=True)
             if trial.evaluation_options.keep_samples != "none":
                 _bring_samples(sweep, trial, there)
-            checkpoint = f"{CHECKPOINTS}/iteration-{reused.iterations:08d}.pt"
+            checkpoint = f"{CHECKPOINTS}/{checkpoint_name(reused.iterations)}"
             _take(there, {checkpoint: MOST_CHECKPOINT}, folder)
             rows = [_own(row, sweep, trial, reused) for row in rows]
             write_rows(folder, rows)
@@ -146,14 +147,6 @@ def _place(sweep: Sweep, reused: Reused) -> Location:
     if isinstance(place, Path):
         return child(place, "trials", reused.trial)
     return place / "trials" / reused.trial
-
-
-def _rows(there: Location) -> list[Row] | None:
-    if isinstance(there, Path):
-        return read_trial(there)
-    with contextlib.suppress(FileNotFoundError):
-        return parse_rows(there.read(ROW_FILE))
-    return None
 
 
 def _names(there: Location) -> list[str]:

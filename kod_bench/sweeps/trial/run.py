@@ -147,7 +147,7 @@ def train_and_score(sweep: Sweep, trial: Trial, report: Report) -> list[Row]:
     report(Status("preparing"))
     bring_model(sweep, trial)
     subject = Subject.load(sweep, trial, device)
-    if is_trained(trial):
+    if trial.model_of is not None:
         return _score_checkpoint(subject, report, device, given_up_at(sweep, trial))
     try:
         model = _train_within_memory(subject, report, device)
@@ -247,19 +247,13 @@ def _score_checkpoint(
 def _read_model(subject: Subject, device: torch.device, pruned: int | None) -> TrainedModel:
     iterations = subject.trial.training_section.iterations if pruned is None else pruned
     model = load_trained(subject.network(), subject.checkpoints, iterations, device)
-    reused = subject.trial.reused
-    known = reused.weights if reused is not None and reused.is_trained else None
-    if reused is not None and known not in (None, weights_hash(model.network)):
+    reused = subject.trial.model_of
+    if reused is not None and reused.weights not in (None, weights_hash(model.network)):
         raise GoneError(
             f"{reused.name}/{reused.trial}: its checkpoint holds another model than its rows are "
             "of; train anew: kod-bench sweep"
         )
     return model
-
-
-def is_trained(trial: Trial) -> bool:
-    """Whether a trial scores another's model as it is."""
-    return trial.reused is not None and trial.reused.is_trained
 
 
 def clear_leftovers(folder: Path) -> None:
