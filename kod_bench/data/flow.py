@@ -8,6 +8,7 @@ import numpy as np
 from kod_bench.data.angle_fields import as_stored
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
+from kod_bench.data.splits import held_out_count
 from kod_bench.data.turbulence import Turbulence
 
 #: When a flow is looked at, in units of the box's side over 2 pi and the initial mean velocity: by
@@ -34,7 +35,7 @@ class FlowSource:
         self._size, self._options = options.image_size, options.flow
         self._flows = max(2, math.ceil(options.flow.count / len(TIMES)))
         self.units = math.ceil(self._flows / _TOGETHER)
-        self._test = math.ceil(round(options.test_share * self._flows, 9))
+        self._test = held_out_count(options.test_share, self._flows)
         self.split_rule = (
             f"by flow: {self._flows - self._test} flows are for training, {self._test} others for "
             "testing"

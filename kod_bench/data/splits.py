@@ -57,8 +57,7 @@ def split_groups(groups: Sequence[Sequence[str]], test_share: float) -> tuple[li
     if len(groups) < 2:
         raise DataError(f"a split needs at least 2 groups of images, found {len(groups)}")
     ranked = sorted(range(len(groups)), key=lambda i: hash_text("\n".join(sorted(groups[i]))))
-    # Rounded first: 0.1 * 30 is 3.0000000000000004, and its ceiling is not what was asked for.
-    wanted = math.ceil(round(test_share * len(groups), 9))
+    wanted = held_out_count(test_share, len(groups))
     held_out = min(wanted, len(groups) - 1)
     return sorted(ranked[held_out:]), sorted(ranked[:held_out])
 
@@ -123,3 +122,9 @@ def _without_wrapping(names: Sequence[str]) -> list[list[str]]:
     ):
         every = [parts[1:] for parts in every]
     return every
+
+
+def held_out_count(test_share: float, count: int) -> int:
+    """How many of so many are for testing: ceil(test_share * count)."""
+    # Rounded first: 0.1 * 30 is 3.0000000000000004, and its ceiling is not what was asked for.
+    return math.ceil(round(test_share * count, 9))

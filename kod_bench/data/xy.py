@@ -7,6 +7,7 @@ import numpy as np
 
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
+from kod_bench.data.splits import held_out_count
 from kod_bench.data.xy_model import draw_fields
 
 _EACH = 20  # fields of a chain, at most
@@ -31,8 +32,7 @@ class XySource:
         count = options.xy.count
         self._chains = max(min(count, _FEWEST), math.ceil(count / _EACH))
         self.units = math.ceil(self._chains / _TOGETHER)
-        # Rounded first: 0.1 * 30 is 3.0000000000000004.
-        self._test = math.ceil(round(options.test_share * self._chains, 9))
+        self._test = held_out_count(options.test_share, self._chains)
         self.split_rule = (
             f"by chain: {self._chains - self._test} Markov chains are for training, "
             f"{self._test} others for testing"
