@@ -58,6 +58,31 @@ ResultsDir = Annotated[
         help="Folder of all sweeps, or s3://bucket/prefix, gs://bucket/prefix.",
     ),
 ]
+#: What a plan that is not the user's own may import and read, by name.
+Extractor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
+    ),
+]
+SweepPlugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="NAME",
+        help="Let the sweep import this plug-in, or those of this package; may be repeated.",
+    ),
+]
+SweepImages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data-dir",
+        metavar="PATH|URI",
+        callback=expand_locations,
+        help="Where the images are now; or, of a plan that is not yours, what it may read; may "
+        "be repeated.",
+    ),
+]
 DEFAULT_RESULTS = "results"
 
 

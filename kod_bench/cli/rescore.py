@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir, SweepName, expand_locations
+from kod_bench.cli.options import (
+    DEFAULT_RESULTS,
+    Extractor,
+    ResultsDir,
+    SweepImages,
+    SweepName,
+    SweepPlugins,
+)
 from kod_bench.cli.report import Conditions, read_sweep
 from kod_bench.cli.running import (
     Address,
@@ -53,28 +60,9 @@ def rescore(
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
-    extractor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
-        ),
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Let the sweep import this plug-in, or those of this package; may be repeated.",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH|URI",
-            callback=expand_locations,
-            help="Where the images are now; or, of a plan that is not yours, what it may read; may "
-            "be repeated.",
-        ),
-    ] = None,
+    extractor: Extractor = None,
+    plugin: SweepPlugins = None,
+    data_dir: SweepImages = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

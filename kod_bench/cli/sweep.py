@@ -15,9 +15,12 @@ from kod_bench.cli.complete import complete_profiles
 from kod_bench.cli.options import (
     DEFAULT_RESULTS,
     Changes,
+    Extractor,
     ResultsDir,
     SpaceName,
+    SweepImages,
     SweepName,
+    SweepPlugins,
     expand_location,
     expand_locations,
 )
@@ -140,28 +143,9 @@ def resume(
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
-    extractor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:CLASS", help="Let the sweep import this feature extractor of yours."
-        ),
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Let the sweep import this plug-in, or those of this package; may be repeated.",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH|URI",
-            callback=expand_locations,
-            help="Where the images are now; or, of a plan that is not yours, what it may read; may "
-            "be repeated.",
-        ),
-    ] = None,
+    extractor: Extractor = None,
+    plugin: SweepPlugins = None,
+    data_dir: SweepImages = None,
     reuse: Annotated[
         list[str] | None,
         typer.Option(
