@@ -20,6 +20,7 @@ No Ray: processes are started here, as Ray's tasks would be.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import random
@@ -80,11 +81,20 @@ def main() -> None:
     options = parser.parse_args()
     options.more = ", keep_samples: all"
     if options.what in STEPS:
-        torch.set_num_threads(1)
+        compute_as_a_trial()
         STEPS[options.what](options.folder, options)
         return
     with tempfile.TemporaryDirectory() as name:
         MEASUREMENTS[options.what](Path(name), options)
+
+
+def compute_as_a_trial() -> None:
+    """What a process that Ray starts for a trial does first, by whichever build runs this."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(ImportError):  # which the build before did not have
+        from kod_bench.freed_memory import keep_freed_memory
+
+        keep_freed_memory()
 
 
 def trained(folder: Path, options: argparse.Namespace) -> Sweep:
@@ -110,14 +120,14 @@ def draw(folder: Path, worker: int, count: int) -> None:
     from kod_bench.sweeps.trial.drawing import Part
     from kod_bench.sweeps.trial.run import draw_trained  # which the build before did not have
 
-    torch.set_num_threads(1)
+    compute_as_a_trial()
     sweep = open_sweep(folder)
     draw_trained(sweep, sweep.trials[0], Part(worker, count))
 
 
 def score(folder: Path) -> list[Row]:
     """What the scoring process runs; it draws what is missing."""
-    torch.set_num_threads(1)
+    compute_as_a_trial()
     sweep = open_sweep(folder)
     return score_trained(sweep, sweep.trials[0], lambda _: None)
 

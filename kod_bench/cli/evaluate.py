@@ -9,6 +9,7 @@ from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
+from kod_bench.freed_memory import keep_freed_memory
 from kod_bench.storage import parse_location
 from kod_bench.visible import visible
 
@@ -89,6 +90,7 @@ def evaluate(
 
     if data_dir is not None and Path(against).is_dir():
         raise UsageError(f"--data-dir {data_dir}: is of a named data set; {against} is a folder")
+    keep_freed_memory()
     console = Console(stderr=True)
     progress = Progress(console=console, transient=True, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}

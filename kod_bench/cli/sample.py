@@ -10,6 +10,7 @@ from kod_bench.cli.complete import complete_sweeps
 from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir, expand_locations, expand_path
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
+from kod_bench.freed_memory import keep_freed_memory
 from kod_bench.storage import local_path, parse_location
 from kod_bench.visible import visible
 
@@ -118,6 +119,7 @@ def sample(
     from kod_bench.models.start import read_start
     from kod_bench.training import pick_device
 
+    keep_freed_memory()
     device = pick_device(gpu=True)
     left_out: dict[str, int] = {}
     if origin is not None:

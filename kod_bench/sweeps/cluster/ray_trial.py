@@ -16,6 +16,7 @@ import torch
 
 from kod_bench.errors import one_line
 from kod_bench.evaluation import look_for_modules_in
+from kod_bench.freed_memory import keep_freed_memory
 from kod_bench.results import Row
 from kod_bench.storage import parse_location
 from kod_bench.sweeps.cluster.idle_room import (
@@ -98,6 +99,7 @@ def _planned(config: dict[str, str]) -> tuple[Sweep, Trial]:
     if trial.reused is not None:
         sweep = replace(sweep, donors={was: parse_location(now) for was, now in donors.items()})
     torch.set_num_threads(sweep.resources.cpus_per_worker)
+    keep_freed_memory()
     return sweep, trial
 
 

@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin
 import torch
 
 from kod_bench.errors import UsageError, one_line
+from kod_bench.freed_memory import keep_freed_memory
 from kod_bench.results import FORWARD_START, judged_by
 from kod_bench.sampling import shards_of
 from kod_bench.storage import Location
@@ -114,7 +115,7 @@ def estimate(
         ProcessPoolExecutor(
             processes,
             context,
-            initializer=torch.set_num_threads,
+            initializer=_compute_as_a_trial,
             initargs=(resources.cpus_per_worker,),
         ) as pool,
     ):
@@ -153,6 +154,11 @@ def estimate(
         timed=len(timed),
         timing=time.perf_counter() - began,
     )
+
+
+def _compute_as_a_trial(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 @contextlib.contextmanager
