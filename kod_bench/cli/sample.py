@@ -137,6 +137,9 @@ def sample(
         )
     for place in places.values():  # before minutes are spent on the first
         check_output(place, count, overwrite)
+    if len(found) > 1:  # one says so itself, before it draws
+        for each in found:
+            each.check_way(prior, sampler, network_evaluations)
     for why, number in left_out.items():
         echo(f"left out: {number} {'trial' if number == 1 else 'trials'}, {why}", err=True)
     for each in found:

@@ -10,6 +10,7 @@ these three is made, and nothing is downloaded.
 """
 
 import importlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,8 +24,9 @@ from kod_bench.errors import one_line
 from kod_bench.inside import MOST_RECORD, UnreadableError, parse_json
 from kod_bench.models.drawable import Drawable, Drawing, check_whole
 from kod_bench.models.errors import ModelError
-from kod_bench.sampling import Way, weights_hash
+from kod_bench.sampling import Identity, Way, weights_hash
 from kod_bench.seeds import derive_seed
+from kod_bench.sweeps.plan.make import current_code
 
 PREFIX = "diffusers:"
 PRIOR = "standard-normal"
@@ -98,7 +100,12 @@ class DiffusersModel(Drawable):
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "sample", index))
             return self._draw(scheduler, sampler, evaluations, size, generator, on_call)
 
-        return Drawing(Way(PRIOR, sampler, evaluations), count, seed, size, draw)
+        way = Way(PRIOR, sampler, evaluations)
+        # Its schedule counts as its subject, its libraries as code.
+        schedule = json.dumps(dict(scheduler.config), sort_keys=True, default=str)
+        code = f"{current_code()} diffusers {version('diffusers')} torch {torch.__version__}"
+        identity = Identity(weights_hash(self.network), schedule, code, way, seed, size)
+        return Drawing(way, count, seed, size, draw, identity)
 
     def _scheduler(self, sampler: str) -> Any:
         """One of its own for each drawing: a scheduler holds the steps that were set last."""

@@ -1,15 +1,17 @@
 """What can be drawn from, wherever it comes from: samples in batches, each by itself."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from kod_bench.models.errors import ModelError
-from kod_bench.sampling import ShardFolder, Way, shards_of
+from kod_bench.sampling import Identity, ShardFolder, Way, shards_of
 
 #: Draws batch number i, (size, C, H, W) uint8, and calls the second after each evaluation.
 DrawBatch = Callable[[int, Callable[[], None]], Tensor]
@@ -25,9 +27,11 @@ class Drawing:
         seed: of the draws.
         size: images of a batch. A batch is drawn whole, the last one too, and then cut.
         draw: draws one.
+        identity: all that its batches depend on; None if that is not known.
         stored: batches that were drawn before and kept; only read. One that is damaged, or of
             another version of the code, is drawn again.
-        kept: images that have come from there, so far.
+        aside: where batches lie that were drawn and not yet used up: read, and written to.
+        kept: images that have come from either, so far.
         drawn: images that were drawn here.
     """
 
@@ -36,9 +40,19 @@ class Drawing:
     seed: int
     size: int
     draw: DrawBatch
+    identity: Identity | None = None
     stored: ShardFolder | None = None
+    aside: ShardFolder | None = None
     kept: int = 0
     drawn: int = 0
+
+    def set_aside(self, folder: Path) -> None:
+        """Put batches into a folder as they are drawn, so that who is interrupted can go on.
+
+        Not where there is one batch alone, or it is not known what batches depend on.
+        """
+        if self.identity is not None and len(shards_of(self.count, self.size)) > 1:
+            self.aside = ShardFolder(folder, self.identity)
 
     def batches(self, on_call: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
         """(B, C, H, W) uint8 images, `count` of them together.
@@ -48,20 +62,29 @@ class Drawing:
 
         Raises:
             FloatingPointError: if samples are not finite.
+            OSError: if a batch cannot be set aside.
         """
         indices = shards_of(self.count, self.size)
-        if self.stored is not None:
-            self.stored.missing(indices)  # which says why those that are there are not taken
+        places = [place for place in (self.stored, self.aside) if place is not None]
+        for place in places:
+            place.missing(indices)  # which says why those that are there are not taken
         for index in indices:
             length = min(self.size, self.count - index * self.size)
-            shard = None if self.stored is None else self.stored.read(index)
+            shard = next((found for place in places if (found := place.read(index))), None)
             if shard is not None:
                 images = shard.images
                 self.kept += length
             else:
-                images = self.draw(index, on_call)
+                images = self._draw(index, on_call)
                 self.drawn += length
             yield images[:length]
+
+    def _draw(self, index: int, on_call: Callable[[], None]) -> Tensor:
+        began = time.monotonic()
+        images = self.draw(index, on_call)
+        if self.aside is not None:
+            self.aside.write(index, images, seconds=time.monotonic() - began, precision="")
+        return images
 
     def all(self) -> Tensor:
         """All of them, (count, C, H, W) uint8."""

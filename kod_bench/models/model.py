@@ -24,6 +24,7 @@ from kod_bench.sampling import (
     Source,
     Way,
     draw_shard,
+    shards_of,
     weights_hash,
 )
 from kod_bench.sweeps.plan.make import current_code
@@ -37,6 +38,42 @@ FindShards = Callable[[str, Sequence[str]], Path | None]
 
 def _nothing_kept(way: str, names: Sequence[str]) -> None:
     return None
+
+
+def way_of(
+    name: str,
+    process: DiffusionProcess,
+    usual: Way,
+    prior: str | None,
+    sampler: str | None,
+    network_evaluations: int | None,
+) -> Way:
+    """A way of sampling a process, which need not have been fitted.
+
+    Args:
+        name: of the model, for messages.
+        process: to be reversed.
+        usual: what is left out is as here.
+        prior: where sampling starts.
+        sampler: one of the process's.
+        network_evaluations: for each image.
+
+    Raises:
+        ModelError: if the process has no such prior or sampler, or fewer steps.
+    """
+    prior = usual.prior if prior is None else prior
+    evaluations = usual.network_evaluations
+    if network_evaluations is not None:
+        evaluations = check_whole("network_evaluations", network_evaluations, 1)
+    try:
+        if prior != FORWARD_START:
+            process.check_prior(prior)
+        sampler = process.check_sampler(usual.sampler if sampler is None else sampler)
+        process.step_subset(evaluations, sampler)
+    except ValueError as error:
+        also = f", or {FORWARD_START}" if str(error).startswith("no prior") else ""
+        raise ModelError(f"{name}: {error}{also}") from error
+    return Way(prior, sampler, evaluations)
 
 
 @dataclass
@@ -90,20 +127,8 @@ class Model(Drawable):
         Raises:
             ModelError: if the process has no such prior or sampler, or fewer steps.
         """
-        usual, process = self.ways[0], self.process
-        prior = usual.prior if prior is None else prior
-        evaluations = usual.network_evaluations
-        if network_evaluations is not None:
-            evaluations = check_whole("network_evaluations", network_evaluations, 1)
-        try:
-            if prior != FORWARD_START:
-                process.check_prior(prior)
-            sampler = process.check_sampler(usual.sampler if sampler is None else sampler)
-            process.step_subset(evaluations, sampler)
-        except ValueError as error:
-            also = f", or {FORWARD_START}" if str(error).startswith("no prior") else ""
-            raise ModelError(f"{self.name}: {error}{also}") from error
-        return Way(prior, sampler, evaluations)
+        usual = self.ways[0]
+        return way_of(self.name, self.process, usual, prior, sampler, network_evaluations)
 
     def drawing(
         self,
@@ -139,19 +164,20 @@ class Model(Drawable):
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
             return to_stored(draw_shard(source, way, index, size, on_call=on_call), self.values)
 
-        stored = None
-        if start is None and seed == self.seed and size == self.batch_size:
-            stored = self._stored(way, count, size)
-        return Drawing(way, count, seed, size, draw, stored)
+        drawing = Drawing(way, count, seed, size, draw)
+        if start is None:  # which images those are is in no identity
+            drawing.identity = Identity(
+                self.weights, subject_hash(self.trial), current_code(), way, seed, size
+            )
+            if seed == self.seed and size == self.batch_size:
+                drawing.stored = self._stored(drawing.identity, count)
+        return drawing
 
-    def _stored(self, way: Way, count: int, size: int) -> ShardFolder | None:
+    def _stored(self, identity: Identity, count: int) -> ShardFolder | None:
         """Where batches of this way are that were kept: those of another size are others."""
-        identity = Identity(
-            self.weights, subject_hash(self.trial), current_code(), way, self.seed, size
-        )
         nowhere = ShardFolder(Path(), identity)
-        names = [nowhere.file(index).name for index in range(-(-count // size))]
-        folder = self.find_shards(way.name, names)
+        names = [nowhere.file(index).name for index in shards_of(count, identity.size)]
+        folder = self.find_shards(identity.way.name, names)
         return None if folder is None else ShardFolder(folder, identity)
 
     @property

@@ -1,6 +1,7 @@
 """Finds trained models by what their users call them: trials, sweeps, exported folders."""
 
 import fnmatch
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from kod_bench.models.drawable import Drawable
 from kod_bench.models.errors import ModelError
 from kod_bench.models.exported import is_exported, open_exported
 from kod_bench.models.model import Model
-from kod_bench.models.trials import Permissions, open_trial, trial_rows
+from kod_bench.models.trials import Permissions, check_way, open_trial, trial_rows
 from kod_bench.storage import Location, ObjectFolder, local_path, parse_location
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -29,10 +30,12 @@ class Found:
     Attributes:
         name: of its trial or folder.
         open: reads it.
+        check_way: refuses a prior, sampler or number of evaluations that it lacks, unread.
     """
 
     name: str
     open: Callable[[], Drawable]
+    check_way: Callable[[str | None, str | None, int | None], None] = lambda *_: None
 
 
 def load(
@@ -161,4 +164,8 @@ def find_models(
 
 
 def _found(sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions) -> Found:
-    return Found(trial.id, lambda: open_trial(sweep, trial, device, permissions))
+    return Found(
+        trial.id,
+        lambda: open_trial(sweep, trial, device, permissions),
+        functools.partial(check_way, sweep, trial, permissions),
+    )

@@ -1,12 +1,14 @@
 """Samples as files: a folder of PNGs, one .npz or .npy, or one picture; nothing is resized.
 
 Beside them lies a JSON that says what they were drawn from. It is written last: what it stands
-beside is whole.
+beside is whole. Until then what was drawn lies in OUT.unfinished, too, from where the same command
+goes on if it was interrupted.
 """
 
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import json
 import os
 import re
@@ -23,9 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 import kod_bench
-from kod_bench.atomic import atomic_write
+from kod_bench.atomic import LEFTOVERS, atomic_write
 from kod_bench.errors import UsageError, one_line
 from kod_bench.models.drawable import Drawable, Drawing
+from kod_bench.sampling import shard_index
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.trial.grid import write_grid
 
@@ -56,6 +59,12 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
         UsageError: naming it and the reason.
     """
     check_on_disk(out)
+    aside = unfinished_path(out)
+    for path in aside.iterdir() if aside.is_dir() else [aside] if aside.exists() else []:
+        if not _is_aside(path):
+            raise UsageError(
+                f"--out {out}: needs {aside}, where {path.name} is no shard of samples"
+            )
     if is_one_file(out):
         if out.is_dir():
             raise UsageError(f"--out {out}: is a folder; name a file")
@@ -73,9 +82,10 @@ def check_output(out: Path, count: int, overwrite: bool) -> None:
         return
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder, or a file {', '.join(SUFFIXES)}")
+    interrupted = aside.is_dir() and not about_path(out).exists()
     check_contents(
         out,
-        overwrite,
+        overwrite or interrupted,
         lambda name: _OURS.fullmatch(name) is not None,
         shown=f"--out {out}",
         earlier="earlier samples",
@@ -133,10 +143,17 @@ def about_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.json") if is_one_file(out) else out / ABOUT_FILE
 
 
+def unfinished_path(out: Path) -> Path:
+    """Where samples lie as they are drawn, until all are where they should be."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
 def write_samples(
     out: Path, model: Drawable, drawing: Drawing, on_call: Callable[[], None] = lambda: None
 ) -> None:
     """Draw samples and put them where `check_output` has found room for them.
+
+    What an earlier call with equal arguments drew before it was interrupted is not drawn again.
 
     Args:
         out: file or folder; the folder is made.
@@ -149,6 +166,8 @@ def write_samples(
             there.
         FloatingPointError: if samples are not finite.
     """
+    aside = unfinished_path(out)
+    drawing.set_aside(aside)
     batches = drawing.batches(on_call)
     try:
         if is_one_file(out):
@@ -162,12 +181,26 @@ def write_samples(
                         path.unlink()
                 _write_each(out, drawing.count, batches)
                 _write_about(out, model, drawing)
+        _remove_shards(aside)
     except OSError as error:
         reason = error.strerror or one_line(error)
         done = drawing.kept + drawing.drawn
         raise UsageError(
             f"--out {out}: cannot be written ({reason}), after {done} of {drawing.count} samples"
         ) from error
+
+
+def _remove_shards(folder: Path) -> None:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _is_aside(path):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody has put a file there
+            folder.rmdir()
+
+
+def _is_aside(path: Path) -> bool:
+    return shard_index(path.name) is not None or fnmatch.fnmatchcase(path.name, LEFTOVERS)
 
 
 def _write_file(out: Path, model: Drawable, drawing: Drawing, batches: Iterable[Tensor]) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from kod_bench.data import ImageDataset
-from kod_bench.diffusion import is_fitted_to_images, make_process
+from kod_bench.diffusion import DiffusionProcess, is_fitted_to_images, make_process
 from kod_bench.errors import UsageError, one_line
 from kod_bench.inside import child
 from kod_bench.models.errors import ModelError
-from kod_bench.models.model import FindShards, Model
+from kod_bench.models.model import FindShards, Model, way_of
 from kod_bench.results import Row, judged_by
 from kod_bench.sampling import Way
 from kod_bench.storage import Location, ObjectFolder
@@ -78,10 +78,7 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
     shown = f"{sweep.shown}: trial {trial.id}"
     sweep = replace(sweep, trials=(trial,), growth=None)
     plain = replace(trial, evaluation={**trial.evaluation, "features": NO_EXTRACTOR})
-    check_trusted(replace(sweep, trials=(plain,)), None, permissions.plugins)
-    rows = trial_rows(sweep, trial)
-    if rows is None:
-        raise ModelError(f"{shown} has not finished; kod-bench resume {sweep.shown} goes on")
+    rows = _permitted_rows(sweep, trial, permissions)
 
     @functools.cache
     def subject() -> Subject:
@@ -91,8 +88,7 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
         return subject().dataset
 
     try:
-        shape = (rows[0].channels, *trial.dataset_options.image_shape)
-        process = make_process(trial.process, shape=shape, steps=trial.steps, **trial.parameters)
+        process = _process(trial, rows[0])
         if is_fitted_to_images(process):
             process = subject().process
         network = trial_network(trial, process)
@@ -125,6 +121,49 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
         open_images=open_images,
         find_shards=_shard_finder(sweep, trial),
     )
+
+
+def _permitted_rows(sweep: Sweep, trial: Trial, permissions: Permissions) -> list[Row]:
+    """The rows of a finished trial, whose process may be made.
+
+    Raises:
+        ModelError: if it has not finished.
+        UsageError: naming what its plan would import and may not.
+    """
+    plain = replace(trial, evaluation={**trial.evaluation, "features": NO_EXTRACTOR})
+    check_trusted(replace(sweep, trials=(plain,), growth=None), None, permissions.plugins)
+    rows = trial_rows(sweep, trial)
+    if rows is None:
+        raise ModelError(
+            f"{sweep.shown}: trial {trial.id} has not finished; "
+            f"kod-bench resume {sweep.shown} goes on"
+        )
+    return rows
+
+
+def check_way(
+    sweep: Sweep,
+    trial: Trial,
+    permissions: Permissions,
+    prior: str | None,
+    sampler: str | None,
+    network_evaluations: int | None,
+) -> None:
+    """Refuse a way of sampling that a finished trial's process lacks; its model is not read.
+
+    Raises:
+        ModelError: naming the trial and what is allowed.
+        UsageError: naming what its plan would import and may not.
+    """
+    rows = _permitted_rows(sweep, trial, permissions)
+    usual = judged_by([Way(r.prior, r.sampler, r.network_evaluations) for r in rows])
+    process = _process(trial, rows[0])
+    way_of(trial.id, process, usual, prior, sampler, network_evaluations)
+
+
+def _process(trial: Trial, row: Row) -> DiffusionProcess:
+    shape = (row.channels, *trial.dataset_options.image_shape)
+    return make_process(trial.process, shape=shape, steps=trial.steps, **trial.parameters)
 
 
 def _load_subject(

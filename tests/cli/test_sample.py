@@ -15,6 +15,7 @@ from PIL import Image
 
 import kod_bench
 from kod_bench.evaluation.folders import ImageFolder
+from kod_bench.models.outputs import write_samples
 from kod_bench.results import read_trial
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -96,6 +97,20 @@ def test_a_whole_sweep_and_some_of_its_models(trained: Sweep, call: Command) -> 
     assert "is one file, for 3 trials" in said
     said = refusal(call, *chosen, "--model", "vdm", "--out", "x")
     assert said.endswith("has no such model; it has kuramoto, ddpm, edm, heat")
+    # A sampler that one of several models lacks is refused before the first is drawn from.
+    said = refusal(
+        call,
+        "sample",
+        trained.folder,
+        "--count",
+        3,
+        "--out",
+        "none",
+        "--sampler",
+        "probability-flow",
+    )
+    assert "no sampler 'probability-flow'" in said
+    assert not Path("none").exists()
 
 
 def test_options_reach_the_sampler(trained: Sweep, call: Command) -> None:
@@ -223,6 +238,46 @@ def test_a_damaged_shard_is_named_and_drawn_again(trained: Sweep, call: Command)
     assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes()
 
 
+@pytest.mark.parametrize("out", ["prints", "prints.npz", "prints.npy"])
+def test_who_is_interrupted_goes_on_with_what_was_drawn(
+    trained: Sweep, call: Command, out: str
+) -> None:
+    folder = folder_of(trained, "ddpm")
+    model = kod_bench.load(folder, device="cpu")
+    options = {"seed": 5, "batch_size": 8}
+    calls = 0
+
+    def interrupt() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4 * 2 + 3:  # in the third of five batches
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_samples(Path(out), model, model.drawing(36, **options), interrupt)
+    aside = Path(f"{out}.unfinished")
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "shard-000000.npz",
+        "shard-000001.npz",
+    ]
+    (aside / ".shard-000002.npz.1.tmp").write_bytes(b"")  # as a killed process leaves it
+    # A file that is not ours is left alone.
+    command = ("sample", folder, "--count", 36, "--batch-size", 8, "--out", out, "--seed", 5)
+    (aside / "mine.txt").touch()
+    assert "mine.txt is no shard of samples" in refusal(call, *command)
+    (aside / "mine.txt").unlink()
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    assert "16 kept and 20 drawn" in done.stdout
+    assert not aside.exists()
+    whole = call(*command[:-3], f"whole-{out}", "--seed", 5)
+    assert "0 kept and 36 drawn" in whole.stdout
+    for one in sorted(Path(out).iterdir()) if out == "prints" else [Path(out)]:
+        other = Path(f"whole-{out}", one.name) if out == "prints" else Path(f"whole-{out}")
+        if one.suffix != ".json":
+            assert one.read_bytes() == other.read_bytes()
+
+
 @pytest.mark.skipif(not can_mount(), reason="a small file system cannot be mounted here")
 @pytest.mark.parametrize("out", ["small/out", "small/a.npz"])
 def test_a_full_disk_is_one_line(trained: Sweep, out: str) -> None:
@@ -240,7 +295,8 @@ def test_a_full_disk_is_one_line(trained: Sweep, out: str) -> None:
     line, *left = done.stderr.splitlines()
     assert line.startswith(f"error: --out {out}: cannot be written (No space left on device), aft")
     assert line.endswith("of 100 samples")
-    assert left == (["out"] if out == "small/out" else [])  # of a file, nothing stays
+    # Of a file, nothing stays but what can be gone on with.
+    assert set(left) <= ({"out", "out.unfinished"} if out == "small/out" else {"a.npz.unfinished"})
 
 
 def test_what_is_exported_is_drawn_from(trained: Sweep, call: Command) -> None:
