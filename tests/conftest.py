@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from kod_bench.freed_memory import keep_freed_memory
 from tests.plugins import Announce, write_package
 
 # Two cores: the test process must not take both from the Ray workers it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+keep_freed_memory()
 
 TINY_SPACE = """
 name: tiny
