@@ -43,9 +43,14 @@ class Row:
     micro_batch_size: int | None  # of one worker at a time; halved where memory ran out
     images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
-    # of held-out angles under the model, by its probability flow; processes on phases only
-    likelihood: float | None  # -log density, nats per phase; lower
+    # of held-out images under the model, where it is asked for; the same in all rows of a model
+    likelihood: float | None  # -log density of angles, nats per phase; lower
     likelihood_error: float | None  # its standard error
+    bits_per_dimension: float | None  # of 8-bit images, an upper bound; lower
+    bits_per_dimension_error: float | None  # its standard error
+    likelihood_images: int | None  # behind it
+    likelihood_evaluations: int | None  # of the network, for each of these
+    likelihood_method: str | None  # probability flow, or evidence bound
     training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
     resumed_exactly: bool | None  # as if it had not been interrupted; None: older, not recorded
@@ -151,6 +156,9 @@ FORWARD_START = "forward"
 
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
+
+#: Columns of the negative log-likelihood of held-out images, and their units; lower is better.
+LIKELIHOOD_UNITS = {"likelihood": "nats per phase", "bits_per_dimension": "bits per dimension"}
 
 #: What a process says of its own end and noise; see `DiffusionProcess.diagnostics`.
 TERMINAL_COLUMNS = tuple(
