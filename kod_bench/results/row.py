@@ -87,6 +87,8 @@ class Row:
     fid_real: float
     fid_infinity: float | None  # lower
     fid_infinity_real: float | None
+    mind: float | None  # lower
+    mind_real: float | None
     density: float | None  # higher
     density_real: float | None
     coverage: float | None  # higher
@@ -105,6 +107,13 @@ class Row:
     order_distance: float | None  # of the images' order parameters, with phases 0.9 pi x or angles
     order_distance_real: float | None
     order_parameter_data: float | None  # mean over the reference images, with phases 0.9 pi x
+    # minutiae of ridges, per 1,000 pixels; from 32 pixels a side on
+    ending_density: float | None  # _real: of the reference images
+    ending_density_real: float | None
+    bifurcation_density: float | None  # likewise
+    bifurcation_density_real: float | None
+    minutiae_distance: float | None  # lower
+    minutiae_distance_real: float | None
     # memorisation; neither low nor high is good
     nearest_distance: float | None  # median rms distance to the nearest training image, 0..1
     nearest_distance_real: float | None  # of the reference images
