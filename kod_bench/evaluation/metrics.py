@@ -275,7 +275,8 @@ def marks(
     what = f"{sample_count} samples"
     if reference_count is not None:
         what += f" against {reference_count} references"
-    if sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT:
+    few = sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT
+    if few and not are_angles:
         found.append(f"FID of {what}, fewer than {FID_COUNT}, is biased upwards: read KID")
     if on_sphere:
         found.append(
