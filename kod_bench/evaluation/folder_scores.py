@@ -145,8 +145,9 @@ def score_folder(
     read_by = None if are_angles else choose_range(value_range, folders)
     deep = any(folder.is_deep for folder in folders)
     if not columns:  # nobody misses what these images have not
-        missed = {"spectrum": reference.on_sphere, "angles": are_angles}
-        missed |= dict.fromkeys(("texture", "minutiae"), not are_angles)
+        missed = {"spectrum": reference.on_sphere, "angles": are_angles, "texture": not are_angles}
+        smallest = min(map(min, samples.sizes | reference.sizes))
+        missed["minutiae"] = not are_angles and smallest >= SMALLEST_WITH_MINUTIAE
         metrics = tuple(metric for metric in METRICS if missed.get(metric.needs, True))
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
 
