@@ -151,9 +151,7 @@ def _likelihoods(rows: pd.DataFrame) -> list[str]:
         bounds = sorted({str(model) for model in has.loc[by_bound, "model"]})
         how = "by the probability flow"
         if bounds:
-            how += (
-                f", of {_few(bounds)} by the evidence bound, which the likelihood itself is below"
-            )
+            how += f", of {_few(bounds)} by the evidence bound, which is looser"
         notes.append(
             f"{METRICS[name].heading}: negative log-likelihood in {unit} of "
             f"{_few([*map(str, counts)], ' or ')} held-out images, {how}; standard error at most "

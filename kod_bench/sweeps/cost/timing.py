@@ -183,13 +183,13 @@ def _forward(subject: Subject, device: torch.device) -> float:
 
 
 def _likelihood(subject: Subject, evaluation: float) -> float:
-    """Seconds of the likelihood, by those of one evaluation; a gradient takes twice as many."""
+    """Seconds of the likelihood, by those of one evaluation; a gradient takes as many again."""
     options, process = subject.trial.evaluation_options, subject.process
     count = min(likelihood_images(options, process), len(subject.dataset.test))
     if not count:
         return 0.0
     number, with_gradient = likelihood_evaluations(process)
-    return count * number * evaluation * (3 if with_gradient else 1)
+    return count * number * evaluation * (2 if with_gradient else 1)
 
 
 def time_scoring(
