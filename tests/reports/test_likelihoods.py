@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from kod_bench.reports.evidence import marked_metrics
+from kod_bench.reports.figures.from_content import content_figures
 from kod_bench.reports.frame import frame_of
 from kod_bench.reports.groups import make_groups
 from kod_bench.reports.latex import to_latex
@@ -67,6 +68,7 @@ def test_differences_are_of_those_that_have_one() -> None:
     assert all(line[3].startswith("+1.000") and line[-1] == "not judged" for line in texts)
     of_kid = difference_tables(group, "kid")[0][1]
     assert len(of_kid.lines) == 4
+    assert not any("bits" in figure.name for figure in content_figures(group, {}))
 
 
 def test_tables_for_programs_and_for_papers_have_them(tmp_path: Path) -> None:
