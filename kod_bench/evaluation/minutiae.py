@@ -17,6 +17,7 @@ is what is in the pattern. Noise has many; parallel ridges have none.
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -96,13 +97,14 @@ def minutiae(ridges: NDArray[np.bool_]) -> tuple[_Points, _Points]:
     Returns:
         (M, 3) image, row and column of each ending; the same of each fork, once.
     """
-    from skimage.morphology import skeletonize
+    from skimage import morphology
 
+    thin: Callable[..., NDArray[np.bool_]] = morphology.skeletonize
     # One picture of all, with empty rows between: a skeleton for each would take most of the time.
     count, height, width = ridges.shape
     framed = np.zeros((count, height + 2, width + 2), dtype=bool)
     framed[:, 1:-1, 1:-1] = ridges
-    skeleton = skeletonize(framed.reshape(-1, width + 2)).reshape(framed.shape)
+    skeleton = thin(framed.reshape(-1, width + 2)).reshape(framed.shape)
     around = [
         skeleton[:, 1 + down : height + 1 + down, 1 + right : width + 1 + right]
         for down, right in _NEIGHBOURS

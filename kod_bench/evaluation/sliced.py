@@ -50,7 +50,7 @@ def mind(
         ours, theirs = (_along(side, directions) for side in (features, reference))
         shares, mine, other = pieces
         total += float(shares @ np.square(ours[mine] - theirs[other]).sum(axis=1))
-    return 3 * width * total / projections
+    return float(3 * width * total / projections)
 
 
 def _along(features: FeatureSet, directions: Features) -> Features:
