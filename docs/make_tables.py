@@ -12,9 +12,12 @@ One line per model, one column per number of evaluations, the mean over seeds wi
 `kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
 ``A-minus-B METRIC`` the paired differences of two models.
+
+``<!-- table: few-samples power -->`` is made of the records of ``benchmarks/few_samples.py``.
 """
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -52,6 +55,8 @@ def table(words: str) -> str:
     parser.add_argument("--where", action="append", default=[])
     parser.add_argument("--models", type=lambda text: text.split(","))
     asked = parser.parse_args(shlex.split(words))
+    if asked.what == "power":
+        return "\n\n".join(_power(ROOT / "results" / "reference" / asked.study / "power.json"))
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
@@ -101,6 +106,35 @@ def _by_evaluations(
         floor = estimate_text(Estimate(real, None, None, 1), metric)
         heading = f"{METRICS[metric].heading}, {group.title}; real versus real {floor}:"
         yield "\n".join([escape(heading), "", *table_lines(text)])
+
+
+#: As `benchmarks/few_samples.py` names metrics.
+_RANKED = {"mind": "MIND", "kid": "KID", "fid": "FID", "fid_infinity": "FID-infinity"}
+
+
+def _power(path: Path) -> Iterator[str]:
+    """How often metrics put neighbouring grades in order, of each way and of all together."""
+    records = json.loads(path.read_text(encoding="utf-8"))
+    for data, features in dict.fromkeys((each["dataset"], each["features"]) for each in records):
+        here = [each for each in records if (each["dataset"], each["features"]) == (data, features)]
+        ways = list(dict.fromkeys(each["way"] for each in here))
+        lines = []
+        for count, metric in dict.fromkeys((each["samples"], each["metric"]) for each in here):
+            own = {
+                each["way"]: each
+                for each in here
+                if (each["samples"], each["metric"]) == (count, metric)
+            }
+            shares = [_share([own[way]] if way in own else []) for way in (*ways,)]
+            texts = (str(count), _RANKED[metric], *shares, _share(list(own.values())))
+            lines.append(tuple(CellText(text) for text in texts))
+        text = TableText(("n", "Metric", *ways, "all"), tuple(lines), frozenset({"Metric"}))
+        yield "\n".join([escape(f"{data}, {features}:"), "", *table_lines(text)])
+
+
+def _share(records: list[dict[str, int]]) -> str:
+    right, pairs = (sum(each[k] for each in records) for k in ("neighbours_right", "neighbours"))
+    return f"{100 * right / pairs:.0f} %" if pairs else ""
 
 
 def _text(cell: Cell | None, metric: str) -> CellText:

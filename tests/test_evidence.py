@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from kod_bench.cli.main import app
+from kod_bench.evaluation.frechet import fid
 from kod_bench.results import grid_file, provenance, read_trial, write_rows
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
@@ -161,6 +163,42 @@ def test_tables_are_made_of_rows(kept: Path, sweep: Sweep) -> None:
     assert tables.table("tiny-study verdict").startswith("- ")
     with pytest.raises(ValueError, match="no table"):
         tables.table("tiny-study beauty")
+
+
+def test_a_table_of_ranking_power_is_made_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, tables = load("benchmarks/few_samples.py"), load("docs/make_tables.py")
+    # Scores of four grades, three times: eight of nine pairs of neighbours are in order.
+    values = np.array([[0, 1, 2, 3], [0, 2, 1, 3], [0, 1, 2, 3]], dtype=float)
+    found = benchmark.record(values)
+    assert found == {"neighbours_right": 8, "neighbours": 9, "pairs_right": 17, "pairs": 18}
+    same = {"dataset": "prints", "features": "net", "samples": 200}
+    records = [
+        same | {"metric": "kid", "way": "blur"} | found,
+        same | {"metric": "kid", "way": "noise"} | found | {"neighbours_right": 4},
+        same | {"metric": "mind", "way": "blur"} | found,
+    ]
+    monkeypatch.setattr(benchmark, "OUTPUT", tmp_path / "results/reference/few/power.json")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    benchmark._save(records)
+    benchmark._save(records)  # in place of the former
+    lines = tables.table("few power").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert lines[0] == "prints, net:"
+    assert cells[0] == ["n", "Metric", "blur", "noise", "all"]
+    assert cells[2:] == [
+        ["200", "KID", "89 %", "44 %", "67 %"],
+        ["200", "MIND", "89 %", "", "89 %"],
+    ]
+
+
+def test_a_benchmarks_fid_of_few_images_is_fid() -> None:
+    benchmark = load("benchmarks/few_samples.py")
+    generator = np.random.default_rng(0)
+    for count, width in ((30, 50), (80, 20)):
+        one, two = generator.normal(size=(2, count, width))
+        assert benchmark.small_fid(one, 1.2 * two) == pytest.approx(fid(one, 1.2 * two), rel=1e-5)
 
 
 def test_the_tables_of_the_docs_are_what_their_rows_say() -> None:

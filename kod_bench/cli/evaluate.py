@@ -152,7 +152,8 @@ def _table(found: "FolderScores") -> "Table":
         pad_edge=False,
     )
     for name in ("Metric", "Value", "Real vs real", "Better", "Source"):
-        table.add_column(name, justify="right" if name in ("Value", "Real vs real") else "left")
+        numeric = name in ("Value", "Real vs real")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "Source")
     for metric in found.metrics:
         for column in metric.columns:
             values = [found.scores[column], found.real[column]]

@@ -16,8 +16,9 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     """Show what a sweep has done, is doing and has left."""
     from rich.console import Console
 
-    from kod_bench.sweeps.display.board import most_active, trial_table
+    from kod_bench.sweeps.display.board import most_active
     from kod_bench.sweeps.display.status import is_running, read_details, trial_views
+    from kod_bench.sweeps.display.trial_table import trial_table
     from kod_bench.sweeps.store.find import find_sweep
 
     found = find_sweep(sweep, parse_location(results_dir))

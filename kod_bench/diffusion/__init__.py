@@ -13,6 +13,13 @@ from kod_bench.diffusion.heat import HeatDissipation
 from kod_bench.diffusion.jumps import Jump, Past
 from kod_bench.diffusion.kuramoto import KuramotoDiffusion
 from kod_bench.diffusion.kuramoto_schedule import KuramotoSchedule, released_schedule
+from kod_bench.diffusion.likelihood import (
+    Likelihood,
+    likelihood_evaluations,
+    likelihood_of,
+    likelihood_unit,
+    why_no_likelihood,
+)
 from kod_bench.diffusion.plugged import plugged_process
 from kod_bench.diffusion.probability_flow_likelihood import FlowLikelihood, flow_likelihood
 from kod_bench.diffusion.process import (
@@ -47,6 +54,7 @@ __all__ = [
     "Kind",
     "KuramotoDiffusion",
     "KuramotoSchedule",
+    "Likelihood",
     "Past",
     "Predictor",
     "ScoreSDE",
@@ -61,6 +69,9 @@ __all__ = [
     "find_process",
     "flow_likelihood",
     "is_fitted_to_images",
+    "likelihood_evaluations",
+    "likelihood_of",
+    "likelihood_unit",
     "make_process",
     "measurements",
     "negative_log_likelihood",
@@ -72,6 +83,7 @@ __all__ = [
     "sample",
     "to_stored",
     "to_unit",
+    "why_no_likelihood",
 ]
 
 #: Every process of this package by the name it has in search spaces.

@@ -33,7 +33,7 @@ from kod_bench.diffusion.run import Predictor
 from kod_bench.diffusion.step_grids import steps_to_one
 
 #: Jumps from the data to the prior unless told otherwise, at most T.
-_JUMPS = 100
+JUMPS = 100
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def flow_likelihood(
             f"images {process.shape}"
         )
     most = process.steps - 1
-    jumps = check_count("jumps", min(most, _JUMPS) if jumps is None else jumps, min(1, most))
+    jumps = check_count("jumps", min(most, JUMPS) if jumps is None else jumps, min(1, most))
     if jumps > most:
         raise ValueError(f"jumps must be at most T - 1 = {most}, got {jumps}")
     process.check_images(images)

@@ -34,7 +34,7 @@ from kod_bench.diffusion.run import Predictor
 from kod_bench.diffusion.step_grids import even_steps
 
 #: Jumps from the data to the prior unless told otherwise, at most T.
-_JUMPS = 50
+JUMPS = 50
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def negative_log_likelihood(
         ValueError: if the images do not fit, `probes` is not positive, or `jumps` is out of range.
     """
     check_count("probes", probes)
-    jumps = check_count("jumps", min(process.steps, _JUMPS) if jumps is None else jumps)
+    jumps = check_count("jumps", min(process.steps, JUMPS) if jumps is None else jumps)
     if jumps > process.steps:
         raise ValueError(f"jumps must be at most T = {process.steps}, got {jumps}")
     state = process.encode(images)

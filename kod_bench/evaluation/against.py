@@ -62,7 +62,7 @@ class Job:
                     self.extractor,
                     train,
                     self.device,
-                    with_texture=bool({"texture", "order"} & needs),
+                    with_texture=bool({"texture", "order", "minutiae"} & needs),
                     on_sphere="spectrum" in needs,
                 )
                 done += len(images)

@@ -28,6 +28,7 @@ from kod_bench.evaluation.metrics import (
     marks,
     score,
 )
+from kod_bench.evaluation.minutiae import MIN_SIDE as SMALLEST_WITH_MINUTIAE
 from kod_bench.evaluation.texture import MIN_SIDE
 from kod_bench.storage import Location, local_path
 
@@ -145,6 +146,8 @@ def score_folder(
     deep = any(folder.is_deep for folder in folders)
     if not columns:  # nobody misses what these images have not
         missed = {"spectrum": reference.on_sphere, "angles": are_angles, "texture": not are_angles}
+        smallest = min(map(min, samples.sizes | reference.sizes))
+        missed["minutiae"] = not are_angles and smallest >= SMALLEST_WITH_MINUTIAE
         metrics = tuple(metric for metric in METRICS if missed.get(metric.needs, True))
     possible, notes = _possible(metrics, samples, reference, insist=bool(columns))
 
@@ -249,8 +252,13 @@ def _possible(
             f"images of one size, at least {MIN_SIDE} pixels, are needed; there are "
             f"{_listed(sizes)}"
         )
+    if "texture" in reasons or min(map(min, sizes)) < SMALLEST_WITH_MINUTIAE:
+        reasons["minutiae"] = (
+            f"images of one size, at least {SMALLEST_WITH_MINUTIAE} pixels, are needed; there are "
+            f"{_listed(sizes)}"
+        )
     if reference.are_angles:
-        reasons["texture"] = "angles have no gray levels"
+        reasons["texture"] = reasons["minutiae"] = "angles have no gray levels"
     if not reference.has_train:
         reasons["nearest"] = "training images are needed; name their folder with --train"
     left_out: dict[str, list[str]] = {}

@@ -216,8 +216,17 @@ class ImageFolder:
             raise UsageError(
                 f"{self.path}: {len(failed)} of {len(items)} images cannot be read, first "
                 f"{_name(self.path, items[first])} ({failed[first]}); remove or replace them"
+                f"{self._hint(items[first])}"
             )
         return found
+
+    def _hint(self, item: object) -> str:
+        """What to do with arrays whose numbers may be no gray levels."""
+        item = item[0] if isinstance(item, tuple) else item
+        if not isinstance(item, _Item) or item.index is None:
+            return ""
+        floating = self._opened[item.path][0].dtype.kind == "f"
+        return "; angles in radians are scored --against angles:FOLDER" if floating else ""
 
 
 def choose_range(

@@ -49,6 +49,11 @@ class Measured:
         found = self.angles or self.texture
         return None if found is None else found.order
 
+    @property
+    def minutiae(self) -> TextureStatistics | None:
+        """The texture, if the images are large enough for their minutiae to be counted."""
+        return self.texture if self.texture is not None and len(self.texture.endings) else None
+
     @classmethod
     def of(
         cls,

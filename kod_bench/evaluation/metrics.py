@@ -20,6 +20,7 @@ from kod_bench.evaluation.manifold import density_and_coverage
 from kod_bench.evaluation.measured import Measured
 from kod_bench.evaluation.memorisation import memorised_share
 from kod_bench.evaluation.precision_recall import precision_and_recall
+from kod_bench.evaluation.sliced import mind
 from kod_bench.evaluation.wasserstein import sample_distance
 from kod_bench.results import FID_COUNT
 
@@ -43,7 +44,7 @@ class Metric:
     """
 
     columns: tuple[str, ...]
-    needs: Literal["features", "texture", "nearest", "spectrum", "angles", "order"]
+    needs: Literal["features", "texture", "minutiae", "nearest", "spectrum", "angles", "order"]
     better: Literal["lower", "higher"] | None
     source: str
     function: Callable[[Any, Any, int], tuple[float | None, ...]]
@@ -82,6 +83,13 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         "Chong and Forsyth 2020",
         lambda x, y, seed: (fid_infinity(x, y, seed),),
+    ),
+    Metric(
+        ("mind",),
+        "features",
+        "lower",
+        "Berthet et al. 2026",
+        lambda x, y, seed: (mind(x, y, seed),),
     ),
     Metric(
         ("density", "coverage"),
@@ -124,6 +132,21 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         "ours",
         lambda x, y, _: (sample_distance(x, y),),
+    ),
+    Metric(
+        ("ending_density", "bifurcation_density"),
+        "minutiae",
+        None,  # that of the data is good
+        "ours, after Ratha, Chen and Jain 1995",
+        lambda x, _, __: (texture.mean_density(x.endings), texture.mean_density(x.bifurcations)),
+        floor="held-out",
+    ),
+    Metric(
+        ("minutiae_distance",),
+        "minutiae",
+        "lower",
+        "ours, after Ratha, Chen and Jain 1995",
+        lambda x, y, _: (texture.minutiae_distance(x, y),),
     ),
     Metric(
         ("nearest_distance",),
@@ -252,7 +275,8 @@ def marks(
     what = f"{sample_count} samples"
     if reference_count is not None:
         what += f" against {reference_count} references"
-    if sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT:
+    few = sample_count < FID_COUNT or (reference_count or FID_COUNT) < FID_COUNT
+    if few and not are_angles:
         found.append(f"FID of {what}, fewer than {FID_COUNT}, is biased upwards: read KID")
     if on_sphere:
         found.append(

@@ -14,6 +14,8 @@ else. Each compares one statistic of the samples with the same statistic of the 
 - *order*: the order parameter ``r = |mean exp(i theta)|`` of each image, with the phase map of
   Kuramoto diffusion, ``theta = 0.9 pi x`` for gray x in [-1, 1], on [0, 1]. It knows the
   distribution of gray levels, and nothing of their arrangement.
+- *minutiae*: ridge endings and bifurcations of each image, per 1,000 pixels; see
+  `kod_bench.evaluation.minutiae`. From 32 pixels a side on, of images that have ridges.
 
 On real prints, textures and photographs they put other real images before blurred ones, and those
 before noise; tests/evaluation/test_texture.py says where not. They are distances of marginals: zero
@@ -27,9 +29,16 @@ import numpy as np
 from torch import Tensor
 
 from kod_bench.diffusion import circle
+from kod_bench.evaluation.minutiae import MIN_SIDE as SMALLEST_WITH_MINUTIAE
+from kod_bench.evaluation.minutiae import minutia_densities
 from kod_bench.evaluation.spectrum import HIGHEST, radial_spectrum
 from kod_bench.evaluation.structure_tensor import orientation_and_coherence
-from kod_bench.evaluation.wasserstein import FloatArray, circle_distance, line_distance
+from kod_bench.evaluation.wasserstein import (
+    FloatArray,
+    circle_distance,
+    line_distance,
+    sample_distance,
+)
 
 #: Share of the circle that gray levels fill, as Kuramoto diffusion has it by default.
 PHASE_MARGIN = 0.9
@@ -51,6 +60,9 @@ class TextureStatistics:
         coherence: (64,) pixels over coherence in [0, 1].
         spectrum: (S,) variance over frequency; see `radial_spectrum`.
         order: (N,) order parameter of each image.
+        endings: (N,) ridges that end, of each image, see `minutia_densities`; (0,) of images that
+            are too small.
+        bifurcations: likewise those that fork.
     """
 
     image_size: tuple[int, int]
@@ -58,6 +70,8 @@ class TextureStatistics:
     coherence: FloatArray
     spectrum: FloatArray
     order: FloatArray
+    endings: FloatArray
+    bifurcations: FloatArray
 
     @classmethod
     def of(cls, images: Tensor) -> "TextureStatistics":
@@ -91,6 +105,8 @@ class TextureStatistics:
             self.coherence + other.coherence,
             self.spectrum + other.spectrum,
             np.concatenate([self.order, other.order]),
+            np.concatenate([self.endings, other.endings]),
+            np.concatenate([self.bifurcations, other.bifurcations]),
         )
 
 
@@ -109,16 +125,36 @@ def frequency_distance(one: TextureStatistics, two: TextureStatistics) -> float:
     return line_distance(one.spectrum, two.spectrum, HIGHEST)
 
 
+def minutiae_distance(one: TextureStatistics, two: TextureStatistics) -> float:
+    """Per 1,000 pixels, of endings and bifurcations together; NaN where no image has ridges."""
+    sides = ((one.endings, two.endings), (one.bifurcations, two.bifurcations))
+    found = [[each[np.isfinite(each)] for each in pair] for pair in sides]
+    if not all(len(each) for pair in found for each in pair):
+        return math.nan
+    return sum(sample_distance(*pair) for pair in found)
+
+
+def mean_density(each: FloatArray) -> float:
+    """Of minutiae, per 1,000 pixels, over the images that have ridges; NaN if none has."""
+    found = each[np.isfinite(each)]
+    return float(found.mean()) if len(found) else math.nan
+
+
 def _measure(images: Tensor) -> TextureStatistics:
     images = images.cpu()
     orientation, coherence = (each.double().numpy() for each in orientation_and_coherence(images))
     phases = PHASE_MARGIN * math.pi * (images.double() / 127.5 - 1.0)
+    large = min(images.shape[-2:]) >= SMALLEST_WITH_MINUTIAE
+    nothing = np.empty(0)
+    endings, bifurcations = minutia_densities(images) if large else (nothing, nothing)
     return TextureStatistics(
         image_size=(images.shape[-2], images.shape[-1]),
         orientation=_histogram(orientation / math.pi, weights=coherence),
         coherence=_histogram(coherence, weights=np.ones_like(coherence)),
         spectrum=radial_spectrum(images),
         order=circle.order_parameter(phases).numpy().astype(np.float64),
+        endings=endings,
+        bifurcations=bifurcations,
     )
 
 

@@ -134,7 +134,7 @@ def _numbers(numbers: Numbers) -> list[str]:
                 METRICS[metric].heading,
                 _number(getattr(row, metric)),
                 _over_seeds([float(getattr(each, metric)) for each in alike]),
-                _number(getattr(row, f"{metric}_real")),
+                "" if METRICS[metric].of_model else _number(getattr(row, f"{metric}_real")),
             )
             lines.append(tuple(CellText(text) for text in cells))
     row = numbers.own[0]

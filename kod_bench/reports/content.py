@@ -64,7 +64,8 @@ class Cell:
         configuration: hash of the resolved configuration without its seed, scorings and code
             version: a key of `Provenance.configurations`.
         trials: folders' names, in the order of the seeds.
-        angles: scores in the metrics of fields of angles, by name; none of other images.
+        angles: scores in the metrics that only some rows have, by name: those of fields of angles,
+            and likelihoods.
     """
 
     label: str

@@ -21,6 +21,7 @@ from kod_bench.reports.statistics import ALPHA, MIN_SEEDS, estimate_of, number
 MOST_OPPONENTS = 8
 _BUDGET = ["network_evaluations", "iterations", "batch_size"]
 _SAME_SIZE = 0.01
+_OF_MODELS = tuple(name for name, metric in METRICS.items() if metric.of_model)
 #: What structured cells are compared with, by their `kind`, in the words of sentences.
 OPPONENTS: Mapping[str, str] = {"euclidean": "Euclidean", "control": "control"}
 
@@ -84,6 +85,8 @@ def differences(
         for metric in metrics
     ]
     table = pd.concat(found, ignore_index=True)
+    # Of metrics that some models have and others have not, what no pair has is no difference.
+    table = table[table["mean"].notna() | ~table["metric"].isin(_OF_MODELS)].reset_index(drop=True)
     table["metric"] = pd.Categorical(table["metric"], categories=list(METRICS))
     if evidence is None:
         of_marked = table["metric"].isin(marked)

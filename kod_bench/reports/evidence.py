@@ -86,10 +86,11 @@ def standard(hypotheses: int, metrics: tuple[str, ...]) -> str:
 def marked_metrics(rows: pd.DataFrame, metrics: tuple[str, ...]) -> tuple[str, ...]:
     """The metrics in which cells are told apart.
 
-    Not FID of few samples, which is biased, nor KID and FID of the hues of angles.
+    Not FID of few samples, which is biased, nor KID and FID of the hues of angles, nor likelihoods,
+    which would be counted anew at every number of evaluations.
     """
     enough = bool((rows["sample_count"] >= FID_COUNT).all()) and headline(metrics) == "kid"
-    return tuple(m for m in metrics if is_judged(m, metrics) or enough)
+    return tuple(m for m in metrics if is_judged(m, metrics) or (enough and m == "fid"))
 
 
 def gather(

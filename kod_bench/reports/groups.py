@@ -76,7 +76,11 @@ def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
         real=RealScores(
             **{metric: number(first[f"{metric}_real"]) for metric in _EVERYWHERE},
             count=whole(first["real_count"]) or 0,
-            angles={m: number(first[f"{m}_real"]) for m in metrics if m not in _EVERYWHERE},
+            angles={
+                m: None if METRICS[m].of_model else number(first[f"{m}_real"])
+                for m in metrics
+                if m not in _EVERYWHERE
+            },
         ),
         cells=_cell_objects(listed, rows),
         differences=differences_shown,

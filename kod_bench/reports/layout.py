@@ -130,7 +130,7 @@ def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
 def _says(line: Difference) -> str:
     if line.p_value is None or line.estimate.mean is None:
         return "too few seeds"
-    if line.adjusted is None:  # FID of few samples, or KID of the hues of angles
+    if line.adjusted is None:  # FID of few samples, KID of the hues of angles, likelihoods
         return "biased" if line.metric == "fid" else "not judged"
     if line.adjusted <= ALPHA:
         return "better" if line.estimate.mean < 0 else "worse"

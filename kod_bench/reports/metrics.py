@@ -15,6 +15,7 @@ class ReportedMetric:
         is_always_shown: or only where a row has it.
         in_verdict: whether sentences on the evidence rest on it, too.
         beside: it is shown only where rows have this other one.
+        of_model: whether it is of the model alone, however that is sampled; real images have none.
     """
 
     name: str
@@ -23,6 +24,7 @@ class ReportedMetric:
     is_always_shown: bool
     in_verdict: bool
     beside: str | None = None
+    of_model: bool = False
 
 
 #: By column, in the order in which they are shown.
@@ -54,6 +56,18 @@ METRICS: dict[str, ReportedMetric] = {
     ),
     "angle_distance": ReportedMetric(
         "angle distance", "Angle", 3, is_always_shown=False, in_verdict=True
+    ),
+    # Negative log-likelihoods of held-out images: the same at every number of evaluations.
+    "bits_per_dimension": ReportedMetric(
+        "bits per dimension",
+        "Bits/dim",
+        3,
+        is_always_shown=False,
+        in_verdict=False,
+        of_model=True,
+    ),
+    "likelihood": ReportedMetric(
+        "nats per phase", "Nats/phase", 3, is_always_shown=False, in_verdict=False, of_model=True
     ),
 }
 

@@ -10,7 +10,10 @@ from kod_bench.reports.evidence import Evidence, standard
 from kod_bench.reports.metrics import METRICS, headline
 from kod_bench.reports.statistics import INTERVAL_METHOD, MIN_SEEDS, estimates
 from kod_bench.reports.values import shown, whole
-from kod_bench.results import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START
+from kod_bench.results import COMPARISON_COLUMNS, FID_COUNT, FORWARD_START, LIKELIHOOD_UNITS
+
+#: Held-out images behind a likelihood of rows that do not say it.
+_FIRST = 32
 
 
 def notes_of(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) -> list[str]:
@@ -25,6 +28,7 @@ def notes_of(rows: pd.DataFrame, cells: pd.DataFrame, evidence: Evidence) -> lis
         *_caption_notes(rows, cells, evidence),
         *_fewer_seeds(cells),
         *_maps(rows, cells),
+        *_likelihoods(rows),
         *_uneven(rows),
     ]
 
@@ -132,6 +136,27 @@ def _maps(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         notes.append(
             "Covariance of the noise on coefficients, relative Frobenius distance from what the "
             f"grid induces and from a multiple of I: {_few(each, '; ')}."
+        )
+    return notes
+
+
+def _likelihoods(rows: pd.DataFrame) -> list[str]:
+    """What the likelihoods in the table are, of how many images, and how sure."""
+    notes = []
+    for name, unit in LIKELIHOOD_UNITS.items():
+        if (has := rows[rows[name].notna()]).empty:
+            continue
+        counts = sorted({whole(count) or _FIRST for count in has["likelihood_images"]})
+        by_bound = has["likelihood_method"].astype(object) == "evidence bound"
+        bounds = sorted({str(model) for model in has.loc[by_bound, "model"]})
+        how = "by the probability flow"
+        if bounds:
+            how += f", of {_few(bounds)} by the evidence bound, which is looser"
+        notes.append(
+            f"{METRICS[name].heading}: negative log-likelihood in {unit} of "
+            f"{_few([*map(str, counts)], ' or ')} held-out images, {how}; standard error at most "
+            f"{has[f'{name}_error'].max():.2g}. Lower is better. It is of the model, at every NFE "
+            "the same, and not marked."
         )
     return notes
 

@@ -43,9 +43,14 @@ class Row:
     micro_batch_size: int | None  # of one worker at a time; halved where memory ran out
     images_seen: int  # training images drawn, repetitions included
     loss: float  # mean over the last log interval, noise units
-    # of held-out angles under the model, by its probability flow; processes on phases only
-    likelihood: float | None  # -log density, nats per phase; lower
+    # of held-out images under the model, where it is asked for; the same in all rows of a model
+    likelihood: float | None  # -log density of angles, nats per phase; lower
     likelihood_error: float | None  # its standard error
+    bits_per_dimension: float | None  # of 8-bit images, an upper bound; lower
+    bits_per_dimension_error: float | None  # its standard error
+    likelihood_images: int | None  # behind it
+    likelihood_evaluations: int | None  # of the network, for each of these
+    likelihood_method: str | None  # probability flow, or evidence bound
     training_seconds: float  # wall time, compiling and parts before an interruption included
     resumed_from: int  # iteration of the checkpoint that the last attempt began at, 0 if none
     resumed_exactly: bool | None  # as if it had not been interrupted; None: older, not recorded
@@ -82,6 +87,8 @@ class Row:
     fid_real: float
     fid_infinity: float | None  # lower
     fid_infinity_real: float | None
+    mind: float | None  # lower
+    mind_real: float | None
     density: float | None  # higher
     density_real: float | None
     coverage: float | None  # higher
@@ -100,6 +107,13 @@ class Row:
     order_distance: float | None  # of the images' order parameters, with phases 0.9 pi x or angles
     order_distance_real: float | None
     order_parameter_data: float | None  # mean over the reference images, with phases 0.9 pi x
+    # minutiae of ridges, per 1,000 pixels; from 32 pixels a side on
+    ending_density: float | None  # _real: of the reference images
+    ending_density_real: float | None
+    bifurcation_density: float | None  # likewise
+    bifurcation_density_real: float | None
+    minutiae_distance: float | None  # lower
+    minutiae_distance_real: float | None
     # memorisation; neither low nor high is good
     nearest_distance: float | None  # median rms distance to the nearest training image, 0..1
     nearest_distance_real: float | None  # of the reference images
@@ -151,6 +165,9 @@ FORWARD_START = "forward"
 
 #: Below, FID's covariance is rank-deficient and the value mostly measures the sample count.
 FID_COUNT = 2048
+
+#: Columns of the negative log-likelihood of held-out images, and their units; lower is better.
+LIKELIHOOD_UNITS = {"likelihood": "nats per phase", "bits_per_dimension": "bits per dimension"}
 
 #: What a process says of its own end and noise; see `DiffusionProcess.diagnostics`.
 TERMINAL_COLUMNS = tuple(

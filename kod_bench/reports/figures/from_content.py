@@ -20,6 +20,8 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
     """
     found: list[Figure] = []
     for metric, reported in METRICS.items():
+        if reported.of_model:  # the same at every number of evaluations
+            continue
         name = reported.name[0].upper() + reported.name[1:]
         if (chart := against_steps(group, metric, name)) is not None:
             found.append(chart)

@@ -12,7 +12,7 @@ from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.ray_session import local_cpus
 from kod_bench.sweeps.cost.estimate import Estimate, estimate, trials_at_once
 from kod_bench.sweeps.cost.saved import reuse_event, reuse_line, reuse_trials
-from kod_bench.sweeps.display.board import duration
+from kod_bench.sweeps.display.trial_table import duration
 from kod_bench.sweeps.plan.networks import check_networks, guessed_channels
 from kod_bench.sweeps.plan.planned import plan_sweep
 from kod_bench.sweeps.plan.sweep import Sweep

@@ -196,7 +196,7 @@ def trial_seconds(
     training, samples = trial.training_section, trial.evaluation_options.samples
     total = model.start + training.iterations * model.iteration
     total += math.ceil(training.iterations / training.checkpoint_every) * model.checkpoint
-    total += scoring.start
+    total += scoring.start + model.likelihood
     if trial.workers > 1:
         total += WORKERS_SECONDS
     total += sum(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kod_bench.sweeps.display.board import duration
+from kod_bench.sweeps.display.trial_table import duration
 from kod_bench.sweeps.plan.planned import Planned
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.store.donors import Reuse, reuse

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kod_bench.data import load_dataset
-from kod_bench.diffusion import run_forward, sample, to_unit
+from kod_bench.diffusion import likelihood_evaluations, run_forward, sample, to_unit
 from kod_bench.evaluation import Measured, make_extractor
 from kod_bench.evaluation import score as score_samples
 from kod_bench.evaluation.feature_sets import ROWS, room_for
@@ -22,6 +22,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.store.scratch import scratch_folder
+from kod_bench.sweeps.trial.likelihood import likelihood_images
 from kod_bench.sweeps.trial.subject import Subject
 from kod_bench.training import (
     CheckpointStore,
@@ -55,6 +56,7 @@ class ModelTiming:
     checkpoint: float  # writing one
     drawing: dict[str, float]  # by sampler, per image and network evaluation
     forward_step: float  # per image, where sampling starts at the ends of forward chains
+    likelihood: float = 0.0  # of as many held-out images as are asked for
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,14 @@ def time_model(trial: Trial, data_dir: Location | None, resources: ResourceOptio
         saving = [s for n, s in enumerate(seconds, 1) if n % _CHECKPOINT_EVERY == 0]
         plain = [s for n, s in enumerate(seconds, 1) if n % _CHECKPOINT_EVERY != 0]
         iteration = _mean(plain[_COLD:] or plain or [start])
+        drawing = _draw(subject, network, device)
         return ModelTiming(
             start=start,
             iteration=iteration,
             checkpoint=max(0.0, _mean(saving) - iteration) if saving else 0.0,
-            drawing=_draw(subject, network, device),
+            drawing=drawing,
             forward_step=_forward(subject, device),
+            likelihood=_likelihood(subject, max(drawing.values())),
         )
 
 
@@ -176,6 +180,16 @@ def _forward(subject: Subject, device: torch.device) -> float:
     run_forward(subject.process, states, torch.Generator(device).manual_seed(0))
     _wait(device)
     return (time.perf_counter() - began) / (len(states) * subject.process.steps)
+
+
+def _likelihood(subject: Subject, evaluation: float) -> float:
+    """Seconds of the likelihood, by those of one evaluation; a gradient takes as many again."""
+    options, process = subject.trial.evaluation_options, subject.process
+    count = min(likelihood_images(options, process), len(subject.dataset.test))
+    if not count:
+        return 0.0
+    number, with_gradient = likelihood_evaluations(process)
+    return count * number * evaluation * (2 if with_gradient else 1)
 
 
 def time_scoring(

@@ -13,14 +13,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from kod_bench.results import Row, judged_by
 from kod_bench.sweeps.display.standing import Standing, TrialView, scores_of, standing
+from kod_bench.sweeps.display.trial_table import duration, trial_table
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.visible import visible
@@ -29,96 +28,6 @@ Output = Literal["auto", "quiet", "json"]
 
 #: So many failures are named under the live table; all of them at the end.
 _SHOWN_FAILURES = 3
-
-_STYLES = {
-    "done": "green",
-    "failed": "red",
-    "waiting": "dim",
-    "interrupted": "yellow",
-    "stopped": "yellow",
-    "pruned": "dim",
-}
-#: Stands for the middle of a name that is too long.
-_LEFT_OUT = "..."
-#: Cells that names keep; on a terminal too narrow for that, these columns go, one after another.
-_SHORTEST_NAME = 12
-_MAY_GO = ("/s", "Left", "Loss", "Seed", "T")
-_COLUMNS = ("Model", "T", "Seed", "State", "Step", "Loss", "/s", "Left", "KID")
-
-
-def trial_table(views: Iterable[TrialView], width: int, caption: str = "") -> Table:
-    """All trials as a table: numbers keep their width, names give way.
-
-    Args:
-        views: the trials.
-        width: of the terminal, in characters.
-        caption: to stand below.
-    """
-    rows = [dict(zip(_COLUMNS, _cells(view), strict=True)) for view in views]
-    widths = {
-        name: max([len(name), *(cell_len(row[name].plain) for row in rows)]) for name in _COLUMNS
-    }
-    longest = widths.pop("Model")
-    for name in _MAY_GO:
-        if sum(widths.values()) + len(widths) + _SHORTEST_NAME > width:
-            del widths[name]  # half a number is another number
-    # Between columns; where names must be cut, they need it more.
-    space = 2 if longest + sum(widths.values()) + 2 * len(widths) <= width else 1
-    room = max(_SHORTEST_NAME, width - sum(widths.values()) - space * len(widths))
-    table = Table(
-        box=None,
-        padding=(0, space, 0, 0),
-        pad_edge=False,
-        caption=Text(visible(caption)) if caption else None,
-        caption_justify="left",
-    )
-    for name in ("Model", *widths):
-        numeric = name not in ("Model", "State")
-        table.add_column(
-            name, justify="right" if numeric else "left", no_wrap=True, overflow="crop"
-        )
-    for row in rows:
-        row["Model"].plain = shortened(row["Model"].plain, room)
-        table.add_row(row["Model"], *(row[name] for name in widths))
-    return table
-
-
-def shortened(name: str, room: int) -> str:
-    """A name in so many cells of a terminal, without its middle: its end tells trials apart.
-
-    The mark is of plain characters, for terminals that have no others.
-    """
-    if cell_len(name) <= room:
-        return name
-    kept = room - len(_LEFT_OUT)
-    end = name[-kept:]
-    while cell_len(end) > (kept + 1) // 2:
-        end = end[1:]
-    return set_cell_size(name, kept - cell_len(end)) + _LEFT_OUT + end
-
-
-def _cells(view: TrialView) -> list[Text]:
-    """A trial's model, T, seed, state, step, loss, speed, time left, KID.
-
-    The KID of a trial that was scored in several ways is that which it is judged by; that of a
-    pruned trial is none that could be compared.
-    """
-    s, row = view.status, judged_by(view.rows) if view.rows else None
-    pruned = row is not None and row.pruned_at is not None
-    state = "pruned" if pruned else s.phase if view.state == "running" and s else view.state
-    loss = s.loss if s else None
-    left = s.seconds_left if s else None
-    return [
-        Text(view.trial.model),
-        Text(str(view.trial.steps)),
-        Text(str(view.trial.seed)),
-        Text(state, style=_STYLES.get("pruned" if pruned else view.state, "cyan")),
-        Text(f"{s.done}/{s.total}" if s and s.total else ""),
-        Text("" if (loss := row.loss if row else loss) is None else f"{loss:.3f}"),
-        Text(f"{s.speed:.1f}" if s and s.speed else ""),
-        Text("" if left is None else duration(left)),
-        Text(f"{row.kid:.3f}" if row and not pruned else ""),
-    ]
 
 
 @dataclass
@@ -334,6 +243,7 @@ class JsonBoard(QuietBoard):
             failures=failures,
             stopped=stopped,
             best_kid=now.best if now.score == "KID" else {},
+            best={now.score: now.best},
             report=report,
         )
 
@@ -376,16 +286,6 @@ def most_active(views: list[TrialView], room: int) -> list[TrialView]:
     order = {"running": 0, "failed": 1, "interrupted": 2, "waiting": 3, "done": 4}
     places = sorted(range(len(views)), key=lambda place: order.get(views[place].state, 3))[:room]
     return [views[place] for place in sorted(places)]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``42s``, ``3m07s`` or ``2h05m``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from kod_bench.sweeps.plan.reuse import Reused
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.space import EvaluationOptions, ResourceOptions, merge
 from kod_bench.sweeps.space.document import parse_changes
+from kod_bench.sweeps.space.likelihoods import why_not
 from kod_bench.sweeps.space.messages import dotted, first_error, unknown_key
 from kod_bench.sweeps.space.variants import check_parameters
 
@@ -146,6 +147,7 @@ def rescored(
     made = []
     for trial, reused in trials:
         options = evaluation(canonical_json(trial.evaluation))
+        _check_likelihood(trial, options)
         names = (trial.process, str(trial.dataset["name"]), str(options["features"]))
         made.append(
             replace(
@@ -158,6 +160,15 @@ def rescored(
             )
         )
     return tuple({trial.config_hash: trial for trial in made}.values())
+
+
+def _check_likelihood(trial: Trial, options: dict[str, Any]) -> None:
+    said = EvaluationOptions.model_validate_json(json.dumps(options), strict=True)
+    if (reason := why_not(trial.process, trial.steps, trial.parameters, said)) is not None:
+        raise UsageError(
+            f"--set evaluation.likelihood: model {trial.model}: {reason}; other models are chosen "
+            "with --model or --where"
+        )
 
 
 def is_chosen(trial: Trial, models: Sequence[str]) -> bool:

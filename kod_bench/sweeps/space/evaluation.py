@@ -18,7 +18,7 @@ from kod_bench.sweeps.space.limits import BatchSize, Count, Samples, Section
 AUTO_BYTES = 256 * 2**20
 
 #: Options that there were not always, and what they mean where they are left out.
-_LATER: dict[str, Any] = {"keep_samples": "auto"}
+_LATER: dict[str, Any] = {"keep_samples": "auto", "likelihood": "auto"}
 
 
 def _check_keep(value: Any, check: Callable[[Any], Any]) -> Any:
@@ -26,6 +26,13 @@ def _check_keep(value: Any, check: Callable[[Any], Any]) -> Any:
         return check(value)
     except ValidationError:  # pydantic's own would speak of each member of the union
         raise ValueError("must be auto, all, none or a number of images") from None
+
+
+def _check_likelihood(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError("must be auto, none or a number of images from 2 on") from None
 
 
 class EvaluationOptions(Section):
@@ -40,6 +47,10 @@ class EvaluationOptions(Section):
         keep_samples: which samples of a finished trial stay in its folder: "all", "none", the
             first so many of each way, or "auto": all of a trial where they take at most 256 MiB,
             else none.
+        likelihood: of how many held-out images the negative log-likelihood under each model is
+            found, in bits per dimension, of angles in nats per phase; it takes some hundred
+            evaluations with a gradient for each. "auto": of 32 for models of angles on the torus,
+            and of no others; or "none".
     """
 
     features: Annotated[str, AfterValidator(check_extractor)] = "efficientnet-lite0"
@@ -47,6 +58,9 @@ class EvaluationOptions(Section):
     references: Samples = 2048
     batch_size: BatchSize = 128
     keep_samples: Annotated[Literal["auto", "all", "none"] | Count, WrapValidator(_check_keep)] = (
+        "auto"
+    )
+    likelihood: Annotated[Literal["auto", "none"] | Samples, WrapValidator(_check_likelihood)] = (
         "auto"
     )
 

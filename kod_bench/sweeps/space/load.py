@@ -9,9 +9,11 @@ from pydantic import ValidationError
 from kod_bench.errors import UsageError
 from kod_bench.evaluation.frechet import INFINITY_SMALLEST
 from kod_bench.plugins import PluginError
+from kod_bench.results import LIKELIHOOD_UNITS
 from kod_bench.sweeps.space.axes import AXIS_KINDS, is_axis, parse_axis
 from kod_bench.sweeps.space.document import Document, parse_changes
 from kod_bench.sweeps.space.keys import SECTIONS, leaves
+from kod_bench.sweeps.space.likelihoods import why_not
 from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
@@ -118,6 +120,7 @@ def resolve_space(document: Document) -> SearchSpace:
         variants += [model.resolve(point, options.resources) for point in points]
     _check_labels(document, variants)
     _check_rungs(document, options.search, variants)
+    _check_likelihoods(document, options, variants)
     return SearchSpace(
         options=options,
         variants=tuple(variants),
@@ -224,6 +227,20 @@ def _check_rungs(
             f"{document.where(name)}: {pruner.min_iterations or 1} is not before the end of any "
             f"trial, training.iterations {max(ends, default=0)}: nothing could be stopped"
         )
+
+
+def _check_likelihoods(
+    document: Document, options: StudyOptions, variants: Iterable[ModelVariant]
+) -> None:
+    """Refuse to find, or to search by, the likelihood of a model that has none."""
+    wanted = tuple(name for name in options.search.metrics if name in LIKELIHOOD_UNITS)
+    where = document.where(("search", "metric") if wanted else ("evaluation", "likelihood"))
+    for each in variants:
+        said = each.process, each.steps, each.parameters
+        if (reason := why_not(*said, options.evaluation, wanted)) is not None:
+            raise UsageError(
+                f"{where}: model {each.model}: {reason}; leave out the model, or the key"
+            )
 
 
 def _options(document: Document) -> StudyOptions:

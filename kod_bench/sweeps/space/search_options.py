@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from kod_bench.evaluation import METRICS
+from kod_bench.results import LIKELIHOOD_UNITS
 from kod_bench.sweeps.space.limits import (
     MAX_BATCH,
     MAX_RUNGS,
@@ -49,8 +50,8 @@ SAMPLERS: dict[str, type[Section]] = {
     "gp": GaussianProcessOptions,
 }
 
-#: What a search can go by, and whether low or high is good: columns of rows, and the wall time of
-#: sampling over the number of samples.
+#: What a search can go by, and whether low or high is good: columns of rows, likelihoods among
+#: them, and the wall time of sampling over the number of samples.
 OBJECTIVES: dict[str, Literal["min", "max"]] = {
     **{
         column: "min" if metric.better == "lower" else "max"
@@ -58,6 +59,7 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
         for column in metric.columns
         if metric.better is not None
     },
+    **dict.fromkeys(LIKELIHOOD_UNITS, "min"),
     "seconds_per_sample": "min",
 }
 

@@ -134,7 +134,7 @@ def _checked(process: str, text: str) -> Parameters:
     samplers = resolved.pop("samplers") or (process_class.samplers[0],)
     evaluations = resolved.pop("network_evaluations") or (steps,)
     own = given.model_dump(exclude={"steps", *SCORING})
-    built = process_class(shape=_taken_by(process_class), steps=steps, **own)
+    built = process_class(shape=small_shape(process_class), steps=steps, **own)
     for prior in priors:
         if prior != FORWARD_START:
             _check_prior(built, prior)
@@ -150,7 +150,7 @@ def _checked(process: str, text: str) -> Parameters:
     )
 
 
-def _taken_by(process: type[DiffusionProcess]) -> tuple[int, int, int]:
+def small_shape(process: type[DiffusionProcess]) -> tuple[int, int, int]:
     """A small shape of images that a process takes, if it takes any."""
     for shape in _SHAPES:
         with contextlib.suppress(ValueError):

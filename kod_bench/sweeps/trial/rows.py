@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from dataclasses import astuple
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import torch
 
 from kod_bench.atomic import atomic_write
 from kod_bench.data import known_spectrum
-from kod_bench.diffusion import DiffusionProcess, TorusLikelihood
+from kod_bench.diffusion import DiffusionProcess, Likelihood
 from kod_bench.evaluation import (
     FeatureExtractor,
     Measured,
@@ -26,6 +27,7 @@ from kod_bench.evaluation.angular import AngularSpectrum, spectrum_distance
 from kod_bench.networks import parameter_count
 from kod_bench.results import (
     FORWARD_START,
+    LIKELIHOOD_UNITS,
     TERMINAL_COLUMNS,
     Row,
     measured_file,
@@ -50,7 +52,7 @@ def make_row(
     reference: Reference,
     drawn: Samples,
     orders: list[tuple[int, float]],
-    likelihood: TorusLikelihood | None,
+    likelihood: Likelihood | None,
     device: torch.device,
 ) -> Row:
     """Measure the samples of one way, leave the pictures and numbers of a report, make the row.
@@ -63,7 +65,7 @@ def make_row(
         reference: what the samples are compared with.
         drawn: the samples.
         orders: the mean order parameter of forward chains, (t, value), for phases.
-        likelihood: of held-out angles under the model, if there is one.
+        likelihood: of held-out images under the model, if there is one.
         device: where features are computed.
     """
     sweep, trial = subject.sweep, subject.trial
@@ -119,8 +121,7 @@ def make_row(
         micro_batch_size=model.micro_batch_size,
         images_seen=model.images_seen,
         loss=model.loss,
-        likelihood=None if likelihood is None else likelihood.mean,
-        likelihood_error=None if likelihood is None else likelihood.standard_error,
+        **likelihood_columns(likelihood),
         training_seconds=model.seconds,
         resumed_from=model.resumed_from,
         resumed_exactly=model.exact,
@@ -150,6 +151,22 @@ def make_row(
         plugins=_plugins(trial),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def likelihood_columns(found: Likelihood | None) -> dict[str, Any]:
+    """A likelihood as columns: those of its unit, and how it came about."""
+    columns: dict[str, Any] = {}
+    for name in LIKELIHOOD_UNITS:
+        columns |= {name: None, f"{name}_error": None}
+    columns |= dict.fromkeys(f"likelihood_{what}" for what in ("images", "evaluations", "method"))
+    if found is not None:
+        (name,) = (name for name, unit in LIKELIHOOD_UNITS.items() if unit == found.unit)
+        error = found.standard_error
+        columns |= {name: found.mean, f"{name}_error": None if math.isnan(error) else error}
+        columns["likelihood_images"] = len(found.values)
+        columns["likelihood_evaluations"] = found.evaluations
+        columns["likelihood_method"] = found.method
+    return columns
 
 
 def _marks(trial: Trial, of_scores: str | None) -> str | None:

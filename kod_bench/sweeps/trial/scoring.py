@@ -70,7 +70,7 @@ def score(
         drawn.append(each)
 
     orders = draw_forward_ends(subject, device)
-    likelihood = held_out_likelihood(subject, model.network, device)
+    likelihood = held_out_likelihood(subject, model.network, device, pruned_at is not None)
     report(Status("scoring"))
     extractor = make_extractor(options.features, device)
     reference = load_reference(subject, extractor, count, device)

@@ -65,13 +65,14 @@ def test_a_trial_is_the_sum_of_its_parts(trial: Trial) -> None:
         checkpoint=10,
         drawing={"ancestral": 0.5, "probability-flow": 0.25},
         forward_step=0.125,
+        likelihood=3000,
     )
     scoring = ScoringTiming(start=1000, image=4, row=7, references=32, stand_ins=16)
     # 40 iterations with 4 checkpoints; 16 samples in 2 priors x 2 samplers x (4 and 2) ways.
     training = 100 + 40 * 2 + 4 * 10
     drawing = 16 * 2 * (4 + 2) * (0.5 + 0.25)
     forward = 16 * 4 * (0.125 * 4)  # four ways start there
-    expected = training + drawing + forward + 1000 + 8 * (16 * 4 + 7)
+    expected = training + drawing + forward + 3000 + 1000 + 8 * (16 * 4 + 7)
     assert trial_seconds(trial, model, scoring) == pytest.approx(expected)
     assert scoring.reference == 1000 + 48 * 4 + 7
     # Judged after 10, 20 and 30 iterations by 6 samples of the first prior and sampler.

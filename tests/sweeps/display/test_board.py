@@ -11,8 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kod_bench.sweeps.cost.dry_run import DryRun
-from kod_bench.sweeps.display.board import Board, JsonBoard, QuietBoard, trial_table
+from kod_bench.sweeps.display.board import Board, JsonBoard, QuietBoard
 from kod_bench.sweeps.display.standing import TrialView, standing
+from kod_bench.sweeps.display.trial_table import trial_table
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.trial import Trial
@@ -104,6 +105,24 @@ def test_lines_where_there_is_no_terminal(trials: tuple[Trial, ...]) -> None:
         f"training {trials[1].id}",
         f"failed   {trials[2].id}  loss is nan at iteration 5",
     ]
+
+
+def test_angles_are_shown_by_their_own_metric(trials: tuple[Trial, ...]) -> None:
+    row = make_row(kid=7.25, correlation_distance=0.01234)
+    views = [TrialView(trials[0], "done", rows=[row]), TrialView(trials[1])]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(trial_table(views, console.width))
+    assert isinstance(console.file, io.StringIO)
+    heads, line, _ = console.file.getvalue().splitlines()
+    assert heads.split()[-1] == "Correlation"
+    assert line.split()[-1] == "0.0123"
+    assert "7.25" not in console.file.getvalue()
+    board = JsonBoard(trials, Console(file=io.StringIO()))
+    board.mark_done(trials[0].id, [row])
+    board.finished({}, stopped=False, report=None)
+    last = json.loads(shown(board).splitlines()[-1])
+    assert last["best"] == {"correlation distance": {trials[0].model: 0.01234}}
+    assert last["best_kid"] == {}
 
 
 def test_quiet_is_quiet(trials: tuple[Trial, ...]) -> None:

@@ -1,6 +1,7 @@
 """Trials that begin with what others have done: rows adopted, models scored again or continued."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -96,6 +97,27 @@ def run(sweep: Sweep) -> list[Row]:
 
 def measured(rows: list[Row]) -> list[dict[str, Any]]:
     return [{k: v for k, v in asdict(row).items() if k not in _OF_A_RUN} for row in rows]
+
+
+def test_a_likelihood_is_added_to_a_model_without_training_or_drawing(
+    parent: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = rescoring(parent, changes=["evaluation.likelihood=4"])
+    no_training(monkeypatch)
+    drawn = kill_after(monkeypatch, 1000)
+    (row,) = run(again)
+    assert drawn == []
+    (before,) = read_trial(parent.trial_folder(parent.trials[0])) or []
+    assert before.bits_per_dimension is before.likelihood_images is None
+    assert row.bits_per_dimension is not None
+    assert math.isfinite(row.bits_per_dimension)
+    assert (row.bits_per_dimension_error or 0) > 0
+    assert (row.likelihood_images, row.likelihood_evaluations) == (4, 7)
+    assert row.likelihood_method == "probability flow"
+    assert row.likelihood is None
+    assert row.kid == before.kid
+    (read,) = read_trial(again.trial_folder(again.trials[0])) or []
+    assert read == row
 
 
 def no_training(patch: pytest.MonkeyPatch) -> None:
