@@ -1,17 +1,44 @@
-"""SIGHUP: the terminal is closed, or the connection to it lost. As SIGTERM, unless under nohup."""
+"""Signals that ask to stop: a closed terminal, unless under nohup; and what comes twice in one."""
 
 import contextlib
 import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
+
+#: Shorter than people take to mean it a second time, longer than `uv run` takes.
+ECHO_SECONDS = 0.4
 
 
 def asks_to_stop() -> tuple[signal.Signals, ...]:
     """The signals that ask to stop: SIGHUP not where it is ignored, as nohup leaves it."""
     hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else []))
+
+
+class Echoes:
+    """Tells a signal that arrives twice, because it was passed on, from one that was sent twice.
+
+    A closed terminal, a job scheduler and systemd signal every process of a group, and ``uv run``,
+    which is one of them, passes on what it gets: at once, or for SIGINT 0.2 s later.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def is_one(self, number: int) -> bool:
+        """Whether the signal that has just arrived is an echo of the one before.
+
+        Args:
+            number: of the signal.
+        """
+        now = time.monotonic()
+        is_one = now - self._last.get(number, -ECHO_SECONDS) < ECHO_SECONDS
+        if not is_one:
+            self._last[number] = now
+        return is_one
 
 
 def leave_terminal(number: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kod_bench.hangup import asks_to_stop, deaf_children, leave_terminal
+from kod_bench import hangup
+from kod_bench.hangup import Echoes, asks_to_stop, deaf_children, leave_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,15 @@ def test_files_are_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     leave_terminal(signal.SIGHUP)
     os.write(1, b"kept")
     assert capfd.readouterr().out == "kept"
+
+
+def test_a_signal_that_was_passed_on_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(hangup.time, "monotonic", lambda: now)
+    echoes = Echoes()
+    assert not echoes.is_one(signal.SIGTERM)
+    now += 0.2
+    assert echoes.is_one(signal.SIGTERM)
+    assert not echoes.is_one(signal.SIGINT)  # another is no echo
+    now += 0.3  # after the first, not after its echo: else a key held down would never count
+    assert not echoes.is_one(signal.SIGTERM)

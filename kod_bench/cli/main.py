@@ -25,7 +25,7 @@ from kod_bench.cli.status import status
 from kod_bench.cli.sweep import resume, sweep
 from kod_bench.cli.terminal import print_anything
 from kod_bench.errors import UsageError, one_line
-from kod_bench.hangup import asks_to_stop, leave_terminal
+from kod_bench.hangup import Echoes, asks_to_stop, leave_terminal
 from kod_bench.inside import UnreadableError
 
 app = typer.Typer(
@@ -71,12 +71,14 @@ app.command()(export)
 def main() -> None:
     """Run the command line; errors a user can mend become one line and exit status 2."""
     print_anything()
-    process = os.getpid()
+    process, echoes = os.getpid(), Echoes()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
             leave_terminal(number)
-            raise KeyboardInterrupt
+            if not echoes.is_one(number):  # which would end the tidying that the first began
+                raise KeyboardInterrupt
+            return
         os._exit(128 + number)  # a worker forked from here, which is told to end
 
     warnings = Warnings()

@@ -16,6 +16,8 @@ from kod_bench.cli.options import (
 from kod_bench.cli.report import Conditions, read_sweep
 from kod_bench.cli.running import (
     Address,
+    Cpus,
+    Gpus,
     Json,
     Quiet,
     WaitForNodes,
@@ -23,6 +25,7 @@ from kod_bench.cli.running import (
     is_client,
     run,
     run_there,
+    share_of,
     teller,
 )
 from kod_bench.cli.say import echo
@@ -60,6 +63,8 @@ def rescore(
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
     extractor: Extractor = None,
     plugin: SweepPlugins = None,
     data_dir: SweepImages = None,
@@ -68,6 +73,7 @@ def rescore(
 ) -> None:
     """Score a sweep's trained models again, in other ways; train nothing, draw what is missing."""
     output = choose_output(quiet, json)
+    share = share_of(cpus, gpus, address)
     evaluations = _names("--network-evaluations", network_evaluations, numbers=True)
     ways = {
         "priors": _names("--priors", priors),
@@ -114,8 +120,9 @@ def rescore(
         results_dir=parse_location(results_dir),
         address=address,
         say=teller(output),
+        share=share,
     )
-    run(prepared, address, wait_for_nodes, output)
+    run(prepared, address, wait_for_nodes, output, share)
     if output == "auto":
         echo(f"with the rows before: kod-bench report {parent.shown} {prepared.shown}")
 

@@ -13,6 +13,7 @@ from kod_bench.inside import UnreadableError
 
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
+    from kod_bench.sweeps.cluster.share import Share
     from kod_bench.sweeps.display.board import Output
     from kod_bench.sweeps.plan.sweep import Sweep
 
@@ -32,12 +33,41 @@ WaitForNodes = Annotated[
         help="With --address: wait so long for an autoscaling cluster to hold a trial.",
     ),
 ]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus", min=1, metavar="N", help="Take so many CPUs of this machine; default: all."
+    ),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        min=0,
+        metavar="N",
+        help="Take so many GPUs of this machine, which no other sweep has; default: all.",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print only the summary at the end, and errors.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print events for other programs, one JSON per line.")
 ]
+
+
+def share_of(cpus: int | None, gpus: int | None, address: str | None) -> "Share":
+    """The part of this machine that the options `--cpus` and `--gpus` name.
+
+    Raises:
+        UsageError: if the sweep is to run elsewhere.
+    """
+    if address is not None and (cpus is not None or gpus is not None):
+        option = "--gpus" if cpus is None else "--cpus"
+        raise UsageError(f"{option} is a share of this machine; leave it out with --address")
+    from kod_bench.sweeps.cluster.share import Share
+
+    return Share(cpus, gpus)
 
 
 def is_client(address: str) -> bool:
@@ -93,7 +123,13 @@ def run_there(
     )
 
 
-def run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "Output") -> None:
+def run(
+    prepared: "Sweep",
+    address: str | None,
+    wait_for_nodes: float,
+    output: "Output",
+    share: "Share",
+) -> None:
     """Run a sweep's unfinished trials, write its report, and say how it ended.
 
     Raises:
@@ -106,7 +142,7 @@ def run(prepared: "Sweep", address: str | None, wait_for_nodes: float, output: "
     board = make_board(prepared.trials, output, prepared.total)
     board.begin(prepared.shown)
     try:
-        outcome = run_sweep(prepared, board, address, wait_for_nodes)
+        outcome = run_sweep(prepared, board, address, wait_for_nodes, share)
     except KeyboardInterrupt:
         board.finished(board.failures, stopped=True, report=None)
         echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)

@@ -26,6 +26,8 @@ from kod_bench.cli.options import (
 )
 from kod_bench.cli.running import (
     Address,
+    Cpus,
+    Gpus,
     Json,
     Quiet,
     WaitForNodes,
@@ -33,6 +35,7 @@ from kod_bench.cli.running import (
     is_client,
     run,
     run_there,
+    share_of,
     teller,
 )
 from kod_bench.cli.say import echo
@@ -40,6 +43,7 @@ from kod_bench.errors import UsageError
 from kod_bench.storage import Location, parse_location
 
 if TYPE_CHECKING:
+    from kod_bench.sweeps.cluster.share import Share
     from kod_bench.sweeps.display.board import Output
     from kod_bench.sweeps.plan.sweep import Sweep
     from kod_bench.sweeps.space import SearchSpace
@@ -69,6 +73,8 @@ def sweep(
     ] = None,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
     changes: Changes = None,
     reuse: Annotated[
         list[str] | None,
@@ -97,6 +103,7 @@ def sweep(
     if dry_run and address is not None:
         raise UsageError("--dry-run looks at this machine; leave out --address")
     output = choose_output(quiet, json)
+    share = share_of(cpus, gpus, address)
     if address is not None and is_client(address):
         given = data_dir or expand_location(os.environ.get("KOD_BENCH_DATA"))
         options = ["--profile", profile, "--wait-for-nodes", str(wait_for_nodes)]
@@ -120,8 +127,9 @@ def sweep(
             changes=changes or [],
             address=None,
             say=teller(output),
+            share=share,
         )
-        _dry_run(found, folder, timing, output, reused)
+        _dry_run(found, folder, timing, output, reused, share)
         return
     prepared = prepare_sweep(
         space,
@@ -134,8 +142,9 @@ def sweep(
         address=address,
         say=teller(output),
         reused=reused,
+        share=share,
     )
-    run(prepared, address, wait_for_nodes, output)
+    run(prepared, address, wait_for_nodes, output, share)
 
 
 def resume(
@@ -143,6 +152,8 @@ def resume(
     results_dir: ResultsDir = DEFAULT_RESULTS,
     address: Address = None,
     wait_for_nodes: WaitForNodes = 0.0,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
     extractor: Extractor = None,
     plugin: SweepPlugins = None,
     data_dir: SweepImages = None,
@@ -160,6 +171,7 @@ def resume(
 ) -> None:
     """Finish a sweep: run what has no result yet, from its checkpoints; recompute nothing."""
     output = choose_output(quiet, json)
+    share = share_of(cpus, gpus, address)
     if address is not None and is_client(address):
         options = ["--wait-for-nodes", str(wait_for_nodes)]
         options += ["--extractor", extractor] if extractor else []
@@ -201,7 +213,7 @@ def resume(
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
         )
-    run(found, address, wait_for_nodes, output)
+    run(found, address, wait_for_nodes, output, share)
 
 
 def _reuse_there(named: Sequence[str]) -> list[str]:
@@ -271,13 +283,16 @@ def _dry_run(
     timing: bool,
     output: "Output",
     reused: "Sequence[Sweep]",
+    share: "Share",
 ) -> None:
     from rich.console import Console
 
     from kod_bench.sweeps.cost.dry_run import dry_run
     from kod_bench.sweeps.display.board import event_line
 
-    found = dry_run(space, data_dir=data_dir, timing=timing, say=teller(output), reused=reused)
+    found = dry_run(
+        space, data_dir=data_dir, timing=timing, say=teller(output), reused=reused, share=share
+    )
     if output == "json":
         echo(event_line("dry-run", **found.event()))
         return

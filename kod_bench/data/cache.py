@@ -31,7 +31,9 @@ from kod_bench.data.cache_folder import (
     close_folder,
     create_file,
     folder_mode,
+    home_cache,
     own_folder,
+    temporary_cache,
 )
 from kod_bench.data.errors import DataError
 from kod_bench.data.views import PixelArray
@@ -106,16 +108,16 @@ def content_hash(train: PixelArray, test: PixelArray) -> str:
 
 
 def default_cache_dir() -> Path:
-    """$KOD_BENCH_CACHE, else kod-bench in $XDG_CACHE_HOME, else in ~/.cache."""
+    """$KOD_BENCH_CACHE, else kod-bench in $XDG_CACHE_HOME, else in ~/.cache.
+
+    Where there is no home that could hold it, a folder of the user's own among temporary files.
+    """
     if chosen := os.environ.get("KOD_BENCH_CACHE"):
         return local_path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if base.is_absolute():  # the XDG specification has relative paths ignored
         return base / "kod-bench"
-    try:
-        return Path.home() / ".cache" / "kod-bench"
-    except RuntimeError:
-        raise DataError("no home directory to keep the cache in; set KOD_BENCH_CACHE") from None
+    return home_cache() or temporary_cache()
 
 
 def read_entry(entry: Path) -> tuple[PreparedImages, str] | None:

@@ -15,11 +15,13 @@ entries of those are believed, nothing is closed, and modes are those of the uma
 """
 
 import contextlib
+import functools
 import logging
 import os
 import pwd
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +44,29 @@ _OTHERS = 0o077
 
 _log = logging.getLogger(__name__)
 _closed: set[Path] = set()  # by this process: a file system may have no modes to change
+
+
+def home_cache() -> Path | None:
+    """The cache of a user's home folder; None if there is none and none can be made."""
+    try:
+        folder = Path.home() / ".cache" / "kod-bench"
+    except RuntimeError:  # a container's user without an entry
+        return None
+    nearest = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    # One that is there is taken as it is: what was prepared can be read by those who cannot write.
+    can_be = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    return folder if nearest == folder or can_be else None
+
+
+@functools.cache
+def temporary_cache() -> Path:
+    """A cache for users without a home; says so once."""
+    folder = Path(tempfile.gettempdir()) / f"kod-bench-cache-{os.geteuid()}"
+    _log.warning(
+        "the home folder cannot hold the cache: it is %s; set KOD_BENCH_CACHE to have it last",
+        folder,
+    )
+    return folder
 
 
 def check_cache(cache_dir: Path) -> None:

@@ -21,6 +21,7 @@ from kod_bench.sweeps.cluster.guardian import guardian
 from kod_bench.sweeps.cluster.ray_session import check_local_resources, ray_session
 from kod_bench.sweeps.cluster.ray_trial import run_on_ray
 from kod_bench.sweeps.cluster.ray_watch import RayWatch
+from kod_bench.sweeps.cluster.share import WHOLE, Share
 from kod_bench.sweeps.display.board import Board
 from kod_bench.sweeps.plan.failures import read_error
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
@@ -57,7 +58,11 @@ class Outcome:
 
 
 def run_sweep(
-    sweep: Sweep, board: Board, address: str | None = None, wait_for_nodes: float = 0.0
+    sweep: Sweep,
+    board: Board,
+    address: str | None = None,
+    wait_for_nodes: float = 0.0,
+    share: Share = WHOLE,
 ) -> Outcome:
     """Run every trial that has no row yet.
 
@@ -66,6 +71,7 @@ def run_sweep(
         board: shows the progress.
         address: of a running Ray cluster ("auto" finds it); None starts Ray on this machine.
         wait_for_nodes: seconds to wait for a cluster to grow, if no trial fits on it yet.
+        share: of this machine, without an address.
 
     Returns:
         How many trials of the whole sweep are done now, and why the others are not.
@@ -82,7 +88,7 @@ def run_sweep(
             sweep = refreshed(sweep)
             board.add(trial for trial in sweep.trials if trial.id not in board.views)
             unpublished = fetch_outcomes(sweep)
-            stopped = _run_pending(sweep, unpublished, board, address, wait_for_nodes)
+            stopped = _run_pending(sweep, unpublished, board, address, wait_for_nodes, share)
             sweep = grown(sweep)
             fetch_outcomes(sweep)
     except LockedError as error:
@@ -119,6 +125,7 @@ def _run_pending(
     board: Board,
     address: str | None,
     wait_for_nodes: float,
+    share: Share,
 ) -> bool:
     """Run what has no row on the store, if there is one; True if a signal ended it early."""
 
@@ -145,7 +152,7 @@ def _run_pending(
     if not supply.has_more():
         return False
     if address is None:
-        check_local_resources(sweep.resources)
+        check_local_resources(sweep.resources, share)
     place = "on this machine" if address is None else f"at {address}"
     begun = len(sweep.trials) - len(pending)
     board.note(f"running {sweep.total - begun} of {sweep.total} trials with Ray {place}")
@@ -161,7 +168,7 @@ def _run_pending(
             watch = RayWatch(on_death)
             watch.start()
             stack.callback(watch.stop)
-        stack.enter_context(ray_session(address))
+        stack.enter_context(ray_session(address, share))
         if address is None:
             stack.enter_context(_until_shutdown(watch))
         # Before the stop signals: at a Ctrl-C here, there is no trial that could save anything.

@@ -13,6 +13,7 @@ from kod_bench.inside import is_name
 from kod_bench.results import REAL_FILE, REAL_MAPS_FILE, provenance
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.ray_session import check_local_resources, cluster_has_gpus
+from kod_bench.sweeps.cluster.share import WHOLE, Share
 from kod_bench.sweeps.cost.saved import reuse_line, reuse_trials
 from kod_bench.sweeps.plan.frozen import SPACE_FILE, keep_space
 from kod_bench.sweeps.plan.make import canonical_json, current_code
@@ -35,6 +36,7 @@ def open_space(
     changes: Sequence[str],
     address: str | None,
     say: Callable[[str], None],
+    share: Share = WHOLE,
 ) -> SearchSpace:
     """Find a search space and validate it; say which file and which profile were taken.
 
@@ -45,6 +47,7 @@ def open_space(
         changes: ``path=value`` pairs over the profile.
         address: of a running cluster, None for this machine.
         say: receives lines about what is being done.
+        share: of this machine.
 
     Raises:
         UsageError: with one line, if it is not found or not valid.
@@ -52,7 +55,7 @@ def open_space(
     path = find_space(name)
     if seeds is not None:
         changes = [*changes, f"seeds={list(seeds)}"]
-    has_gpus = profile == "auto" and _has_gpus(address)
+    has_gpus = profile == "auto" and _has_gpus(address, share)
     space = load_space(path, profile, has_gpus=has_gpus, changes=changes)
     say(f"search space {path}, profile {space.profile}")
     return space
@@ -70,6 +73,7 @@ def prepare_sweep(
     changes: Sequence[str] = (),
     reused: Sequence[Sweep] = (),
     confirm: Callable[[SearchSpace], None] = lambda _: None,
+    share: Share = WHOLE,
 ) -> Sweep:
     """Validate everything that can be known before Ray starts, then write the plan.
 
@@ -85,16 +89,17 @@ def prepare_sweep(
         reused: sweeps whose finished trials are taken over.
         confirm: given the space once it is known that it can run, before images are prepared;
             raises if it is not to be.
+        share: of this machine.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
         kod_bench.data.DataError: likewise, for the images.
     """
     space = open_space(
-        name, profile=profile, seeds=seeds, changes=changes, address=address, say=say
+        name, profile=profile, seeds=seeds, changes=changes, address=address, say=say, share=share
     )
     if address is None:
-        check_local_resources(space.options.resources)
+        check_local_resources(space.options.resources, share)
     check_writable(results_dir)
     confirm(space)
     planned = plan_sweep(space, data_dir=data_dir, say=say)
@@ -125,6 +130,7 @@ def prepare_rescore(
     results_dir: Location,
     address: str | None,
     say: Callable[[str], None],
+    share: Share = WHOLE,
 ) -> Sweep:
     """Validate all that can be known before Ray starts, then write a plan that trains nothing.
 
@@ -135,6 +141,7 @@ def prepare_rescore(
         results_dir: where sweeps are kept.
         address: of a running cluster, None for this machine.
         say: receives lines about what is being done.
+        share: of this machine.
 
     Raises:
         UsageError: with one line, if any of it cannot work.
@@ -144,7 +151,7 @@ def prepare_rescore(
         raise UsageError(f"{parent.shown}: its space {parent.space!r} is no name of a folder")
     resources = rescoring.resources(parent.resources)
     if address is None:
-        check_local_resources(resources)
+        check_local_resources(resources, share)
     check_writable(results_dir)
     donors = _trained(parent, chosen, say)
     trials = rescored(
@@ -244,5 +251,7 @@ def _span(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _has_gpus(address: str | None) -> bool:
-    return torch.cuda.is_available() if address is None else cluster_has_gpus(address)
+def _has_gpus(address: str | None, share: Share) -> bool:
+    if address is None:
+        return share.gpus != 0 and torch.cuda.is_available()
+    return cluster_has_gpus(address)

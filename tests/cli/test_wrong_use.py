@@ -277,3 +277,12 @@ def test_a_study_for_a_cluster_says_what_it_takes_and_is_confirmed(
     code, out, _ = run(*began)
     assert (code, cost in out) == (1, True)
     assert not list(tmp_path.glob("results/*/*"))
+
+
+def test_a_share_is_of_this_machine_and_must_hold_a_trial(run: Run, tiny_space: Path) -> None:
+    for option in ("--cpus", "--gpus"):
+        result = run("sweep", tiny_space, option, "1", "--address", "auto")
+        assert_one_line(result, f"{option} is a share of this machine", "--address")
+    assert_one_line(run("sweep", tiny_space, "--cpus", "9999"), "--cpus 9999: this machine has")
+    result = run("sweep", tiny_space, "--cpus", "1", "--set", "resources.cpus_per_worker=2")
+    assert_one_line(result, "asks for 1 worker(s) of 2 CPU", "the share of this machine")

@@ -1,5 +1,7 @@
 import json
 import os
+import pwd
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from kod_bench.data import DataError, cache
 from kod_bench.data.cache import Details, PreparedImages, publish, read_entry, staging_folder
+from kod_bench.data.cache_folder import temporary_cache
 
 
 def images(seed: int = 0) -> PreparedImages:
@@ -192,16 +195,43 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"KOD_BENCH_CACHE": "/k", "XDG_CACHE_HOME": "/x"}, "/k"),
         ({"KOD_BENCH_CACHE": "", "XDG_CACHE_HOME": "/x"}, "/x/kod-bench"),
-        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/kod-bench"),
-        ({}, "/home/me/.cache/kod-bench"),
+        ({"XDG_CACHE_HOME": "relative"}, "me/.cache/kod-bench"),
+        ({}, "me/.cache/kod-bench"),
     ],
 )
 def test_default_folder(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
 ) -> None:
     monkeypatch.delenv("KOD_BENCH_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert cache.default_cache_dir() == Path(expected)
+    assert cache.default_cache_dir() == tmp_path / expected
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", None])
+def test_who_has_no_home_has_a_cache_among_temporary_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    home: str | None,
+) -> None:
+    for name in ("KOD_BENCH_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    else:  # as a container's user without an entry
+
+        def nobody(number: int) -> None:
+            raise KeyError(number)
+
+        monkeypatch.setattr(pwd, "getpwuid", nobody)
+    temporary_cache.cache_clear()
+    try:
+        assert cache.default_cache_dir() == tmp_path / f"kod-bench-cache-{os.geteuid()}"
+        assert cache.default_cache_dir() == cache.default_cache_dir()
+    finally:
+        temporary_cache.cache_clear()
+    assert caplog.text.count("set KOD_BENCH_CACHE to have it last") == 1

@@ -1,4 +1,4 @@
-"""Where the Ray of this machine keeps its sockets and its token: in a place of its own."""
+"""Places of Ray's own: for the sockets and the token of this machine's, and a home if need be."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from kod_bench.data.cache import default_cache_dir
 from kod_bench.errors import UsageError
 from kod_bench.sweeps.store.scratch import scratch_folder
 
@@ -44,6 +45,25 @@ def own_place() -> Iterator[Path | None]:
             os.environ[_TOKEN_VARIABLES[1]] = str(path)
             stack.callback(os.environ.pop, _TOKEN_VARIABLES[1], None)
         yield None if is_short else folder
+
+
+@contextlib.contextmanager
+def some_home() -> Iterator[None]:
+    """A home for a user who has none, while the body runs.
+
+    Ray's modules look for one as they are imported. The cache stays where it is.
+    """
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user without an entry
+        with scratch_folder() as folder, contextlib.ExitStack() as stack:
+            wanted = {"KOD_BENCH_CACHE": str(default_cache_dir()), "HOME": str(folder)}
+            for name in wanted.keys() - os.environ.keys():
+                os.environ[name] = wanted[name]
+                stack.callback(os.environ.pop, name, None)
+            yield
+    else:
+        yield
 
 
 def _short_folder(usual: str) -> Path:

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import kod_bench
 from kod_bench.errors import UsageError, one_line
 from kod_bench.hangup import deaf_children
 from kod_bench.sweeps.cluster.capacity import check_capacity
-from kod_bench.sweeps.cluster.own_place import own_place
+from kod_bench.sweeps.cluster.own_place import own_place, some_home
+from kod_bench.sweeps.cluster.share import WHOLE, Share, own_gpus
 from kod_bench.sweeps.space import ResourceOptions
+
+_UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, the terminal is ours
@@ -25,6 +26,10 @@ _ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "60",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "PYTHONWARNINGS": "ignore",
+    # Under `uv run`, Ray would start its workers by `uv run` too, in a copy of the working folder:
+    # without the project if that lies above, and not at all past 512 MiB. Here they have the
+    # driver's environment anyway; a cluster's nodes have one of their own.
+    _UV_HOOK: "0",
 }
 
 # A machine of its own has no preemption to watch for, and its workers answer at once: together
@@ -38,28 +43,18 @@ _LOCAL_ENVIRONMENT = {
 }
 
 
-def check_local_resources(resources: ResourceOptions) -> None:
+def check_local_resources(resources: ResourceOptions, share: Share = WHOLE) -> None:
     """Refuse trials that this machine can never hold, before anything starts.
+
+    Args:
+        resources: of one trial.
+        share: of this machine.
 
     Raises:
         UsageError: with the numbers.
     """
-    here = {"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}
-    check_capacity(resources, [here], "this machine")
-
-
-def local_cpus() -> int:
-    """CPUs that this process may use: fewer than the machine's under taskset or in a container."""
-    allowed = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # the older kind of groups
-        cpu = Path("/sys/fs/cgroup/cpu")
-        quota, period = ((cpu / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if int(quota) > 0:
-            return max(1, min(allowed, round(int(quota) / int(period))))
-    return allowed
+    place = "this machine" if share == WHOLE else "the share of this machine"
+    check_capacity(resources, [share.resources()], place)
 
 
 def cluster_has_gpus(address: str) -> bool:
@@ -104,50 +99,74 @@ def _closed_on_error(place: contextlib.ExitStack) -> Iterator[None]:
         raise
 
 
+def _has_token() -> bool:
+    with contextlib.suppress(RuntimeError):  # a container's user without a home
+        return (Path.home() / ".ray" / "auth_token").exists()
+    return False
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Ray's client: the error says it
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
+
+
 @contextlib.contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, share: Share = WHOLE) -> Iterator[None]:
     """Ray while the body runs: one of this machine's own, or a running cluster's.
 
+    Args:
+        address: of the cluster; None for this machine.
+        share: of this machine.
+
     Raises:
-        UsageError: if there is no such cluster.
+        UsageError: if there is no such cluster, or other sweeps have the share's GPUs.
     """
     wanted = dict(_ENVIRONMENT)
     if address is None:
         wanted |= _LOCAL_ENVIRONMENT
-    elif (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.pop(_UV_HOOK, None)  # of use on a cluster at most
+    elif _has_token():
         # A cluster started by a user who has a token asks for it; Ray offers it only if told to.
         wanted["RAY_AUTH_MODE"] = "token"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     import ray  # reads some of these as it is imported
+    from ray._private import ray_constants
+
+    # It may have been imported before, as by a plug-in.
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = os.environ[_UV_HOOK].lower() in ("1", "true")
 
     options: dict[str, Any] = {}
     if address is None or not address.startswith("ray://"):
         options["job_config"] = _job_config()
     place = contextlib.ExitStack()
-    if address is None:
-        if (folder := place.enter_context(own_place())) is not None:
-            options["_temp_dir"] = str(folder)
-        with deaf_children(), _closed_on_error(place):
-            ray.init(
-                **options,
-                address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
-                num_cpus=local_cpus(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                # Nothing large travels through the object store: data and checkpoints are files.
-                object_store_memory=200 * 1024**2,
-            )
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of Ray's client: the error says it
+    with _closed_on_error(place):
+        place.enter_context(some_home())
+        if address is None:
+            with deaf_children():
+                if (folder := place.enter_context(own_place())) is not None:
+                    options["_temp_dir"] = str(folder)
+                place.enter_context(own_gpus(share))
+                here = share.resources()
                 ray.init(
-                    address=address, log_to_driver=False, logging_level=logging.ERROR, **options
+                    **options,
+                    address="local",  # not whatever cluster RAY_ADDRESS names: that is --address
+                    num_cpus=int(here["CPU"]),
+                    num_gpus=int(here["GPU"]),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    # Nothing large goes through the object store: data and checkpoints are files.
+                    object_store_memory=200 * 1024**2,
                 )
-        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise UsageError(f"--address {address}: no Ray cluster ({one_line(error)})") from error
+        else:
+            _join(address, options)
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
     # its reason on the board.

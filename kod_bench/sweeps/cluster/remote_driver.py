@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO, Any, Literal
 
 from kod_bench.errors import UsageError
-from kod_bench.hangup import asks_to_stop, leave_terminal
+from kod_bench.hangup import Echoes, asks_to_stop, leave_terminal
 from kod_bench.storage import is_uri, parse_location
 from kod_bench.sweeps.cluster.ray_session import ray_session
 from kod_bench.sweeps.store.scratch import scratch_folder
@@ -94,11 +94,13 @@ def run_there(
 def _signals() -> Iterator[list[int]]:
     """Signals to stop while the body runs, in place of what they do; the third ends this."""
     arrived: list[int] = []
-    count = 0
+    count, echoes = 0, Echoes()
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal count
         leave_terminal(number)
+        if echoes.is_one(number):
+            return
         count += 1
         arrived.append(number)
         if count > 2:

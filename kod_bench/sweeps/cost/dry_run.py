@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from rich.table import Table
 from rich.text import Text
 
 from kod_bench.storage import Location
-from kod_bench.sweeps.cluster.ray_session import local_cpus
+from kod_bench.sweeps.cluster.share import WHOLE, Share
 from kod_bench.sweeps.cost.estimate import Estimate, estimate, trials_at_once
 from kod_bench.sweeps.cost.saved import reuse_event, reuse_line, reuse_trials
 from kod_bench.sweeps.display.trial_table import duration
@@ -114,6 +113,7 @@ def dry_run(
     timing: bool,
     say: Callable[[str], None],
     reused: Sequence[Sweep] = (),
+    share: Share = WHOLE,
 ) -> DryRun:
     """Validate a sweep and work out what it would cost. No results folder is touched.
 
@@ -123,13 +123,15 @@ def dry_run(
         timing: whether to estimate the cost. Without, ten thousand trials take seconds.
         say: receives lines about what is being done.
         reused: sweeps whose finished trials would be taken over.
+        share: of this machine.
 
     Raises:
         UsageError: with one line, if the sweep could not start.
         kod_bench.data.DataError: likewise, for the images.
     """
     resources = space.options.resources
-    cpus, gpus = local_cpus(), torch.cuda.device_count()
+    here = share.resources()
+    cpus, gpus = int(here["CPU"]), int(here["GPU"])
     at_once = trials_at_once(resources, cpus, gpus)
     cost, taken = None, None
     if reused or (timing and at_once):  # what can be taken over hangs on the images
@@ -142,6 +144,7 @@ def dry_run(
             resources,
             data_dir=data_dir,
             cpus=cpus,
+            gpus=gpus,
             say=say,
             pruner=space.options.search.pruner,
         )

@@ -75,6 +75,7 @@ def estimate(
     *,
     data_dir: Location | None,
     cpus: int,
+    gpus: int,
     say: Callable[[str], None],
     pruner: Pruner | None = None,
 ) -> Estimate:
@@ -88,13 +89,14 @@ def estimate(
         resources: of a trial.
         data_dir: as in a sweep.
         cpus: that trials may use here.
+        gpus: likewise.
         say: receives lines about what is being done.
         pruner: the sweep's rule of early stopping: what its rungs cost counts, not what it saves.
 
     Raises:
         UsageError: if not one trial fits on this machine, or a step cannot be run.
     """
-    at_once = trials_at_once(resources, cpus, torch.cuda.device_count())
+    at_once = trials_at_once(resources, cpus, gpus)
     if not at_once:
         raise UsageError("a trial of this sweep does not fit on this machine; use --no-timing")
     began = time.perf_counter()

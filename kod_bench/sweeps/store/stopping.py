@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from kod_bench.hangup import asks_to_stop, leave_terminal
+from kod_bench.hangup import Echoes, asks_to_stop, leave_terminal
 from kod_bench.inside import open_to_append
 from kod_bench.storage import ObjectFolder
 from kod_bench.sweeps.plan.sweep import Sweep
@@ -43,6 +43,7 @@ class StopSignals:
     def __init__(self, folder: Path) -> None:
         self._file = folder / STOP_FILE
         self._count = 0
+        self._echoes = Echoes()
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
@@ -69,6 +70,8 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Prints nothing: a handler may run in the middle of a print. The watcher does.
         leave_terminal(number)
+        if self._echoes.is_one(number):
+            return
         self._count += 1
         if self._count == 2:
             raise KeyboardInterrupt
