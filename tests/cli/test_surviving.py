@@ -65,7 +65,6 @@ def reopen(trial: Path) -> None:
     (trial / "row.parquet").unlink()
 
 
-@pytest.mark.slow
 def test_a_torn_row_is_computed_again_as_it_was_planned_and_nothing_else(
     kod_bench: Command, finished: Path, original: Path
 ) -> None:
@@ -100,7 +99,10 @@ def test_a_torn_row_is_computed_again_as_it_was_planned_and_nothing_else(
 
 
 @pytest.mark.slow
-def test_of_a_torn_checkpoint_the_older_one_is_taken(kod_bench: Command, finished: Path) -> None:
+def test_of_a_torn_checkpoint_the_older_one_is_taken_and_a_missing_data_cache_is_made_again(
+    kod_bench: Command, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "another-cache"))
     one, two = sorted((finished / "trials").iterdir())
     before = row_files(finished)
     (only,) = (one / "checkpoints").iterdir()
@@ -114,42 +116,7 @@ def test_of_a_torn_checkpoint_the_older_one_is_taken(kod_bench: Command, finishe
     assert "cannot be read and is passed over" in (one / "log.txt").read_text()
     assert pq.read_table(one / "row.parquet").to_pylist()[0]["resumed_from"] == 30
     assert row_files(finished)[two.name] == before[two.name]
-
-
-def test_a_space_that_was_edited_does_not_change_the_sweep(
-    kod_bench: Command, finished: Path, original: Path
-) -> None:
-    one, two = sorted((finished / "trials").iterdir())
-    reopen(one)
-    before = row_files(finished)
-    small_space = original.parents[2] / "small.yaml"
-    try:
-        edit(small_space, "iterations: 40", "iterations: 50")
-        done = kod_bench("resume", finished)
-    finally:
-        small_space.write_text(SMALL_SPACE)
-    assert done.returncode == 0
-    assert done.stderr == (
-        f"warning: {small_space} has changed since this sweep was planned; the plan in sweep.yaml "
-        "is what runs (for the changed one: kod-bench sweep)\n"
-    )
-    assert row_files(finished)[two.name] == before[two.name]
-    (row,) = pq.read_table(one / "row.parquet").to_pylist()
-    assert row["iterations"] == 40
-
-
-@pytest.mark.slow
-def test_a_missing_data_cache_is_made_again(
-    kod_bench: Command, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, two = sorted((finished / "trials").iterdir())
-    reopen(one)
-    before = row_files(finished)
-    monkeypatch.setenv("KOD_BENCH_CACHE", str(tmp_path / "another-cache"))
-    done = kod_bench("resume", finished, "--quiet")
-    assert done.returncode == 0, done.stderr
-    assert row_files(finished)[two.name] == before[two.name]
-    assert len(row_files(finished)) == 2
+    assert any((tmp_path / "another-cache").glob("*/meta.json"))
 
 
 @pytest.mark.slow
