@@ -50,9 +50,9 @@ class HostTransfers(TorchDispatchMode):
             return first.dtype == torch.bool or (1.0 if first.is_floating_point() else 1)
         out = function(*arguments, **(options or {}))
         if isinstance(out, Tensor) and first is not None and out.device != first.device:
-            self.found.append(f"{name} from {first.device} to {out.device}")
+            self.found.append(f"moved from {first.device} to {out.device}")
         if name == "copy_" and arguments[0].device != arguments[1].device:
-            self.found.append(f"copy_ from {arguments[1].device} to {arguments[0].device}")
+            self.found.append(f"moved from {arguments[1].device} to {arguments[0].device}")
         if name in self.waits and first is not None and first.device.type == "cuda":
             self.found.append(name)
         return out
@@ -78,8 +78,25 @@ def _backward(loss: Tensor) -> None:
         ahead += [following for following, _ in node.next_functions]
 
 
+def _to(
+    network: nn.Module, device: torch.device, memory_format: torch.memory_format | None = None
+) -> nn.Module:
+    """What `Module.to` does: of fake weights it cannot change the parameters that there are."""
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                moved = weight.detach().to(device)
+                if moved.ndim == 4 and memory_format is not None:
+                    moved = moved.to(memory_format=memory_format)
+                module._parameters[name] = nn.Parameter(moved)
+        for name, constant in module._buffers.items():
+            if constant is not None:
+                module._buffers[name] = constant.to(device)
+    return network
+
+
 @pytest.fixture
-def no_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """What of torch would ask a driver answers without one."""
     real = torch.Generator
 
@@ -92,22 +109,4 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
-    # Else weights that are moved stay the parameters they were, which fake ones cannot.
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
-    yield
-    torch.__future__.set_overwrite_module_params_on_conversion(False)
-
-
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """What `kod_bench.networks.place` does, of fake weights, which a module cannot move."""
-    for module in network.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None:
-                moved = weight.detach().to(device)
-                if moved.ndim == 4:
-                    moved = moved.to(memory_format=torch.channels_last)
-                module._parameters[name] = nn.Parameter(moved)
-        for name, constant in module._buffers.items():
-            if constant is not None:
-                module._buffers[name] = constant.to(device)
-    return network
+    monkeypatch.setattr(nn.Module, "to", _to)

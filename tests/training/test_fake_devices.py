@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from kod_bench.diffusion import PROCESSES, DiffusionProcess, TrainingBatch, sample
-from kod_bench.networks import ARCHITECTURES, VARIANTS, NetworkRunner, make_network
+from kod_bench.networks import ARCHITECTURES, VARIANTS, NetworkRunner, make_network, place
 from kod_bench.training import TrainingOptions, loop, train
-from tests.fake_cuda import CUDA, cuda_generator, fake_cuda, no_driver, place
+from tests.fake_cuda import CUDA, cuda_generator, fake_cuda, no_driver
 
 __all__ = ["no_driver"]
 
@@ -128,7 +128,6 @@ def walk(
     """Train on fake CUDA tensors; say what has been moved or read in each step."""
     plain = functools.partial(NetworkRunner, bf16=False, compiled=False)
     monkeypatch.setattr(loop, "make_runner", lambda network, device, _: plain(network, device))
-    monkeypatch.setattr(loop, "place", place)
     square = process.shape[1] == process.shape[2]
     with fake_cuda() as transfers:
         trained = train(
