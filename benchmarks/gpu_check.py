@@ -96,7 +96,9 @@ def main() -> None:
     """Run all parts, or one; print a table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write everything there")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.json", help="the JSON; the table, too, as .txt"
+    )
     parser.add_argument("--parts", nargs="+", choices=LIMITS, default=[*LIMITS])
     parser.add_argument("--part", choices=LIMITS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -108,18 +110,26 @@ def main() -> None:
         print(json.dumps(run_part(options.part, scale_of(form, options.device), form)))
         return
     report = about(form, device)
-    print("\n".join(heading(report)), flush=True)
+    table: list[str] = []
+
+    def show(lines: Iterable[str]) -> None:
+        lines = [*lines]
+        table.extend(lines)
+        print("\n".join(lines), flush=True)
+
+    show(heading(report))
     began = time.monotonic()
     report["parts"] = {}
     for name in options.parts:
         left = MOST - (time.monotonic() - began)
         found = report["parts"][name] = in_a_process(name, options.device, min(LIMITS[name], left))
-        print("\n".join(lines_of(name, found)), flush=True)
+        show(lines_of(name, found))
     report["seconds"] = round(time.monotonic() - began, 1)
-    print(f"{report['seconds']:.0f} s; {verdict(report)}")
+    show([f"\n{report['seconds']:.0f} s; {verdict(report)}"])
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=1) + "\n")
+        options.output.with_suffix(".txt").write_text("\n".join(table) + "\n")
     sys.exit(any(each["status"] in ("failed", "out of time") for each in report["parts"].values()))
 
 

@@ -39,7 +39,7 @@ Ratio = dict[str, Any]
 
 
 def count_calls(steps: int) -> float:
-    """Operator calls of a Kuramoto batch (local, path target): the mean of two turns of the pool."""
+    """Operator calls of a Kuramoto batch (local, path target), the mean of two turns of a pool."""
     from itertools import islice
 
     import torch
