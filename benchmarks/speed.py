@@ -12,6 +12,7 @@ models take turns within it, and medians over rounds count, with the least and t
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -22,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,11 @@ def _of_the_build(network: Any, average: Any) -> tuple[Any, Callable[[], None]]:
 
 
 def serve() -> None:
-    """Answer requests, a line of JSON each, until there are no more."""
+    """Answer requests, a line of JSON each, in a process that is prepared as a trial's."""
+    with contextlib.suppress(ImportError):  # which builds before did not have
+        from kod_bench.freed_memory import keep_freed_memory
+
+        keep_freed_memory()
     trainings: dict[str, Training] = {}
     for line in sys.stdin:
         asked = json.loads(line)
@@ -196,7 +200,7 @@ class Build:
         self._process.wait()
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(*checkouts: Path) -> Iterator[list[Build]]:
     """Builds, each in its process."""
     builds = [Build(checkout) for checkout in checkouts]
