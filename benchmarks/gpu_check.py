@@ -20,6 +20,8 @@ nor a compiler that hangs costs the other parts.
 - exchange: NCCL (on a CPU gloo) with one process
 - sweep: `kod-bench sweep` of two trials at once, each with half the GPU
 
+`--parts` runs some, which join the others of the same machine in the output.
+
 `--device cpu` is the CPU's form: smaller networks and images, gloo in place of NCCL, no bf16
 units. It shows that this script works; its numbers say nothing about a GPU.
 """
@@ -112,27 +114,21 @@ def main() -> None:
         print(json.dumps(run_part(options.part, scale_of(form, options.device), form)))
         return
     report = about(form, device)
-    table: list[str] = []
-
-    def show(lines: Iterable[str]) -> None:
-        lines = [*lines]
-        table.extend(lines)
-        print("\n".join(lines), flush=True)
-
-    show(heading(report))
+    report["parts"] = earlier(options.output, report) if len(options.parts) < len(LIMITS) else {}
+    print("\n".join(heading(report)), flush=True)
     began = time.monotonic()
-    report["parts"] = {}
     for name in options.parts:
         left = PATIENCE[form] * MOST - (time.monotonic() - began)
         limit = min(PATIENCE[form] * LIMITS[name], left)
         found = report["parts"][name] = in_a_process(name, options.device, limit)
-        show(lines_of(name, found))
-    report["seconds"] = round(time.monotonic() - began, 1)
-    show([f"\n{report['seconds']:.0f} s; {verdict(report)}"])
+        found["commit"] = report["commit"]
+        print("\n".join(lines_of(name, found)), flush=True)
+    report["parts"] = {name: report["parts"][name] for name in LIMITS if name in report["parts"]}
+    print(f"\n{verdict(report)}")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=1) + "\n")
-        options.output.with_suffix(".txt").write_text("\n".join(table) + "\n")
+        options.output.with_suffix(".txt").write_text("\n".join(table(report)) + "\n")
     sys.exit(any(each["status"] in ("failed", "out of time") for each in report["parts"].values()))
 
 
@@ -149,6 +145,24 @@ def about(form: str, device: torch.device) -> dict[str, Any]:
         "commit": commit(),
         "date": datetime.now().astimezone().date().isoformat(),
     }
+
+
+def earlier(output: Path | None, report: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a check of the same machine, which some are to join."""
+    if output is None or not output.exists():
+        return {}
+    before: dict[str, Any] = json.loads(output.read_text())
+    parts: dict[str, Any] = before.pop("parts")
+    same = all(before[key] == report[key] for key in ("form", "device", "torch"))
+    return parts if same else {}
+
+
+def table(report: dict[str, Any]) -> Iterable[str]:
+    """All lines."""
+    yield from heading(report)
+    for name, found in report["parts"].items():
+        yield from lines_of(name, found)
+    yield f"\n{verdict(report)}"
 
 
 def commit() -> str | None:
@@ -187,11 +201,13 @@ def lines_of(name: str, found: dict[str, Any]) -> Iterable[str]:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """How many parts ran, and how many aims hold."""
+    """How long it took, how many parts ran, and how many aims hold."""
     parts = report["parts"].values()
+    seconds = sum(part["seconds"] for part in parts)
     aims = [each["holds"] for part in parts for each in part["rows"] if "holds" in each]
     done = sum(part["status"] == "done" for part in parts)
-    return f"{done} of {len(parts)} parts done, {sum(aims)} of {len(aims)} aims hold"
+    held = f"{sum(aims)} of {len(aims)} aims hold"
+    return f"{seconds:.0f} s; {done} of {len(parts)} parts done, {held}"
 
 
 def in_a_process(name: str, device: str, limit: float) -> dict[str, Any]:
