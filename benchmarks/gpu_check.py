@@ -64,7 +64,7 @@ LIMITS = {
 #: Seconds of the whole.
 MOST = 475
 #: A CPU, which may be busy with other work, has so many times as long.
-PATIENCE = {"gpu": 1, "cpu": 4}
+PATIENCE = {"gpu": 1, "cpu": 15}
 #: What the package depends on, of which these parts need nearly all.
 PACKAGES = ("numpy", "scipy", "pydantic", "yaml", "pyarrow", "pandas", "PIL", "torchvision",
             "cleanfid", "skimage", "tensorboardX", "rich", "typer", "optuna")  # fmt: skip
