@@ -352,6 +352,9 @@ def _environment(checkout: Path, threads: int | None) -> dict[str, str]:
 
 
 def _commit(checkout: Path) -> str:
+    """Of a checkout; "unknown" of what is none."""
+    if not (checkout / ".git").exists():  # else git would name a repository around it
+        return "unknown"
     done = subprocess.run(
         ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"],
         capture_output=True,
