@@ -54,14 +54,15 @@ def test_numbers_are_drawn_on_the_host_whatever_the_device() -> None:
     assert generator.device == meta
     with gpu_parts.DrawOnHost():
         drawn = torch.randn(3, generator=generator, device=generator.device)
-        torch.multinomial(torch.ones(4, device=meta).cpu(), 2, generator=generator)
-    assert drawn.device == meta
-    again = torch.Generator().manual_seed(3)
+        chosen = torch.multinomial(torch.ones(4), 2, generator=generator)
+    assert drawn.device == chosen.device == meta
+    generator, plain = (
+        made.manual_seed(3)
+        for made in (gpu_parts.HostGenerator(torch.device("cpu")), torch.Generator())
+    )
     with gpu_parts.DrawOnHost():
-        on_cpu = torch.randn(
-            3, generator=gpu_parts.HostGenerator(torch.device("cpu")).manual_seed(3)
-        )
-    assert torch.equal(on_cpu, torch.randn(3, generator=again))
+        on_host = torch.randn(3, generator=generator, device=generator.device)
+    assert torch.equal(on_host, torch.randn(3, generator=plain))
 
 
 def test_a_part_that_needs_more_packages_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,9 @@ class NetworkRunner:
     One shape and one type are compiled, once in a run. A smaller batch (the last one of a sampling)
     is filled up with copies of its first sample, whose answers are dropped: samples do not see each
     other, and a second compilation would take longer. Steps go in as float32, which networks make
-    of them anyway: some processes train at times between the steps. A network that cannot be compiled (no C++ compiler, no Triton)
-    runs without, after one warning. Under DDP the backward pass cannot be tried beforehand: if it
-    alone fails to compile, so does the training.
+    of them anyway: some processes train at times between the steps. A network that cannot be
+    compiled (no C++ compiler, no Triton) runs without, after one warning. Under DDP the backward
+    pass cannot be tried beforehand: if it alone fails to compile, so does the training.
 
     Args:
         network: (B, C, H, W) states and (B,) steps -> (B, C, H, W); may be wrapped for DDP.
