@@ -123,12 +123,9 @@ def main() -> None:
         found = report["parts"][name] = in_a_process(name, options.device, limit)
         found["commit"] = report["commit"]
         print("\n".join(lines_of(name, found)), flush=True)
-    report["parts"] = {name: report["parts"][name] for name in LIMITS if name in report["parts"]}
+        if options.output is not None:  # after each: what has been found is kept
+            write(options.output, report)
     print(f"\n{verdict(report)}")
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
-        options.output.with_suffix(".txt").write_text("\n".join(table(report)) + "\n")
     sys.exit(any(each["status"] in ("failed", "out of time") for each in report["parts"].values()))
 
 
@@ -145,6 +142,15 @@ def about(form: str, device: torch.device) -> dict[str, Any]:
         "commit": commit(),
         "date": datetime.now().astimezone().date().isoformat(),
     }
+
+
+def write(output: Path, report: dict[str, Any]) -> None:
+    """Write the JSON, and the table beside it."""
+    parts = report["parts"]
+    report["parts"] = {name: parts[name] for name in LIMITS if name in parts}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    output.with_suffix(".txt").write_text("\n".join(table(report)) + "\n")
 
 
 def earlier(output: Path | None, report: dict[str, Any]) -> dict[str, Any]:

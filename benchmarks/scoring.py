@@ -114,6 +114,8 @@ def prepare(task: Task, is_ours: bool) -> None:
     torch.set_num_threads(task.threads)
     if is_ours:
         keep_freed_memory()
+    else:  # as in a process of a user's, where clean-fid's workers start fastest
+        multiprocessing.set_start_method("fork", force=True)
     _prepared.append((task, make_extractor("efficientnet-lite0")))
 
 

@@ -89,7 +89,7 @@ def test_the_cpus_form_says_so_and_ends_parts_in_time(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "the CPU's form" in done.stdout
     assert "gloo" in done.stdout
-    assert file.with_suffix(".txt").read_text() == done.stdout
+    assert file.with_suffix(".txt").read_text() == done.stdout  # the table
     report = json.loads(file.read_text())
     assert report["form"] == "cpu"
     assert [each["status"] for each in report["parts"].values()] == ["done", "done"]
