@@ -244,8 +244,10 @@ def in_a_process(name: str, device: str, limit: float) -> dict[str, Any]:
         result |= {"status": "out of time", "why": f"ended after {limit:.0f} s"}
     else:
         if process.returncode:
-            last = [line for line in errors.splitlines() if line.strip()][-1:]
-            result |= {"status": "failed", "why": (last or ["without a word"])[0][:300]}
+            said = [line for line in errors.splitlines() if line.strip()] or ["without a word"]
+            ended = f"ended by signal {-process.returncode}"
+            why = ended if process.returncode < 0 else said[-1][:300]
+            result |= {"status": "failed", "why": why}
         else:
             result["rows"] = json.loads(out.splitlines()[-1])
     return result | {"seconds": round(time.monotonic() - began, 1)}

@@ -454,30 +454,35 @@ def estimated_bytes(
 
 def memory(scale: Scale) -> list[Row]:
     """Peak memory of training steps over the estimate."""
+    estimate_and_peak(scale, scale_of("tiny", str(scale.device)).compiled)  # what torch loads late
     rows = []
     for network in scale.networks:
-        process = process_of(scale, network, "kuramoto local")
-        made = build(scale, network, process)
-        estimate = estimated_bytes(scale, network, process, made)
-        before = _peak(scale.device, reset=True)
-        average, optimizer = AveragedModel(made), make_optimizer(made, 1e-4, 0.01)
-        rng = torch.Generator(scale.device).manual_seed(0)
-        batches = process.training_batches(pictures(process, scale.device), network.batch, rng)
-        predict = NetworkRunner(made, scale.device, bf16=False, compiled=False)
-        for batch in islice(batches, 3):
-            optimizer.zero_grad(set_to_none=True)
-            accumulate_gradients(predict, batch, network.batch)
-            optimizer.step()
-            update_average(average, made, 0.99)
-        wait(scale.device)
-        peak = _peak(scale.device) - before
+        estimate, peak = estimate_and_peak(scale, network)
         rows += [
             row(f"{network.label}: estimate", estimate / MIB, "MiB"),
             row(f"{network.label}: peak", peak / MIB, "MiB"),
             row(f"{network.label}: peak over estimate", peak / estimate, "", 1.5),
         ]
-        del made, average, optimizer, batches, predict
     return rows
+
+
+def estimate_and_peak(scale: Scale, network: Network) -> tuple[float, float]:
+    """Bytes, of some training steps."""
+    process = process_of(scale, network, "kuramoto local")
+    made = build(scale, network, process)
+    estimate = estimated_bytes(scale, network, process, made)
+    before = _peak(scale.device, reset=True)
+    average, optimizer = AveragedModel(made), make_optimizer(made, 1e-4, 0.01)
+    rng = torch.Generator(scale.device).manual_seed(0)
+    batches = process.training_batches(pictures(process, scale.device), network.batch, rng)
+    predict = NetworkRunner(made, scale.device, bf16=False, compiled=False)
+    for batch in islice(batches, 3):
+        optimizer.zero_grad(set_to_none=True)
+        accumulate_gradients(predict, batch, network.batch)
+        optimizer.step()
+        update_average(average, made, 0.99)
+    wait(scale.device)
+    return estimate, _peak(scale.device) - before
 
 
 def _peak(device: torch.device, *, reset: bool = False) -> float:
