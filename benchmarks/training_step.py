@@ -21,8 +21,9 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -119,8 +120,9 @@ def measure(
         if options.one not in processes:
             raise SystemExit(f"--one {options.one!r}: choose from {', '.join(processes)}")
         processes = {options.one: processes[options.one]}
+    sizes = {"width": options.width, "multipliers": (1, 2, 2), "blocks": 1}
     turns = {
-        (name, path): Turn(process, options.width, batch, device, path)
+        (name, path): Turn(process, sizes, batch, device, path)
         for path in options.paths
         for name, process in processes.items()
     }
@@ -149,12 +151,20 @@ def measure(
 
 
 class Turn:
-    """One training step of one model, timed."""
+    """One training step of one model, timed.
+
+    Args:
+        process: where batches come from.
+        sizes: of the network; see `make_network`.
+        batch: samples.
+        device: where.
+        path: one of `PATHS`.
+    """
 
     def __init__(
         self,
         process: DiffusionProcess,
-        width: int,
+        sizes: Mapping[str, Any],
         batch: int,
         device: torch.device,
         path: str,
@@ -179,9 +189,8 @@ class Turn:
             channels=channels,
             image_size=size,
             steps=process.steps,
-            width=width,
-            multipliers=(1, 2, 2),
-            blocks=1,
+            grid=process.grid,
+            **sizes,
         )
         self.network = NetworkRunner(place(network, device), device, **PATHS[path])
         self.optimizer = make_optimizer(network, 1e-4, 0.01)

@@ -11,9 +11,9 @@ A table stands between two comments, the first of which says what it is::
 One line per model, one column per number of evaluations, the mean over seeds with its interval, as
 `kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
-``A-minus-B METRIC`` the paired differences of two models.
-
-``<!-- table: few-samples power -->`` is made of the records of ``benchmarks/few_samples.py``.
+``A-minus-B METRIC`` the paired differences of two models. ``speed/NAME ratios`` is of
+results/reference/speed/NAME.json, which `benchmarks/speed.py` writes, and ``few-samples power`` of
+what `benchmarks/few_samples.py` writes.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kod_bench.cli.report import make_report
 from kod_bench.reports.comparison import compare_sides
@@ -34,6 +35,7 @@ from kod_bench.reports.statistics import Estimate
 from kod_bench.sweeps.store.find import find_sweep
 
 ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "results" / "reference"
 BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -57,6 +59,8 @@ def table(words: str) -> str:
     asked = parser.parse_args(shlex.split(words))
     if asked.what == "power":
         return "\n\n".join(_power(ROOT / "results" / "reference" / asked.study / "power.json"))
+    if asked.what == "ratios":
+        return _ratios(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
@@ -71,6 +75,27 @@ def table(words: str) -> str:
     compared = compare_sides(sides[0], ours, sides[1], theirs).groups
     tables = (table_lines(difference_table(group.differences, asked.metric)) for group in compared)
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _ratios(report: dict[str, Any]) -> str:
+    """What `benchmarks/speed.py` has measured, a line each."""
+
+    def line(found: dict[str, Any]) -> tuple[CellText, ...]:
+        value, aim = found["value"], found["aim"]
+        measured = f"{value:.0f}" if value > 10 else f"{value:.3f}"
+        if "least" in found:
+            measured += f" [{found['least']:.3f}, {found['largest']:.3f}]"
+        holds = value <= aim
+        texts = (str(found["ratio"]), found["what"], f"{aim:g}", measured)
+        return (*map(CellText, texts), CellText("yes" if holds else "no", bold=not holds))
+
+    headings = ("", "What", "At most", "Measured [least, largest round]", "Holds")
+    lines = tuple(line(found) for found in report["ratios"])
+    table = table_lines(TableText(headings, lines, frozenset({"What"})))
+    commits = {(each["commit"], each["commit_before"]) for each in report["ratios"]}
+    said = " and ".join(f"{now} over {before}" for now, before in sorted(commits))
+    caption = f"{report['machine']}, torch {report['torch']}; {said}:"
+    return "\n".join([escape(caption), "", *table])
 
 
 def _by_evaluations(

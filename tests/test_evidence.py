@@ -1,6 +1,7 @@
 """Studies that are kept in the repository, and the tables that the docs make of them."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -199,6 +200,27 @@ def test_a_benchmarks_fid_of_few_images_is_fid() -> None:
     for count, width in ((30, 50), (80, 20)):
         one, two = generator.normal(size=(2, count, width))
         assert benchmark.small_fid(one, 1.2 * two) == pytest.approx(fid(one, 1.2 * two), rel=1e-5)
+
+
+def test_ratios_are_made_of_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = load("docs/make_tables.py")
+    monkeypatch.setattr(tables, "STUDIES", tmp_path)
+    commits = {"commit": "bbb", "commit_before": "aaa"}
+    ratios = [
+        {"ratio": 1, "what": "calls", "aim": 130, "value": 98.0, **commits},
+        {"ratio": 2, "what": "a step", "aim": 1.05, "value": 1.1, "least": 1.0, "largest": 1.2}
+        | commits,
+    ]
+    report = {"machine": "two cores", "torch": "2.15", "ratios": ratios}
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "speed" / "here.json").write_text(json.dumps(report))
+    made = tables.table("speed/here ratios")
+    assert made.startswith("two cores, torch 2.15; bbb over aaa:")
+    cells = [[cell.strip() for cell in line.split("|")] for line in made.splitlines()]
+    assert ["", "1", "calls", "130", "98", "yes", ""] in cells
+    assert ["", "2", "a step", "1.05", "1.100 [1.000, 1.200]", "**no**", ""] in cells
 
 
 def test_the_tables_of_the_docs_are_what_their_rows_say() -> None:

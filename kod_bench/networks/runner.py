@@ -28,11 +28,12 @@ class NetworkRunner:
     The network itself is left as it is: its parameters, the names in its ``state_dict`` and its
     EMA copies know nothing of how it is run. Weights stay fp32; autocast rounds them for each call.
 
-    One shape is compiled. A smaller batch (the last one of a sampling) is filled up with copies of
-    its first sample, whose answers are dropped: samples do not see each other, and a second
-    compilation would take longer. A network that cannot be compiled (no C++ compiler, no Triton)
-    runs without, after one warning. Under DDP the backward pass cannot be tried beforehand: if it
-    alone fails to compile, so does the training.
+    One shape and one type are compiled, once in a run. A smaller batch (the last one of a sampling)
+    is filled up with copies of its first sample, whose answers are dropped: samples do not see each
+    other, and a second compilation would take longer. Steps go in as float32, which networks make
+    of them anyway: some processes train at times between the steps. A network that cannot be
+    compiled (no C++ compiler, no Triton) runs without, after one warning. Under DDP the backward
+    pass cannot be tried beforehand: if it alone fails to compile, so does the training.
 
     Args:
         network: (B, C, H, W) states and (B,) steps -> (B, C, H, W); may be wrapped for DDP.
@@ -68,9 +69,9 @@ class NetworkRunner:
             if self._compiled is None:
                 out: Tensor = self._network(state, step)
             elif self._batch == 0:
-                out = self._first_call(state, step)
+                out = self._first_call(state, step.float())
             else:
-                out = self._compiled(*self._filled(state, step))[: len(state)]
+                out = self._compiled(*self._filled(state, step.float()))[: len(state)]
         return out.float()
 
     def warm_up(self, count: int, shape: tuple[int, int, int]) -> None:

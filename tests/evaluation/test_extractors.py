@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from cleanfid.inception_torchscript import InceptionV3W
 from cleanfid.utils import ResizeDataset
 from PIL import Image
@@ -24,6 +25,7 @@ from kod_bench.evaluation import (
     look_for_modules_in,
     make_extractor,
 )
+from kod_bench.evaluation.efficientnet import EfficientNetLite0
 from tests.plugins import Announce
 
 
@@ -313,3 +315,19 @@ def test_installed_extractors_that_cannot_be_had(announce: Announce) -> None:
     announce("taker", {"kod_bench.extractors": {"inception": "json:loads"}})
     with pytest.raises(ExtractorError, match=r"'inception' is built in, and the .* taker 1\.0"):
         choose_extractor("inception")
+
+
+def test_the_layout_in_memory_changes_roundings_and_nothing_else() -> None:
+    extractor = EfficientNetLite0(input_size=32)
+    images = torch.randint(0, 256, (4, 3, 24, 24), dtype=torch.uint8)
+    network = extractor._network
+    stem = next(each for each in network.modules() if isinstance(each, nn.Conv2d))
+    assert stem.weight.is_contiguous(memory_format=torch.channels_last)
+    features = extractor(images)
+    network.to(memory_format=torch.contiguous_format)
+    with torch.inference_mode():
+        x = F.interpolate(
+            images.float(), (32, 32), mode="bilinear", antialias=True, align_corners=False
+        )
+        plain = network.extract_features((x - 127) / 128).mean((2, 3)).double().numpy()
+    assert np.abs(features - plain).max() < 1e-5 * np.abs(plain).max()

@@ -60,8 +60,9 @@ class Joined:
     unchanged.
     """
 
-    def __init__(self, process: DiffusionProcess) -> None:
+    def __init__(self, process: DiffusionProcess, pixels: Tensor | None = None) -> None:
         self._process = process
+        self._pixels = images() if pixels is None else pixels
         self.state_shape = process.state_shape
         self.sources: list[ShuffledImages] = []
 
@@ -76,7 +77,9 @@ class Joined:
             return torch.Generator().manual_seed(derive_seed(SEED, name, rank, 0))
 
         share = self._process.shard(WORKERS)
-        self.sources = [ShuffledImages(images(), stream("images", rank)) for rank in range(WORKERS)]
+        self.sources = [
+            ShuffledImages(self._pixels, stream("images", rank)) for rank in range(WORKERS)
+        ]
         parts = [
             share.training_batches(own, batch_size // WORKERS, stream("process", rank))
             for rank, own in enumerate(self.sources)
