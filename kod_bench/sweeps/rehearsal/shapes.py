@@ -1,0 +1,167 @@
+"""From the trials of a sweep to those of its rehearsal: one for each shape, at its real sizes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+
+from pydantic import ValidationError
+
+from kod_bench.data import DatasetOptions
+from kod_bench.sweeps.cost.estimate import Shape, shape_of
+from kod_bench.sweeps.plan.trial import Scoring, Trial
+from kod_bench.sweeps.space import ResourceOptions
+from kod_bench.sweeps.space.variants import check_parameters
+
+#: Iterations of a rehearsal: the first checkpoint comes after `KILLED_AFTER`.
+ITERATIONS, KILLED_AFTER = 6, 3
+#: Likewise, where the CPU stands in for a GPU.
+FEW_ITERATIONS, FEW_KILLED_AFTER = 3, 1
+#: Of a process with a pool of chains the first turn of each batch is no turn like the others; more
+#: turns than this are not waited for.
+_MOST_TURNS = 64
+#: Images of a worker's batch, and of a way of sampling, where the CPU stands in for a GPU.
+FEW_IMAGES = 2
+#: With the fewest evaluations: one would leave no step between them.
+_EVALUATIONS = 2
+#: Built-in images: enough for both sides of a split, and for every metric to be tried.
+_FINGERS, _IMPRESSIONS, _MAPS = 8, 2, 64
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of a sweep that take the same time: equal but for seeds and magnitudes.
+
+    Attributes:
+        trial: the first of them.
+        count: how many there are.
+    """
+
+    trial: Trial
+    count: int
+
+
+def few_images(options: DatasetOptions, is_built_in: bool) -> DatasetOptions:
+    """The data set of a rehearsal: built-in images at their size, but few of them.
+
+    Args:
+        options: of the sweep.
+        is_built_in: whether nobody has named a folder of images.
+    """
+    if not is_built_in or options.folder is not None:
+        return options
+    synthetic = options.synthetic
+    return options.model_copy(
+        update={
+            "synthetic": synthetic.model_copy(
+                update={
+                    "fingers": min(synthetic.fingers, _FINGERS),
+                    "impressions": min(synthetic.impressions, _IMPRESSIONS),
+                }
+            ),
+            **{
+                name: section.model_copy(update={"count": min(section.count, _MAPS)})
+                for name, section in (
+                    ("sphere", options.sphere),
+                    ("xy", options.xy),
+                    ("flow", options.flow),
+                )
+            },
+        }
+    )
+
+
+def shapes(trials: Sequence[Trial]) -> dict[Shape, list[Group]]:
+    """The shapes of a sweep's trials, in the order of the plan, and what differs within each.
+
+    A shape is all that decides what a trial asks of a machine: process, network, images, batch, T,
+    workers, priors and samplers. Iterations, samples and evaluations are multiplied in later.
+    """
+    found: dict[Shape, dict[str, list[Trial]]] = {}
+    for trial in trials:
+        training = trial.training
+        length = (training["iterations"], training["checkpoint_every"], training["log_every"])
+        ways = sorted(map(astuple, trial.scorings))
+        found.setdefault(_shape(trial), {}).setdefault(repr((length, ways)), []).append(trial)
+    return {
+        shape: [Group(same[0], len(same)) for same in alike.values()]
+        for shape, alike in found.items()
+    }
+
+
+def _shape(trial: Trial) -> Shape:
+    starts = tuple(sorted({(way.prior, way.sampler) for way in trial.scorings}))
+    return (*shape_of(trial), trial.training["micro_batch_size"], starts)
+
+
+def rehearsed(trial: Trial, resources: ResourceOptions, on_cpu: bool) -> Trial:
+    """One trial for a shape.
+
+    Args:
+        trial: of the sweep, with the images that are there.
+        resources: of each trial of the rehearsal.
+        on_cpu: whether the CPU stands in for a GPU; then batches are cut, too.
+    """
+    workers = resources.workers_per_trial
+    training, evaluation = dict(trial.training), dict(trial.evaluation)
+    wanted, killed = (FEW_ITERATIONS, FEW_KILLED_AFTER) if on_cpu else (_turns(trial), KILLED_AFTER)
+    iterations = min(wanted, training["iterations"])
+    batch = training["batch_size"]
+    if on_cpu:
+        batch = min(batch, FEW_IMAGES * workers)
+    batch -= batch % workers
+    samples = FEW_IMAGES if on_cpu else min(evaluation["samples"], evaluation["batch_size"])
+    return replace(
+        trial,
+        training=training
+        | {
+            "iterations": iterations,
+            "batch_size": max(workers, batch),
+            "checkpoint_every": max(1, min(killed, iterations - 1)),
+            "log_every": 1,
+        },
+        # Kept, so that they can be weighed.
+        evaluation=evaluation | {"samples": max(2, samples), "keep_samples": "all"},
+        sampling=[asdict(way) for way in _fewest(trial)],
+        workers=workers,
+        reuse=None,
+    )
+
+
+def _turns(trial: Trial) -> int:
+    """Iterations in which a pool of chains is filled, and a few more."""
+    pool, stride = (trial.parameters.get(name) for name in ("pool_size", "chain_steps"))
+    if not isinstance(pool, int) or (isinstance(stride, int) and stride >= trial.steps):
+        return ITERATIONS
+    turns = math.ceil(pool / trial.training_section.batch_size) + ITERATIONS
+    return min(_MOST_TURNS, max(ITERATIONS, turns))
+
+
+def _fewest(trial: Trial) -> list[Scoring]:
+    """Each prior with each sampler, with as few network evaluations as they can do with."""
+    starts = dict.fromkeys((way.prior, way.sampler) for way in trial.scorings)
+    most = {
+        start: min(
+            way.network_evaluations for way in trial.scorings if (way.prior, way.sampler) == start
+        )
+        for start in starts
+    }
+    return [
+        Scoring(prior, sampler, _least(trial, prior, sampler, most[prior, sampler]))
+        for prior, sampler in starts
+    ]
+
+
+def _least(trial: Trial, prior: str, sampler: str, most: int) -> int:
+    for number in range(min(_EVALUATIONS, most), most):
+        said = {
+            "steps": trial.steps,
+            "priors": [prior],
+            "samplers": [sampler],
+            "network_evaluations": [number],
+        }
+        try:
+            check_parameters(trial.process, trial.parameters | said)
+        except (ValidationError, ValueError):
+            continue
+        return number
+    return most
