@@ -89,6 +89,9 @@ def report(
         for each in chosen:
             show_rehearsal(each, "auto")
         return
+    for each in chosen:
+        if each.rehearsal is not None:
+            echo(f"warning: {each.shown} is a rehearsal and is left out", err=True)
     chosen = [each for each in chosen if each.rehearsal is None]
     found = make_report(chosen, dataset or [], where or [])
     warn_unreadable(found.unreadable)

@@ -64,8 +64,8 @@ def prepare_rehearsal(
     if remark:
         say(remark)
     machines = survey(address, _needs(space, data_dir, results_dir, features, address))
-    would_fail += _problems(machines, address)
-    resources, on_cpu, said = _fitting(space.options.resources, machines, grows)
+    would_fail += problems_of(machines, address)
+    resources, on_cpu, said = fitting(space.options.resources, machines, grows)
     not_rehearsed += said
 
     datasets = _open(space, data_dir, say)
@@ -134,7 +134,7 @@ def _needs(
     )
 
 
-def _problems(machines: Sequence[Machine], address: str | None) -> list[str]:
+def problems_of(machines: Sequence[Machine], address: str | None) -> list[str]:
     """What trials would miss; on a cluster with the names of the machines, where not on all."""
     found: dict[str, list[str]] = {}
     for each in machines:
@@ -145,7 +145,7 @@ def _problems(machines: Sequence[Machine], address: str | None) -> list[str]:
     return [f"on {', '.join(dict.fromkeys(hosts))}: {problem}" for problem, hosts in found.items()]
 
 
-def _fitting(
+def fitting(
     wanted: ResourceOptions, machines: Sequence[Machine], grows: bool
 ) -> tuple[ResourceOptions, bool, list[str]]:
     """What each trial of the rehearsal occupies: as in the sweep, or what there is.

@@ -150,7 +150,8 @@ def _too_large(shape: Shape, plan: Plan) -> list[str]:
                 f"{shape.name}: {here} at once take {as_size(here * used.memory)} of memory, "
                 f"{used.host} has {as_size(used.memory_there)}"
             )
-        sharing = max(1, round(1 / plan.resources.gpus_per_worker)) if used.gpu else 1
+        gpus = plan.resources.gpus_per_worker
+        sharing = max(1, round(1 / gpus)) if gpus else 1
         if used.gpu and sharing * used.gpu_memory > used.gpu_memory_there:
             said.append(
                 f"{shape.name}: {sharing} on one GPU take {as_size(sharing * used.gpu_memory)}, "
@@ -196,7 +197,7 @@ def _resumed_otherwise(shape: Shape) -> list[str]:
 
 
 def _slow(shape: Shape) -> list[str]:
-    """Ways of sampling that take longer than the training that they are to judge."""
+    """The slowest way of sampling, if it takes longer than the training that it is to judge."""
     model, trial = shape.model, shape.real
     if model is None:
         return []
@@ -204,16 +205,16 @@ def _slow(shape: Shape) -> list[str]:
     # The batch may have been cut: then an iteration takes so many times longer.
     training *= trial.training["batch_size"] / trial.workers
     training /= shape.trial.training["batch_size"] / shape.trial.workers
-    said = []
-    for way in trial.scorings:
-        took = _drawing(shape, trial, way)
-        if took > max(training, _SLOW_SECONDS):
-            said.append(
-                f"{shape.name}: sampling {trial.evaluation['samples']:,} images from "
-                f"{way.prior} by {way.sampler} in {way.network_evaluations} evaluations takes "
-                f"{took / training:.1f} times its training"
-            )
-    return said
+    took, way = max(
+        ((_drawing(shape, trial, way), way) for way in trial.scorings), key=lambda each: each[0]
+    )
+    if took <= max(training, _SLOW_SECONDS):
+        return []
+    return [
+        f"{shape.name}: sampling {trial.evaluation['samples']:,} images from {way.prior} by "
+        f"{way.sampler} in {way.network_evaluations} evaluations takes {took / training:.1f} times "
+        "its training"
+    ]
 
 
 def _drawing(shape: Shape, trial: Trial, way: Scoring) -> float:
