@@ -17,12 +17,13 @@ from kod_bench.sweeps.plan.failures import read_error
 from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, SAMPLES
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.rehearsal.shapes import Group
+from kod_bench.sweeps.rehearsal.shapes import Group, in_common
 from kod_bench.sweeps.space import ResourceOptions
 from kod_bench.sweeps.store.listing import list_trials
 from kod_bench.sweeps.store.mirror import fetch_named, fetch_outcomes
 from kod_bench.sweeps.trial.rehearsed import Used, is_use
 from kod_bench.training.history import read_history
+from kod_bench.visible import visible
 
 #: Of the last iterations, so many are averaged: pools of chains walk for up to eight at once.
 _WARM = 8
@@ -67,7 +68,8 @@ class Plan:
         try:
             real: dict[str, list[Group]] = {}
             for each in said["real"]:
-                group = Group(Trial(**each["trial"]), int(each["trials"]))
+                label = visible(str(each["label"]), keep="")
+                group = Group(Trial(**each["trial"]), int(each["trials"]), label)
                 real.setdefault(str(each["rehearsed"]), []).append(group)
             return cls(
                 ResourceOptions.model_validate_json(json.dumps(said["resources"]), strict=True),
@@ -75,12 +77,16 @@ class Plan:
                 int(said["at_once"]),
                 _number(said.get("free_results")),
                 _number(said.get("free_cache")),
-                tuple(map(str, said["would_fail"])),
-                tuple(map(str, said["not_rehearsed"])),
+                _texts(said["would_fail"]),
+                _texts(said["not_rehearsed"]),
                 {name: tuple(groups) for name, groups in real.items()},
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{sweep.shown}: what it rehearses is damaged") from error
+
+
+def _texts(said: Sequence[object]) -> tuple[str, ...]:
+    return tuple(visible(str(each), keep="") for each in said)
 
 
 def _number(said: object) -> int | None:
@@ -139,9 +145,14 @@ class Shape:
         return self.groups[0].trial
 
     @property
+    def label(self) -> str:
+        """What the names of its models have in common."""
+        return in_common([each.label for each in self.groups])
+
+    @property
     def name(self) -> str:
         """By which it is known in sentences."""
-        return f"{self.real.model} T={self.real.steps}"
+        return f"{self.label} T={self.real.steps}"
 
     @property
     def memory(self) -> int:
@@ -197,7 +208,7 @@ def read_shapes(sweep: Sweep, plan: Plan) -> list[Shape]:
         found.append(
             Shape(
                 trial,
-                plan.real.get(trial.id, (Group(trial, 0),)),
+                plan.real.get(trial.id, (Group(trial, 0, trial.model),)),
                 rows,
                 None if rows else read_error(folder) or "did not run",
                 used,

@@ -86,7 +86,12 @@ def prepare_rehearsal(
         small = rehearsed(first, resources, on_cpu)
         planned.setdefault(small.id, small)
         listed += [
-            {"rehearsed": small.id, "trials": each.count, "trial": each.trial.values}
+            {
+                "rehearsed": small.id,
+                "trials": each.count,
+                "label": each.label,
+                "trial": each.trial.values,
+            }
             for each in same
         ]
     not_rehearsed += _left_out(real, on_cpu)

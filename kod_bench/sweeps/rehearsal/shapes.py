@@ -23,8 +23,21 @@ _MOST_TURNS = 64
 FEW_IMAGES = 2
 #: With the fewest evaluations: one would leave no step between them.
 _EVALUATIONS = 2
-#: Built-in images: enough for both sides of a split, and for every metric to be tried.
-_FINGERS, _IMPRESSIONS, _MAPS = 8, 2, 64
+#: The section of a data set's options that says how many images are drawn, and what it says here:
+#: enough for both sides of a split, and for every metric to be tried. The other ones are not drawn.
+_DRAWN = {
+    "fingerprints": "synthetic",
+    "orientation": "synthetic",
+    "sphere": "sphere",
+    "xy": "xy",
+    "flow": "flow",
+}
+_FEW = {
+    "synthetic": {"fingers": 8, "impressions": 2},
+    "sphere": {"count": 64},
+    "xy": {"count": 64},
+    "flow": {"count": 64},
+}
 
 
 @dataclass(frozen=True)
@@ -34,10 +47,12 @@ class Group:
     Attributes:
         trial: the first of them.
         count: how many there are.
+        label: what the names of their models have in common.
     """
 
     trial: Trial
     count: int
+    label: str
 
 
 def few_images(options: DatasetOptions, is_built_in: bool) -> DatasetOptions:
@@ -49,25 +64,12 @@ def few_images(options: DatasetOptions, is_built_in: bool) -> DatasetOptions:
     """
     if not is_built_in or options.folder is not None:
         return options
-    synthetic = options.synthetic
-    return options.model_copy(
-        update={
-            "synthetic": synthetic.model_copy(
-                update={
-                    "fingers": min(synthetic.fingers, _FINGERS),
-                    "impressions": min(synthetic.impressions, _IMPRESSIONS),
-                }
-            ),
-            **{
-                name: section.model_copy(update={"count": min(section.count, _MAPS)})
-                for name, section in (
-                    ("sphere", options.sphere),
-                    ("xy", options.xy),
-                    ("flow", options.flow),
-                )
-            },
-        }
-    )
+    section = _DRAWN.get(options.name)
+    if section is None:
+        return options
+    drawn = getattr(options, section)
+    fewer = {name: min(getattr(drawn, name), most) for name, most in _FEW[section].items()}
+    return options.model_copy(update={section: drawn.model_copy(update=fewer)})
 
 
 def shapes(trials: Sequence[Trial]) -> dict[Shape, list[Group]]:
@@ -83,9 +85,18 @@ def shapes(trials: Sequence[Trial]) -> dict[Shape, list[Group]]:
         ways = sorted(map(astuple, trial.scorings))
         found.setdefault(_shape(trial), {}).setdefault(repr((length, ways)), []).append(trial)
     return {
-        shape: [Group(same[0], len(same)) for same in alike.values()]
+        shape: [
+            Group(same[0], len(same), in_common([trial.model for trial in same]))
+            for same in alike.values()
+        ]
         for shape, alike in found.items()
     }
+
+
+def in_common(labels: Sequence[str]) -> str:
+    """The words that all labels have: a model's name, and the values that it has in all of them."""
+    first, *others = (label.split(" ") for label in dict.fromkeys(labels))
+    return " ".join(word for word in first if all(word in other for other in others))
 
 
 def _shape(trial: Trial) -> Shape:

@@ -240,7 +240,7 @@ def _table(shapes: Sequence[Shape]) -> Table:
         real, tried = shape.real.training["batch_size"], shape.trial.training["batch_size"]
         image = max((_image(shape, way) for way in shape.real.scorings), default=0.0)
         table.add_row(
-            Text(shape.real.model),
+            Text(shape.label),
             str(shape.real.steps),
             str(shape.count),
             str(real) if real == tried else f"{tried} of {real}",
@@ -306,7 +306,7 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 def _shape_event(shape: Shape) -> dict[str, Any]:
     model = shape.model
     return {
-        "model": shape.real.model,
+        "model": shape.label,
         "steps": shape.real.steps,
         "trials": shape.count,
         "batch_size": shape.real.training["batch_size"],

@@ -8,7 +8,7 @@ import pytest
 from kod_bench.data import DatasetOptions
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.rehearsal.shapes import few_images, rehearsed, shapes
+from kod_bench.sweeps.rehearsal.shapes import few_images, in_common, rehearsed, shapes
 from kod_bench.sweeps.space import ResourceOptions, find_space, load_space
 
 
@@ -51,6 +51,11 @@ def test_a_trial_of_a_rehearsal_is_short_and_of_its_real_size(trials: tuple[Tria
     assert rehearsed(trials[1], ResourceOptions(), on_cpu=False).training["iterations"] == 6
 
 
+def test_a_shape_is_called_by_what_its_models_share() -> None:
+    assert in_common(["local", "local"]) == "local"
+    assert in_common(["local radius=1 strength=0", "local radius=1 strength=2"]) == "local radius=1"
+
+
 def test_where_the_cpu_stands_in_batches_are_cut(trials: tuple[Trial, ...]) -> None:
     found = rehearsed(trials[0], ResourceOptions(workers_per_trial=2), on_cpu=True)
     assert (found.training["batch_size"], found.workers) == (4, 2)
@@ -76,6 +81,8 @@ def test_few_built_in_images_of_the_real_size() -> None:
     assert few_images(own, is_built_in=True) == own
     maps = load_space(find_space("sphere"), "cluster").options.dataset
     assert few_images(maps, is_built_in=True).sphere.count == 64
+    photographs = load_space(find_space("textures"), "cluster").options.dataset
+    assert few_images(photographs, is_built_in=True) == photographs
 
 
 def test_every_shape_of_a_shipped_study_is_there() -> None:
