@@ -39,6 +39,7 @@ class Plan:
         resources: that each of them would occupy.
         on_cpu: whether the CPU stands in for a GPU.
         at_once: how many of them fit where it was planned; perhaps none.
+        together: how many of their workers share a machine there, at most.
         free_results: bytes that were free where results are, if it is known.
         free_cache: likewise, in the caches, where there is least.
         would_fail: what was found before any trial ran.
@@ -49,6 +50,7 @@ class Plan:
     resources: ResourceOptions
     on_cpu: bool
     at_once: int
+    together: int
     free_results: int | None
     free_cache: int | None
     would_fail: tuple[str, ...]
@@ -75,6 +77,7 @@ class Plan:
                 ResourceOptions.model_validate_json(json.dumps(said["resources"]), strict=True),
                 bool(said["on_cpu"]),
                 int(said["at_once"]),
+                int(said["workers_together"]),
                 _number(said.get("free_results")),
                 _number(said.get("free_cache")),
                 _texts(said["would_fail"]),

@@ -106,6 +106,7 @@ def prepare_rehearsal(
             "resources": space.options.resources.model_dump(mode="json"),
             "on_cpu": on_cpu,
             "at_once": _at_once(space.options.resources, machines),
+            "workers_together": _together(space.options.resources, machines),
             "free_results": _least(each.free_results for each in machines),
             "free_cache": _least(each.free_cache for each in machines),
             "would_fail": would_fail,
@@ -163,7 +164,8 @@ def fitting(
         check_capacity(wanted, nodes, "where it runs now")
     except UsageError as error:
         if grows:
-            return wanted, False, []
+            said = "machines that the cluster has yet to start: nobody has looked at them before"
+            return wanted, False, [said]
         problem = one_line(error)
     else:
         return wanted, False, []
@@ -195,6 +197,11 @@ def fitting(
 def _at_once(resources: ResourceOptions, machines: Sequence[Machine]) -> int:
     room = sum(workers_on(each.resources, resources) for each in machines)
     return room // resources.workers_per_trial
+
+
+def _together(resources: ResourceOptions, machines: Sequence[Machine]) -> int:
+    """How many workers fit beside each other on one machine, where there is most room."""
+    return max((workers_on(each.resources, resources) for each in machines), default=0)
 
 
 def _least(found: Iterable[int | None]) -> int | None:

@@ -34,8 +34,8 @@ class Verdict:
         not_rehearsed: what could not be tried.
         seconds: of each trial of the sweep, in the order of the shapes; None: not known.
         wall: seconds from start to end.
-        written: bytes that the sweep leaves, and how many more it needs while it runs; None: there
-            is no shape that is done.
+        written: bytes that the sweep leaves, and how many more a trial needs while it runs; None:
+            there is no shape that is done.
     """
 
     sweep: Sweep
@@ -75,7 +75,7 @@ class Verdict:
             "to_know": list(self.to_know),
             "not_rehearsed": list(self.not_rehearsed),
             "bytes": None if self.written is None else round(self.written[0]),
-            "bytes_while_running": None if self.written is None else round(self.written[1]),
+            "bytes_of_a_running_trial": None if self.written is None else round(self.written[1]),
             "estimate": None
             if self.wall is None or self.seconds is None
             else {"wall_seconds": self.wall, "trial_seconds": sum(self.seconds)},
@@ -92,7 +92,7 @@ def judge_rehearsal(sweep: Sweep) -> Verdict:
     plan = Plan.of(sweep)
     shapes = read_shapes(sweep, plan)
     done = [shape for shape in shapes if shape.rows]
-    written = _written(done, plan) if done else None
+    written = _written(done) if done else None
     seconds = None
     if len(done) == len(shapes) and not plan.on_cpu:
         seconds = tuple(
@@ -130,10 +130,10 @@ def _each(shape: Shape, trial: Trial) -> tuple[float, ...]:
     return (trial_seconds(trial, shape.model, shape.scoring),)
 
 
-def _written(done: Sequence[Shape], plan: Plan) -> tuple[float, float]:
+def _written(done: Sequence[Shape]) -> tuple[float, float]:
     both = [(shape.written(group.trial), group.count) for shape in done for group in shape.groups]
     left = sum(each * count for (each, _), count in both)
-    return left, max(1, plan.at_once) * max(more for (_, more), _ in both)
+    return left, max(more for (_, more), _ in both)
 
 
 def _too_large(shape: Shape, plan: Plan) -> list[str]:
@@ -144,10 +144,10 @@ def _too_large(shape: Shape, plan: Plan) -> list[str]:
     if taken is not None and taken < min(share, shape.trial.training["micro_batch_size"] or share):
         said.append(f"{shape.name}: memory runs out; it went on with {taken} images at once")
     for used in shape.used.values():
-        here = max(1, plan.at_once) if plan.at_once else 1
+        here = max(1, plan.together)
         if here * used.memory > used.memory_there:
             said.append(
-                f"{shape.name}: {here} at once take {as_size(here * used.memory)} of memory, "
+                f"{shape.name}: {here} on a machine take {as_size(here * used.memory)} of memory, "
                 f"{used.host} has {as_size(used.memory_there)}"
             )
         gpus = plan.resources.gpus_per_worker
@@ -174,15 +174,16 @@ def _full(written: tuple[float, float] | None, plan: Plan, sweep: Sweep) -> list
     if written is None:
         return []
     left, more = written
-    if sweep.remote is None and plan.free_results is not None and left + more > plan.free_results:
+    there, cache = plan.free_results, plan.free_cache
+    whole, here = left + max(1, plan.at_once) * more, max(1, plan.together) * more
+    if sweep.remote is None and there is not None and whole > there:
         return [
-            f"the disk: {as_size(left + more)} are to be written, {as_size(plan.free_results)} are "
-            f"free in {sweep.folder.parent.parent}"
+            f"the disk: {as_size(whole)} are to be written, {as_size(there)} are free in "
+            f"{sweep.folder.parent.parent}"
         ]
-    if sweep.remote is not None and plan.free_cache is not None and more > plan.free_cache:
+    if sweep.remote is not None and cache is not None and here > cache:
         return [
-            f"the disk of a machine: trials need {as_size(more)} in its cache, "
-            f"{as_size(plan.free_cache)} are free"
+            f"a machine's disk: trials need {as_size(here)} in its cache, {as_size(cache)} are free"
         ]
     return []
 
@@ -279,8 +280,8 @@ def _written_lines(verdict: Verdict) -> list[str]:
     free = verdict.plan.free_results
     there = f"; {as_size(free)} are free there" if free is not None else ""
     return [
-        f"the sweep leaves {as_size(left)} in its results, and needs {as_size(more)} more while it "
-        f"runs{there}"
+        f"the sweep leaves {as_size(left)} in its results, and needs {as_size(more)} more for each "
+        f"trial that runs{there}"
     ]
 
 

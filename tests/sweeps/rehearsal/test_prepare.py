@@ -50,7 +50,14 @@ def test_problems_name_the_machines() -> None:
     ("wanted", "nodes", "grows", "found", "on_cpu", "said"),
     [
         ({"gpus_per_worker": 1.0}, [{"CPU": 8.0, "GPU": 1.0}], False, (1, 1, 1.0), False, []),
-        ({"gpus_per_worker": 1.0}, [], True, (1, 1, 1.0), False, []),
+        (
+            {"gpus_per_worker": 1.0},
+            [],
+            True,
+            (1, 1, 1.0),
+            False,
+            ["machines that the cluster has yet to start"],
+        ),
         (
             {"gpus_per_worker": 1.0, "cpus_per_worker": 4},
             [{"CPU": 2.0}],

@@ -61,7 +61,7 @@ def test_what_would_have_failed_is_said(sweep: Sweep) -> None:
     found = judged(sweep)
     text = "\n".join(found.would_fail)
     assert "kuramoto-local T=4: memory runs out; it went on with 4 images at once" in text
-    assert "at once take" in text
+    assert "on a machine take" in text
     assert "small has 95.4 MiB" in text
     assert "1 on one GPU take 1.86 GiB, a GPU has 954 MiB" in text
     assert "T=8: no such thing" in text
