@@ -15,7 +15,14 @@ from kod_bench.sweeps.plan.make import current_code, make_trials
 from kod_bench.sweeps.plan.networks import check_networks
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.rehearsal.shapes import FEW_IMAGES, few_images, rehearsed, shapes
+from kod_bench.sweeps.rehearsal.shapes import (
+    CHAINS,
+    FEW_CHAINS,
+    FEW_IMAGES,
+    few_images,
+    rehearsed,
+    shapes,
+)
 from kod_bench.sweeps.space import ResourceOptions, SearchSpace
 from kod_bench.sweeps.store.create import check_writable, create_rehearsal
 from kod_bench.sweeps.store.plugged import permissions
@@ -164,8 +171,8 @@ def fitting(
         check_capacity(wanted, nodes, "where it runs now")
     except UsageError as error:
         if grows:
-            said = "machines that the cluster has yet to start: nobody has looked at them before"
-            return wanted, False, [said]
+            to_come = "machines that the cluster has yet to start: nobody has looked at them before"
+            return wanted, False, [to_come]
         problem = one_line(error)
     else:
         return wanted, False, []
@@ -245,9 +252,9 @@ def _left_out(space: SearchSpace, on_cpu: bool) -> list[str]:
         said.append("early stopping: no trial is judged on its way")
     if search.strategy == "optuna":
         said.append("what the search will choose: as many points as it would, drawn at random")
-    if on_cpu and any("pool_size" in each.parameters for each in space.variants):
+    if on_cpu and any(name in each.parameters for each in space.variants for name in CHAINS):
         said.append(
-            "whole pools of chains: a few chains of each; checkpoints and memory will be larger "
-            "(docs/surviving.md, To the bit)"
+            f"what a process is fitted on, and whole pools of chains: {FEW_CHAINS} chains or images "
+            "of each; fitting, memory and checkpoints will be larger (docs/surviving.md, To the bit)"
         )
     return said

@@ -21,6 +21,10 @@ FEW_ITERATIONS, FEW_KILLED_AFTER = 3, 1
 _MOST_TURNS = 64
 #: Images of a worker's batch, and of a way of sampling, where the CPU stands in for a GPU.
 FEW_IMAGES = 2
+#: Parameters of processes that say on how many chains or images they are fitted, or remember; likewise
+#: so many then. On a GPU all of them walk in the time of a few.
+CHAINS = ("calibration_chains", "pool_size", "prior_images")
+FEW_CHAINS = 16
 #: With the fewest evaluations: one would leave no step between them.
 _EVALUATIONS = 2
 #: The section of a data set's options that says how many images are drawn, and what it says here:
@@ -121,8 +125,13 @@ def rehearsed(trial: Trial, resources: ResourceOptions, on_cpu: bool) -> Trial:
         batch = min(batch, FEW_IMAGES * workers)
     batch -= batch % workers
     samples = FEW_IMAGES if on_cpu else min(evaluation["samples"], evaluation["batch_size"])
+    parameters = dict(trial.parameters)
+    if on_cpu:
+        counts = {name: parameters[name] for name in CHAINS if name in parameters}
+        parameters |= {name: min(count, FEW_CHAINS) for name, count in counts.items()}
     return replace(
         trial,
+        parameters=parameters,
         training=training
         | {
             "iterations": iterations,

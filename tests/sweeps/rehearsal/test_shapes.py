@@ -61,7 +61,9 @@ def test_where_the_cpu_stands_in_batches_are_cut(trials: tuple[Trial, ...]) -> N
     assert (found.training["batch_size"], found.workers) == (4, 2)
     assert (found.training["iterations"], found.training["checkpoint_every"]) == (3, 1)
     assert found.evaluation["samples"] == 2
-    assert found.network == trials[0].network
+    assert (found.network, found.steps) == (trials[0].network, trials[0].steps)
+    chains = {"pool_size": 16, "calibration_chains": 16}
+    assert found.parameters == trials[0].parameters | chains
 
 
 def test_a_trial_of_one_iteration_is_rehearsed_as_such(trials: tuple[Trial, ...]) -> None:
