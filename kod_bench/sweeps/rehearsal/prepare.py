@@ -254,7 +254,7 @@ def _left_out(space: SearchSpace, on_cpu: bool) -> list[str]:
         said.append("what the search will choose: as many points as it would, drawn at random")
     if on_cpu and any(name in each.parameters for each in space.variants for name in CHAINS):
         said.append(
-            f"what a process is fitted on, and whole pools of chains: {FEW_CHAINS} chains or images "
-            "of each; fitting, memory and checkpoints will be larger (docs/surviving.md, To the bit)"
+            f"fits and pools of many chains or images: {FEW_CHAINS} of each; fitting, memory and "
+            "checkpoints will be larger (docs/surviving.md, To the bit)"
         )
     return said

@@ -21,8 +21,8 @@ FEW_ITERATIONS, FEW_KILLED_AFTER = 3, 1
 _MOST_TURNS = 64
 #: Images of a worker's batch, and of a way of sampling, where the CPU stands in for a GPU.
 FEW_IMAGES = 2
-#: Parameters of processes that say on how many chains or images they are fitted, or remember; likewise
-#: so many then. On a GPU all of them walk in the time of a few.
+#: Parameters of processes that say on how many chains or images they are fitted, or how many they
+#: remember, and their values then. On a GPU all of them walk in the time of a few.
 CHAINS = ("calibration_chains", "pool_size", "prior_images")
 FEW_CHAINS = 16
 #: With the fewest evaluations: one would leave no step between them.
