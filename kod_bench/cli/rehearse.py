@@ -75,9 +75,9 @@ def run_rehearsal(
         board.finished(outcome.failures, stopped=True, report=None)
         echo(f"stopped. {how_to_resume(prepared)}", err=True)
         raise typer.Exit(130)
-    failed = show_rehearsal(prepared, output)
+    would_fail = show_rehearsal(prepared, output)
     board.finished(outcome.failures, stopped=False, report=None)
-    if failed:
+    if would_fail or outcome.failures:
         raise typer.Exit(1)
 
 

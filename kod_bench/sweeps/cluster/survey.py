@@ -20,6 +20,7 @@ from kod_bench.storage import Location, ObjectFolder
 from kod_bench.sweeps.cluster.ray_session import local_cpus, ray_session
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.store.create import check_writable
+from kod_bench.visible import visible
 
 #: A machine that does not answer for so long is not there.
 _PATIENCE_SECONDS = 300.0
@@ -93,7 +94,7 @@ def look(needs: Needs, resources: Mapping[str, float]) -> Machine:
         try:
             check()
         except Exception as error:  # whatever a trial would fail with here
-            problems.append(one_line(error))
+            problems.append(visible(one_line(error), keep=""))  # it ends in the plan
 
     for place in needs.data:
         find(lambda place=place: _check_data(place))  # type: ignore[misc]

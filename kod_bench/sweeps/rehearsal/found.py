@@ -121,7 +121,7 @@ class Shape:
         trial: of the rehearsal.
         groups: the trials that it stands for.
         rows: of it; none: it is not done.
-        reason: why not, if it has failed.
+        reason: why not, if it has failed or was killed.
         used: by its processes, by their role.
         model: seconds of training and sampling; None: it is not done.
         scoring: likewise.
@@ -213,7 +213,7 @@ def read_shapes(sweep: Sweep, plan: Plan) -> list[Shape]:
                 trial,
                 plan.real.get(trial.id, (Group(trial, 0, trial.model),)),
                 rows,
-                None if rows else read_error(folder) or "did not run",
+                None if rows else read_error(folder),
                 used,
                 model,
                 scoring,

@@ -26,6 +26,7 @@ from kod_bench.sweeps.rehearsal.shapes import (
 from kod_bench.sweeps.space import ResourceOptions, SearchSpace
 from kod_bench.sweeps.store.create import check_writable, create_rehearsal
 from kod_bench.sweeps.store.plugged import permissions
+from kod_bench.visible import visible
 
 #: Stands in for an extractor whose weights are not there: its own come with a package.
 _OTHER_FEATURES = "efficientnet-lite0"
@@ -65,7 +66,7 @@ def prepare_rehearsal(
     try:
         features, remark = choose_extractor(asked)
     except UsageError as error:
-        would_fail.append(one_line(error))
+        would_fail.append(visible(one_line(error), keep=""))
         not_rehearsed.append(f"scoring by {asked}: by {_OTHER_FEATURES} in its place")
         features = _OTHER_FEATURES
     if remark:

@@ -16,6 +16,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Scoring, Trial
 from kod_bench.sweeps.rehearsal.found import Plan, Shape, read_shapes
 from kod_bench.sweeps.trial.drawing import shard_size
+from kod_bench.sweeps.trial.rehearsed import KILLED
 
 #: A way of sampling is slow if it takes longer than this, in seconds, and than the training.
 _SLOW_SECONDS = 3600.0
@@ -104,12 +105,19 @@ def judge_rehearsal(sweep: Sweep) -> Verdict:
     wall = schedule(seconds, plan.at_once) if seconds is not None and plan.at_once else None
     would_fail = [
         *plan.would_fail,
-        *(f"{each.name}: {each.reason}" for each in shapes if each.reason is not None),
+        *(f"{each.name}: {each.reason}" for each in shapes if each.reason not in (None, KILLED)),
         *(line for each in done for line in _too_large(each, plan)),
         *(line for each in done for line in _too_long(each, plan)),
         *_full(written, plan, sweep),
     ]
-    to_know = [line for each in done for line in (*_resumed_otherwise(each), *_slow(each))]
+    to_know = [
+        *(
+            f"{each.name}: is not done yet; {sweep.resume_command} goes on"
+            for each in shapes
+            if not each.rows and each.reason in (None, KILLED)
+        ),
+        *(line for each in done for line in (*_resumed_otherwise(each), *_slow(each))),
+    ]
     return Verdict(
         sweep,
         plan,
@@ -247,7 +255,7 @@ def _table(shapes: Sequence[Shape]) -> Table:
             str(real) if real == tried else f"{tried} of {real}",
             as_size(shape.memory) if shape.memory else "-",
             *((as_size(shape.gpu_memory),) if on_gpu else ()),
-            "failed" if shape.model is None else _seconds(shape.model.iteration),
+            "not done" if shape.model is None else _seconds(shape.model.iteration),
             "-" if shape.model is None else _seconds(image),
             as_size(shape.sizes.checkpoint) if shape.sizes.checkpoint else "-",
         )

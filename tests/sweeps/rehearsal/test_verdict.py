@@ -9,7 +9,7 @@ from kod_bench.sweeps.plan.failures import write_error
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.rehearsal.verdict import Verdict, judge_rehearsal
 from kod_bench.sweeps.store.open import open_sweep
-from kod_bench.sweeps.trial.rehearsed import Used
+from kod_bench.sweeps.trial.rehearsed import KILLED, Used
 from tests.sweeps.rehearsal.made import leave, rehearsal
 
 
@@ -67,6 +67,18 @@ def test_what_would_have_failed_is_said(sweep: Sweep) -> None:
     assert "T=8: no such thing" in text
     assert found.seconds is None
     assert "no estimate: not all shapes have been done" in found.lines
+
+
+def test_what_is_not_done_yet_has_not_failed(sweep: Sweep) -> None:
+    one, two, _ = sweep.trials
+    leave(sweep, one)
+    write_error(sweep.trial_folder(two), RuntimeError(KILLED))
+    found = judged(sweep)
+    assert found.would_fail == ()
+    assert [line.partition(";")[0] for line in found.to_know] == [
+        f"{shape.name}: is not done yet" for shape in found.shapes[1:]
+    ]
+    assert f"kod-bench resume {sweep.folder}" in found.to_know[0]
 
 
 def test_limits_of_time_and_disk_are_held_against_it(
