@@ -27,6 +27,7 @@ def make_row(**changes: Any) -> Row:
         "trained_hash": None,
         "scored_hash": None,
         "reused": None,
+        "rehearsal": None,
         "dataset": "fingerprints-synthetic",
         "data_hash": "dada",
         "image_size": 32,

@@ -10,6 +10,7 @@ import typer
 
 from kod_bench.cli.complete import complete_conditions, complete_sides, complete_sweeps
 from kod_bench.cli.options import DEFAULT_RESULTS, ResultsDir, expand_location
+from kod_bench.cli.rehearse import show_rehearsal
 from kod_bench.cli.say import echo
 from kod_bench.errors import UsageError
 from kod_bench.storage import is_uri, parse_location
@@ -84,6 +85,14 @@ def report(
     if output is not None and is_uri(output):
         raise UsageError("--output: must be a folder of this machine, not an address")
     chosen = find_sweeps(sweeps or [], parse_location(results_dir))
+    if all(each.rehearsal is not None for each in chosen):
+        for each in chosen:
+            show_rehearsal(each, "auto")
+        return
+    for each in chosen:
+        if each.rehearsal is not None:
+            echo(f"warning: {each.shown} is a rehearsal and is left out", err=True)
+    chosen = [each for each in chosen if each.rehearsal is None]
     found = make_report(chosen, dataset or [], where or [])
     warn_unreadable(found.unreadable)
     if found.content.rows.empty:
@@ -201,7 +210,13 @@ def _side(name: str, sweep: str | None, results_dir: str) -> "pd.DataFrame":
 
 
 def _rows(sweep: "Sweep") -> "pd.DataFrame":
-    """A sweep's rows; those that cannot be read are named."""
+    """A sweep's rows; those that cannot be read are named.
+
+    Raises:
+        UsageError: if it is a rehearsal.
+    """
+    if sweep.rehearsal is not None:
+        raise UsageError(f"{sweep.shown}: is a rehearsal, whose rows are no results")
     frame = read_sweep(sweep)[0]
     warn_unreadable(frame.unreadable)
     return frame.rows

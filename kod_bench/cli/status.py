@@ -31,7 +31,8 @@ def status(sweep: SweepName = None, results_dir: ResultsDir = DEFAULT_RESULTS) -
     running = is_running(found)
     if to_come := found.total - len(views):
         counts += f"{', ' if counts else ''}{to_come} not chosen yet"
-    echo(f"{found.shown}: {'running' if running else 'not running'}; {counts}")
+    what = " (rehearsal)" if found.rehearsal is not None else ""
+    echo(f"{found.shown}{what}: {'running' if running else 'not running'}; {counts}")
     console = Console()
     console.print(trial_table(shown, console.width))
     if len(shown) < len(views):

@@ -24,6 +24,7 @@ from kod_bench.cli.options import (
     expand_location,
     expand_locations,
 )
+from kod_bench.cli.rehearse import rehearse_space, run_rehearsal
 from kod_bench.cli.running import (
     Address,
     Cpus,
@@ -88,6 +89,14 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the trials and what they would cost; run none.")
     ] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse",
+            help="Run each shape of trial for a few steps, killed once and resumed; say what would "
+            "fail, and what it costs.",
+        ),
+    ] = False,
     timing: Annotated[
         bool,
         typer.Option(help="In a dry run, time a few real steps to estimate the cost."),
@@ -102,6 +111,8 @@ def sweep(
     chosen = None if seeds is None else _parse_seeds(seeds)
     if dry_run and address is not None:
         raise UsageError("--dry-run looks at this machine; leave out --address")
+    if dry_run and rehearse:
+        raise UsageError("--dry-run and --rehearse: choose one of them")
     output = choose_output(quiet, json)
     share = share_of(cpus, gpus, address)
     if address is not None and is_client(address):
@@ -110,6 +121,7 @@ def sweep(
         options += ["--data-dir", given] if given else []
         options += ["--seeds", seeds] if seeds else []
         options += ["--yes"] if yes else []
+        options += ["--rehearse"] if rehearse else []
         options += [word for change in changes or [] for word in ("--set", change)]
         options += _reuse_there(reuse or [])
         run_there(address, ["sweep"], space, options, results_dir, given, output)
@@ -130,6 +142,18 @@ def sweep(
             share=share,
         )
         _dry_run(found, folder, timing, output, reused, share)
+        return
+    if rehearse:
+        found = open_space(
+            space,
+            profile=profile,
+            seeds=chosen,
+            changes=changes or [],
+            address=address,
+            say=teller(output),
+        )
+        there = parse_location(results_dir)
+        rehearse_space(found, folder, there, address, wait_for_nodes, output, share)
         return
     prepared = prepare_sweep(
         space,
@@ -213,7 +237,10 @@ def resume(
             "is what runs (for the changed one: kod-bench sweep)",
             err=True,
         )
-    run(found, address, wait_for_nodes, output, share)
+    if found.rehearsal is not None:
+        run_rehearsal(found, address, wait_for_nodes, output, share)
+    else:
+        run(found, address, wait_for_nodes, output, share)
 
 
 def _reuse_there(named: Sequence[str]) -> list[str]:

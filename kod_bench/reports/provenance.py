@@ -24,10 +24,14 @@ _NAMED = 20  # trials that an exclusion names
 def split_excluded(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Excluded, ...]]:
     """Rows that may be ranked, and the others with the reason.
 
-    Left out are trials that a pruner has stopped, rows without a seed, and all but the latest row
-    of one seed of one configuration: the same seed twice is no second sample.
+    Left out are rehearsals, trials that a pruner has stopped, rows without a seed, and all but the
+    latest row of one seed of one configuration: the same seed twice is no second sample.
     """
     excluded = []
+    rehearsed = rows["rehearsal"].eq(True).fillna(False).to_numpy(dtype=bool)
+    if rehearsed.any():
+        excluded.append(_excluded("of a rehearsal, which has no results", rows[rehearsed]))
+        rows = rows[~rehearsed]
     pruned = rows["pruned_at"].notna()
     if pruned.any():
         excluded.append(_excluded("stopped early by the search (pruned_at)", rows[pruned]))

@@ -26,6 +26,7 @@ class Row:
     trained_hash: str | None  # of what was trained; None: of a version that did not record it
     scored_hash: str | None  # of how it was scored
     reused: str | None  # what was not computed for this trial, and whose it is; None: all was
+    rehearsal: bool | None  # true: of a few steps that were only to see whether it would run
 
     # data
     dataset: str

@@ -293,7 +293,9 @@ def _tune(
         param_space=config,
         tune_config=tune.TuneConfig(
             **how,
-            reuse_actors=True,  # importing torch costs seconds: once per process, not per trial
+            # Importing torch costs seconds: once per process, not per trial. But the most memory
+            # that a process of a rehearsal held is to be one trial's.
+            reuse_actors=sweep.rehearsal is None,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(

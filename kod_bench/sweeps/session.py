@@ -196,6 +196,8 @@ def _trained(
     Raises:
         UsageError: if there are none, or one cannot be.
     """
+    if parent.rehearsal is not None:
+        raise UsageError(f"{parent.shown}: is a rehearsal, whose models are no results")
     if parent.code != current_code():
         raise UsageError(
             f"{parent.shown}: its models were trained by code {parent.code}, this is "

@@ -117,6 +117,25 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
+def _silent_about_deaths() -> Iterator[None]:
+    """Of a process that has died the board says a line, and nobody else anything.
+
+    Ray 2.60 prints a paragraph on stdout, whatever `log_to_driver` says: among the lines of JSON.
+    """
+    import ray._private.worker as worker
+
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is None:
+        yield
+        return
+    worker.print_to_stdstream = lambda *said, **how: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+@contextlib.contextmanager
 def ray_session(address: str | None, share: Share = WHOLE) -> Iterator[None]:
     """Ray while the body runs: one of this machine's own, or a running cluster's.
 
@@ -171,7 +190,7 @@ def ray_session(address: str | None, share: Share = WHOLE) -> Iterator[None]:
     # Tune prints the traceback of every failed trial; here each is in the trial's error.json and
     # its reason on the board.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with place:
+    with place, _silent_about_deaths():
         try:
             yield
         finally:

@@ -35,6 +35,7 @@ from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
+from kod_bench.sweeps.trial.rehearsed import noting
 from kod_bench.sweeps.trial.run import (
     draw_trained,
     open_log,
@@ -77,7 +78,11 @@ def run_on_ray(config: dict[str, str]) -> None:
     )
     execute = train_and_score if sweep.workers_of(trial) == 1 else in_workers
     try:
-        with contextlib.suppress(StoppedError), _says_where_it_hangs(sweep, trial):
+        with (
+            contextlib.suppress(StoppedError),
+            _says_where_it_hangs(sweep, trial),
+            noting(sweep, trial, "trial"),
+        ):
             run_trial(sweep, trial, report_and_look, execute)
     finally:
         helpers.end()
@@ -240,7 +245,8 @@ def _config(sweep: Sweep, trial: Trial, folder: str) -> dict[str, str]:
 
 def _score_on_ray(config: dict[str, str]) -> list[Row]:
     sweep, trial = _planned(config)
-    return score_trained(sweep, trial, lambda _: None)
+    with noting(sweep, trial, "scoring"):
+        return score_trained(sweep, trial, lambda _: None)
 
 
 def _train_workers(
@@ -296,10 +302,12 @@ def _worker(config: dict[str, str]) -> None:
 
     # Rank 0 writes. One that was orphaned by a killed driver may still be at it; the other ranks
     # wait where the checkpoint is shared.
-    first = ray.train.get_context().get_world_rank() == 0
+    rank = ray.train.get_context().get_world_rank()
+    first = rank == 0
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / TRAINING_LOCK
     alone = exclusive_lock(lock, WRITER_PATIENCE_SECONDS) if first else contextlib.nullcontext()
-    with alone, _says_where_it_hangs(sweep, trial):
+    used = noting(sweep, trial, f"worker-{rank}")
+    with alone, _says_where_it_hangs(sweep, trial), used:
         train_worker(sweep, trial, report, get_device())

@@ -42,6 +42,8 @@ class Standing:
 
 def scores_of(row: Row) -> str:
     """What a row's samples have scored, in a few words."""
+    if row.rehearsal:
+        return "rehearsed"
     name, value = headline(row)
     return f"KID {row.kid:.3f}  FID {row.fid:.1f}" if name == "KID" else f"{name} {value:.4f}"
 
@@ -58,8 +60,8 @@ def standing(views: Iterable[TrialView], now: float, to_come: int = 0) -> Standi
     for view in views:
         for row in view.rows:
             # Samples that start from real images' noise are no generative model's score, and
-            # those of a pruned trial are few.
-            if row.prior != FORWARD_START and row.pruned_at is None:
+            # those of a pruned trial, or of a rehearsal, are few.
+            if row.prior != FORWARD_START and row.pruned_at is None and not row.rehearsal:
                 score, value = headline(row)
                 best[view.trial.model] = min(value, best.get(view.trial.model, value))
     training = [v.status for v in views if v.status is not None and v.status.phase == "training"]

@@ -105,7 +105,7 @@ def _cells(view: TrialView) -> list[Text]:
         Text("" if (loss := row.loss if row else loss) is None else f"{loss:.3f}"),
         Text(f"{s.speed:.1f}" if s and s.speed else ""),
         Text("" if left is None else duration(left)),
-        Text(_score(row) if row and not pruned else ""),
+        Text(_score(row) if row and not pruned and not row.rehearsal else ""),
     ]
 
 

@@ -92,16 +92,16 @@ def _kept_samples(space: SearchSpace, datasets: Mapping[DatasetOptions, ImageDat
         kept.append(options.kept(options.samples, each, ways) * each * ways)
     how = f"evaluation.keep_samples: {options.keep_samples}"
     if options.keep_samples == "auto":
-        how += f", up to {_size(AUTO_BYTES)} a trial"
+        how += f", up to {as_size(AUTO_BYTES)} a trial"
     if not any(kept):
-        return f"samples: dropped once scored, of {_size(max(drawn))} a trial ({how})"
+        return f"samples: dropped once scored, of {as_size(max(drawn))} a trial ({how})"
     total = sum(kept) * len(space.options.seeds)
-    return f"samples: kept, {_size(max(kept))} a trial, {_size(total)} in all ({how})"
+    return f"samples: kept, {as_size(max(kept))} a trial, {as_size(total)} in all ({how})"
 
 
-def _size(count: int) -> str:
+def as_size(count: float) -> str:
     """Bytes, as one says them."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count / 2**10:.3g} KiB"

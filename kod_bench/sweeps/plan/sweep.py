@@ -29,6 +29,9 @@ TRIALS_FILE = "trials.jsonl"
 SWEEP_FILE = "sweep.yaml"
 LOCK_FILE = "lock"
 
+#: Of the names of rehearsals: the newest sweep of a space is none of them.
+REHEARSAL_ENDING = "-rehearsal"
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -74,6 +77,8 @@ class Sweep:
         permissions: options of `resume` by which the user who runs it here lets it import what is
             not this package's; nothing that the plan says.
         donors: where the sweeps lie now whose trials are reused, by where they were; likewise.
+        rehearsal: of which trials these are a rehearsal, as `kod_bench.sweeps.rehearsal` writes it;
+            None: they are trials.
     """
 
     folder: Path
@@ -87,6 +92,7 @@ class Sweep:
     early_stopping: Pruner | None = None
     permissions: tuple[str, ...] = ()
     donors: Mapping[str, Location] = field(default_factory=dict)
+    rehearsal: Mapping[str, Any] | None = None
 
     @property
     def total(self) -> int:

@@ -17,7 +17,13 @@ from kod_bench.results.provenance import Provenance
 from kod_bench.storage import Location, ObjectFolder
 from kod_bench.sweeps.plan.files import SIGNATURE_FILE
 from kod_bench.sweeps.plan.make import canonical_json, current_code, plain_options
-from kod_bench.sweeps.plan.sweep import FORMATS, SWEEP_FILE, TRIALS_FILE, Sweep
+from kod_bench.sweeps.plan.sweep import (
+    FORMATS,
+    REHEARSAL_ENDING,
+    SWEEP_FILE,
+    TRIALS_FILE,
+    Sweep,
+)
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import Drawn, encode_trials
 from kod_bench.sweeps.space import ResourceOptions, SearchSpace
@@ -174,6 +180,50 @@ def create_rescoring(
     return _write(results_dir / parent.space, now, encoded, lambda _: plan)
 
 
+def create_rehearsal(
+    space: SearchSpace,
+    trials: Sequence[Trial],
+    *,
+    results_dir: Location,
+    data_dir: Location | None,
+    resources: ResourceOptions,
+    said: Mapping[str, Any],
+    provenance: Provenance,
+) -> Sweep:
+    """Make the folder of a rehearsal, and write its plan.
+
+    Args:
+        space: that is rehearsed, resolved.
+        trials: of the rehearsal.
+        results_dir: where sweeps are kept.
+        data_dir: where the images are.
+        resources: that each of its trials occupies.
+        said: of which trials it is a rehearsal.
+        provenance: of this process.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    now = datetime.now(UTC)
+    encoded = encode_trials([(trial.id, trial.record) for trial in trials])
+    document: dict[str, Any] = {
+        "format": FORMATS[-1],
+        "space": space.options.name,
+        "source": space.source,
+        "profile": space.profile,
+        "created_at": now.isoformat(timespec="seconds"),
+        "data_dir": None if data_dir is None else str(_absolute(data_dir)),
+        "resources": resources.model_dump(mode="json"),
+        "provenance": asdict(provenance),
+        "set": space.changes,
+        "rehearsal": dict(said),
+        "trials": _listed(trials, encoded),
+    }
+    plan = dump_yaml(_plain(document), width=100).encode()
+    where = results_dir / space.options.name
+    return _write(where, now, encoded, lambda _: plan, REHEARSAL_ENDING)
+
+
 def _listed(trials: Sequence[Trial], encoded: bytes) -> dict[str, Any]:
     """What a plan says of the file of its trials."""
     return {
@@ -184,7 +234,13 @@ def _listed(trials: Sequence[Trial], encoded: bytes) -> dict[str, Any]:
     }
 
 
-def _write(parent: Location, now: datetime, encoded: bytes, text: Callable[[str], bytes]) -> Sweep:
+def _write(
+    parent: Location,
+    now: datetime,
+    encoded: bytes,
+    text: Callable[[str], bytes],
+    ending: str = "",
+) -> Sweep:
     """Make a sweep's folder with its plan and its signature.
 
     Args:
@@ -192,20 +248,21 @@ def _write(parent: Location, now: datetime, encoded: bytes, text: Callable[[str]
         now: its name.
         encoded: the file of the trials.
         text: of the plan, given the name.
+        ending: of the name.
     """
     stamp = now.strftime("%Y%m%d-%H%M%S")
 
     try:
         if isinstance(parent, ObjectFolder):
             # Nothing there says that a name is taken by a sweep that starts in the same second.
-            there = parent / f"{stamp}-{secrets.token_hex(2)}"
+            there = parent / f"{stamp}-{secrets.token_hex(2)}{ending}"
             there.write(TRIALS_FILE, encoded)
             plan = text(there.name)
             if (signed := signature(plan)) is not None:
                 there.write(SIGNATURE_FILE, signed)
             there.write(SWEEP_FILE, plan)
             return open_sweep(there)
-        folder = _new_folder(parent, stamp)
+        folder = _new_folder(parent, stamp, ending)
         (folder / "trials").mkdir()
         with atomic_write(folder / TRIALS_FILE) as file:
             file.write(encoded)
@@ -224,10 +281,10 @@ def _absolute(location: Location) -> Location:
     return location if isinstance(location, ObjectFolder) else location.resolve()
 
 
-def _new_folder(parent: Path, name: str) -> Path:
+def _new_folder(parent: Path, name: str, ending: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        folder = parent / (name + suffix)
+        folder = parent / (name + suffix + ending)
         try:
             folder.mkdir()
         except FileExistsError:

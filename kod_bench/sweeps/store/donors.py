@@ -152,6 +152,9 @@ def reuse(
     by_model: dict[str, list[Donor]] = {}
     by_lineage: dict[str, list[Donor]] = {}
     for sweep in sweeps:
+        if sweep.rehearsal is not None:
+            say(f"reuse: {sweep.shown} is a rehearsal and gives nothing")
+            continue
         if not is_own(sweep):
             say(
                 f"warning: {sweep.shown} was not planned by you, or not here: its rows and weights "

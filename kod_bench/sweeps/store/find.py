@@ -6,7 +6,7 @@ from pathlib import Path
 import kod_bench
 from kod_bench.errors import UsageError, one_line
 from kod_bench.storage import Location, ObjectFolder, is_uri, local_path
-from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
+from kod_bench.sweeps.plan.sweep import REHEARSAL_ENDING, SWEEP_FILE, Sweep
 from kod_bench.sweeps.store.open import open_sweep
 
 #: Studies that are kept in the repository, and looked up below this name alone: the newest sweep,
@@ -21,7 +21,8 @@ class NoSuchSweepError(UsageError):
 def find_sweep(name: str | None, results_dir: Location) -> Sweep:
     """Find a sweep: by path, or the newest of a name (of a sweep or its space), or of all.
 
-    ``reference/NAME`` is a study that is kept in the repository.
+    ``reference/NAME`` is a study that is kept in the repository. A rehearsal is found by a path or
+    by its own name alone.
 
     Raises:
         NoSuchSweepError: if there is none.
@@ -37,8 +38,7 @@ def find_sweep(name: str | None, results_dir: Location) -> Sweep:
         return _find_remote(name, results_dir)
     found = sorted(results_dir.glob(f"*/*/{SWEEP_FILE}"), key=lambda p: p.parent.name)
     found = [p for p in found if p.parts[-3] != REFERENCE]
-    if name is not None:
-        found = [p for p in found if name in (p.parent.name, "/".join(p.parts[-3:-1]), p.parts[-3])]
+    found = [p for p in found if _is_meant(name, p.parts[-3], p.parent.name)]
     if not found:
         raise _no_sweep(name, results_dir)
     return open_sweep(found[-1].parent)
@@ -112,17 +112,20 @@ def _find_remote(name: str | None, results_dir: ObjectFolder) -> Sweep:
     """`find_sweep` on an object store: by its folders, not by the trials in them."""
     try:
         both = (each.split("/") for each in results_dir.folders(depth=2))
-        found = sorted(
-            (sweep, space)
-            for space, sweep in both
-            if name in (None, sweep, f"{space}/{sweep}", space)
-        )
+        found = sorted((sweep, space) for space, sweep in both if _is_meant(name, space, sweep))
         for sweep, space in reversed(found):
             if (there := results_dir / space / sweep).find(SWEEP_FILE) is not None:
                 return open_sweep(there)
     except OSError as error:
         raise UsageError(f"{results_dir}: cannot be listed ({one_line(error)})") from error
     raise _no_sweep(name, results_dir)
+
+
+def _is_meant(name: str | None, space: str, sweep: str) -> bool:
+    """Whether a sweep is one of a name: its own, or its space's unless it is a rehearsal."""
+    if name in (sweep, f"{space}/{sweep}"):
+        return True
+    return name in (None, space) and not sweep.endswith(REHEARSAL_ENDING)
 
 
 def _no_sweep(name: str | None, results_dir: Location) -> NoSuchSweepError:

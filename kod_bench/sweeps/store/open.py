@@ -159,6 +159,7 @@ def _open(
             remote=remote,
             growth=_growth(document),
             early_stopping=_pruner(document.get("early_stopping")),
+            rehearsal=_mapping(document.get("rehearsal")),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {_short(visible(one_line(error)))}") from error
@@ -173,6 +174,17 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not is_visible(value):
         raise ValueError(f"{value!r} is no name")
     return value
+
+
+def _mapping(said: object) -> dict[str, Any] | None:
+    """What a plan says of itself, if it says anything.
+
+    Raises:
+        ValueError: if it is no mapping.
+    """
+    if said is not None and not isinstance(said, dict):
+        raise ValueError(f"{said!r} is no mapping")
+    return said
 
 
 def _short(text: str, most: int = 500) -> str:

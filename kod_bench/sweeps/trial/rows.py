@@ -108,6 +108,7 @@ def make_row(
         trained_hash=trial.trained_hash,
         scored_hash=trial.scored_hash,
         reused=None if trial.reused is None else trial.reused.shown,
+        rehearsal=None if sweep.rehearsal is None else True,
         dataset=dataset.name,
         data_hash=dataset.content_hash,
         image_size=dataset.train.shape[-2],

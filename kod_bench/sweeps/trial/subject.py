@@ -12,6 +12,7 @@ from kod_bench.networks import make_network
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.mirror import MirroredCheckpoints
+from kod_bench.sweeps.trial.rehearsed import RehearsedCheckpoints
 from kod_bench.training import CheckpointStore, ShuffledImages, derive_seed
 
 
@@ -61,7 +62,8 @@ class Subject:
     @property
     def checkpoints(self) -> CheckpointStore:
         """Of the trial's training."""
-        return MirroredCheckpoints(self.sweep, self.trial)
+        kind = MirroredCheckpoints if self.sweep.rehearsal is None else RehearsedCheckpoints
+        return kind(self.sweep, self.trial)
 
     def network(self) -> nn.Module:
         """The network with the initial weights of the trial's seed."""

@@ -1,0 +1,1 @@
+"""A sweep in small, before it starts: each of its shapes of trial, killed once and resumed."""
