@@ -11,15 +11,19 @@ A table stands between two comments, the first of which says what it is::
 One line per model, one column per number of evaluations, the mean over seeds with its interval, as
 `kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
-``A-minus-B METRIC`` the paired differences of two models.
+``A-minus-B METRIC`` the paired differences of two models. STUDY may also be a benchmark whose lines
+are kept, one JSON object each (`rows.jsonl`); METRIC is then one of their columns.
 """
 
 import argparse
+import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from kod_bench.cli.report import make_report
 from kod_bench.reports.comparison import compare_sides
@@ -52,6 +56,9 @@ def table(words: str) -> str:
     parser.add_argument("--where", action="append", default=[])
     parser.add_argument("--models", type=lambda text: text.split(","))
     asked = parser.parse_args(shlex.split(words))
+    lines = ROOT / "results" / "reference" / asked.study / "rows.jsonl"
+    if lines.is_file():
+        return "\n".join(_of_lines(lines, asked.what, asked.models))
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
@@ -66,6 +73,47 @@ def table(words: str) -> str:
     compared = compare_sides(sides[0], ours, sides[1], theirs).groups
     tables = (table_lines(difference_table(group.differences, asked.metric)) for group in compared)
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _of_lines(path: Path, column: str, models: list[str] | None) -> Iterator[str]:
+    """One line per model, prior and sampler in the order of the file, means over seeds.
+
+    Raises:
+        ValueError: if a model is not there, or the column is not.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found: dict[tuple[str, ...], dict[int, dict[int, Any]]] = {}
+    for row in rows:
+        if column not in row:
+            raise ValueError(f"{path}: no column {column!r}; there are {', '.join(row)}")
+        way = (row["model"], row["prior"], row["sampler"])
+        found.setdefault(way, {}).setdefault(row["evaluations"], {})[row["seed"]] = row[column]
+    if models is not None:
+        if missing := set(models) - {way[0] for way in found}:
+            raise ValueError(f"{path}: no model {', '.join(sorted(missing))}")
+        found = {way: found[way] for name in models for way in found if way[0] == name}
+    asked = sorted({number for of in found.values() for number in of}, reverse=True)
+    text = TableText(
+        ("Model", "Prior", "Sampler", *(f"{number} evaluations" for number in asked), "Seeds"),
+        tuple(
+            (
+                *map(CellText, way),
+                *(CellText(_mean(list(of.get(number, {}).values()))) for number in asked),
+                CellText(str(max(map(len, of.values())))),
+            )
+            for way, of in found.items()
+        ),
+        frozenset({"Model", "Prior", "Sampler"}),
+    )
+    yield from table_lines(text)
+
+
+def _mean(values: list[float]) -> str:
+    """Three digits that count, and after several seeds the range."""
+    if not values:
+        return ""
+    text = f"{fmean(values):.3g}"
+    return text if len(values) == 1 else f"{text} ({min(values):.3g} to {max(values):.3g})"
 
 
 def _by_evaluations(
