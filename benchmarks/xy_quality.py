@@ -38,7 +38,7 @@ from kod_bench.networks import make_network, place
 from kod_bench.training.average import update_average
 from kod_bench.training.optimizer import make_optimizer
 
-SIZE, STEPS = 32, 100
+STEPS = 100
 LOCAL: dict[str, Any] = {
     "coupling": "local",
     "neighbourhood_radius": 1,
@@ -60,6 +60,7 @@ class Model:
     learning_rate: float = 1e-3
     decay: bool = False  # of the learning rate, to nothing, by a half cosine after the warm-up
     iterations: int = 500
+    batch_size: int = 32
     padding: str = "zeros"
 
 
@@ -71,6 +72,9 @@ def local(**changes: Any) -> dict[str, Any]:
 MODELS = {
     "base": Model(samplers=("ancestral", "heun")),
     "lr 3e-3": Model(learning_rate=3e-3),
+    "batch 8": Model(iterations=2000, batch_size=8),
+    "batch 8, lr 3e-3": Model(iterations=2000, batch_size=8, learning_rate=3e-3),
+    "batch 8, lr 3e-3, decay": Model(iterations=2000, batch_size=8, learning_rate=3e-3, decay=True),
     "lr 3e-3, torus": Model(learning_rate=3e-3, padding="torus"),
     "lr 3e-3, decay": Model(learning_rate=3e-3, decay=True),
     "lr 6e-3, decay": Model(learning_rate=6e-3, decay=True),
@@ -89,18 +93,18 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Fields:
-    """Of the XY model, (N, 1, 32, 32) radians."""
+    """Of the XY model, (N, 1, L, L) radians."""
 
     training: Tensor
     held_out: Tensor
 
     @classmethod
-    def drawn(cls, temperature: float, chains: int) -> "Fields":
+    def drawn(cls, size: int, temperature: float, chains: int) -> "Fields":
         """Twenty of each chain; those held out are of others."""
         training, held_out = (
             torch.from_numpy(
-                draw_fields(SIZE, temperature, number, 20, np.random.default_rng(seed))
-            ).reshape(-1, 1, SIZE, SIZE)
+                draw_fields(size, temperature, number, 20, np.random.default_rng(seed))
+            ).reshape(-1, 1, size, size)
             for number, seed in ((chains, 0), (max(2, chains // 5), 1))
         )
         return cls(training, held_out)
@@ -120,7 +124,7 @@ def trained(
     network = make_network(
         periodic=process.periodic,
         channels=process.state_shape[0],
-        image_size=SIZE,
+        image_size=process.shape[1],
         steps=STEPS,
         width=16,
         multipliers=(1, 2, 2),
@@ -132,7 +136,7 @@ def trained(
     optimizer = make_optimizer(network, model.learning_rate, weight_decay=0.01)
     warmup, end, began = 50, model.iterations, time.process_time()
     for iteration, batch in enumerate(
-        islice(process.training_batches(images, 32, generator), end), 1
+        islice(process.training_batches(images, model.batch_size, generator), end), 1
     ):
         rate = model.learning_rate * min(1.0, iteration / warmup)
         if model.decay and iteration > warmup:
@@ -155,7 +159,11 @@ def rows(
     """What a model's samples are, by every way of drawing them."""
     model, known = MODELS[name], AngleStatistics.of(fields.held_out)
     process = make_process(
-        model.process, shape=(1, SIZE, SIZE), steps=STEPS, reading="angle", **model.parameters
+        model.process,
+        shape=tuple(fields.training.shape[1:]),
+        steps=STEPS,
+        reading="angle",
+        **model.parameters,
     )
     with torch.enable_grad():
         network, seconds = trained(model, process, fields.training, seed)
@@ -194,6 +202,7 @@ def scored(found: AngleStatistics, known: AngleStatistics) -> dict[str, float]:
 def main() -> None:
     """Train, draw, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--chains", type=int, default=125)
     parser.add_argument("--samples", type=int, default=256)
@@ -202,7 +211,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the lines there, too")
     options = parser.parse_args()
-    fields = Fields.drawn(options.temperature, options.chains)
+    fields = Fields.drawn(options.size, options.temperature, options.chains)
     known = AngleStatistics.of(fields.held_out)
     floor = scored(AngleStatistics.of(fields.training[: options.samples]), known)
     print(f"T {options.temperature}: vortices {vortex_density(known):.5f}, floor {floor}")
@@ -211,7 +220,8 @@ def main() -> None:
             print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
             if options.json is not None:
                 with options.json.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"temperature": options.temperature} | row) + "\n")
+                    told = {"size": options.size, "temperature": options.temperature}
+                    file.write(json.dumps(told | row) + "\n")
 
 
 if __name__ == "__main__":
