@@ -255,8 +255,9 @@ class OptunaSearch:
 
     def _on_the_way(self, point: _Point) -> dict[int, float]:
         """Of a point of which a trial was pruned: where first, and what those that were had."""
-        found = {}
-        for row in map(judged_by, point.rows.values()):
+        found: dict[int, float] = {}
+        for rows in point.rows.values():
+            row = judged_by(rows)
             if row.pruned_at is not None:
                 value = getattr(row, self._sweep.stopping_metric or "kid")
                 found[row.pruned_at] = math.inf if value is None else value

@@ -110,7 +110,7 @@ def create_sweep(
         "trials": _listed(trials, encoded),
     }
     if (pruner := space.options.search.pruner) is not None:
-        said = {"rule": space.options.search.early_stopping}
+        said: dict[str, Any] = {"rule": space.options.search.early_stopping}
         if space.options.search.metrics != ("kid",):
             (said["metric"],) = space.options.search.metrics
         document["early_stopping"] = said | plain_options(pruner)

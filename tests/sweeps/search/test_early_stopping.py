@@ -276,7 +276,8 @@ def test_on_angles_it_goes_by_their_headline(tmp_path: Path) -> None:
     (row,) = run_trial(sweep, two, lambda _: None, train_and_score)
     assert row.pruned_at == 10
     (rung,) = read_rungs(sweep.trial_folder(two)).values()
-    assert rung == Rung(pytest.approx(row.correlation_distance, rel=1e-4), False)
+    assert rung.goes_on is False
+    assert rung.value == pytest.approx(row.correlation_distance, rel=1e-4)
     said = json.loads((sweep.trial_folder(two) / "rungs.json").read_text())
     assert list(said["10"]) == ["correlation_distance", "goes_on"]
 
