@@ -47,6 +47,9 @@ LOCAL: dict[str, Any] = {
 }
 ALONE: dict[str, Any] = {"coupling": "none", "reference_ratio": 0.0}
 ENDS = ("matched", "correlated")
+#: Ancestral steps of so many forward ones, each of which is undone by forward steps and made again
+#: where it ends between two levels, so many times (arXiv 2306.14878): length, levels, times.
+RESTARTS = {"restarts of 8": (8, 16, 60, 2), "restarts of 5": (5, 20, 70, 1)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,19 @@ def local(**changes: Any) -> dict[str, Any]:
 
 MODELS = {
     "base": Model(samplers=("ancestral", "heun")),
-    "lr 3e-3": Model(learning_rate=3e-3),
+    "lr 3e-3": Model(learning_rate=3e-3, priors=(*ENDS, "forward")),
+    "lr 3e-3, no noise": Model(
+        learning_rate=3e-3, priors=("correlated",), samplers=("heun", "probability-flow")
+    ),
+    "lr 3e-3, restarts": Model(
+        learning_rate=3e-3, priors=("correlated",), samplers=tuple(RESTARTS)
+    ),
+    "lr 3e-3, variance analytic": Model(
+        parameters=local(variance="analytic"), learning_rate=3e-3, priors=("correlated",)
+    ),
+    "lr 3e-3, variance forward": Model(
+        parameters=local(variance="forward"), learning_rate=3e-3, priors=("correlated",)
+    ),
     "batch 8": Model(iterations=2000, batch_size=8),
     "batch 8, lr 3e-3": Model(iterations=2000, batch_size=8, learning_rate=3e-3),
     "batch 8, lr 3e-3, decay": Model(iterations=2000, batch_size=8, learning_rate=3e-3, decay=True),
@@ -174,19 +189,53 @@ def rows(
             start = run_forward(process, begun, generator)
         else:
             start = process.prior(samples, generator, prior)
-        drawn = sample(
-            process,
-            network,
-            samples,
-            generator,
-            start=start,
-            sampler=sampler,
-            evaluations=asked,
-        )
+        if sampler in RESTARTS:
+            drawn, asked = with_restarts(process, network, start, generator, *RESTARTS[sampler])
+        else:
+            drawn = sample(
+                process,
+                network,
+                samples,
+                generator,
+                start=start,
+                sampler=sampler,
+                evaluations=asked,
+            )
         way = {"prior": prior, "sampler": sampler, "evaluations": asked}
         said = {"model": name, "seed": seed, "iterations": model.iterations}
         scores = scored(AngleStatistics.of(math.pi * drawn), known)
         yield said | {"seconds": round(seconds, 1)} | way | scores
+
+
+def with_restarts(
+    process: DiffusionProcess,
+    network: nn.Module,
+    state: Tensor,
+    generator: torch.Generator,
+    length: int,
+    lowest: int,
+    highest: int,
+    times: int,
+) -> tuple[Tensor, int]:
+    """Images, and how often the network was asked; see `RESTARTS`."""
+    asked = 0
+
+    def back(state: Tensor, step: int, to: int) -> Tensor:
+        nonlocal asked
+        asked += 1
+        prediction = network(state, torch.full((len(state),), step))
+        return process.reverse_step(state, step, to, prediction, generator)
+
+    step = process.steps
+    while step > 0:
+        to = max(0, step - length)
+        state = back(state, step, to)
+        for _ in range(times if lowest <= to <= highest else 0):
+            for forth in range(to + 1, to + length + 1):
+                state = process.forward_step(state, forth, generator)
+            state = back(state, to + length, to)
+        step = to
+    return process.decode(state), asked
 
 
 def scored(found: AngleStatistics, known: AngleStatistics) -> dict[str, float]:

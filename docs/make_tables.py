@@ -12,7 +12,7 @@ One line per model, one column per number of evaluations, the mean over seeds wi
 `kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
 ``A-minus-B METRIC`` the paired differences of two models. STUDY may also be a benchmark whose lines
-are kept, one JSON object each (`rows.jsonl`); METRIC is then one of their columns.
+are kept, one JSON object each (`rows.jsonl`); METRIC is then some of their columns: ``A,B,C``.
 """
 
 import argparse
@@ -35,6 +35,8 @@ from kod_bench.reports.statistics import Estimate
 from kod_bench.sweeps.store.find import find_sweep
 
 ROOT = Path(__file__).parents[1]
+#: What tells lines of a benchmark apart, but for the seed.
+_WAY = ("model", "prior", "sampler", "evaluations")
 BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -58,7 +60,7 @@ def table(words: str) -> str:
     asked = parser.parse_args(shlex.split(words))
     lines = ROOT / "results" / "reference" / asked.study / "rows.jsonl"
     if lines.is_file():
-        return "\n".join(_of_lines(lines, asked.what, asked.models))
+        return "\n".join(_of_lines(lines, asked.what.split(","), asked.models))
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
@@ -75,31 +77,29 @@ def table(words: str) -> str:
     return "\n\n".join("\n".join(lines) for lines in tables)
 
 
-def _of_lines(path: Path, column: str, models: list[str] | None) -> Iterator[str]:
-    """One line per model, prior and sampler in the order of the file, means over seeds.
+def _of_lines(path: Path, columns: list[str], models: list[str] | None) -> Iterator[str]:
+    """One line per model, way of drawing and number of evaluations, in the order of the file.
 
     Raises:
-        ValueError: if a model is not there, or the column is not.
+        ValueError: if a model is not there, or a column is not.
     """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found: dict[tuple[str, ...], dict[int, dict[int, Any]]] = {}
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if column not in row:
-            raise ValueError(f"{path}: no column {column!r}; there are {', '.join(row)}")
-        way = (row["model"], row["prior"], row["sampler"])
-        found.setdefault(way, {}).setdefault(row["evaluations"], {})[row["seed"]] = row[column]
+        if missing := set(columns) - set(row):
+            raise ValueError(f"{path}: no column {missing.pop()!r}; there are {', '.join(row)}")
+        found.setdefault(tuple(str(row[key]) for key in _WAY), []).append(row)
     if models is not None:
-        if missing := set(models) - {way[0] for way in found}:
-            raise ValueError(f"{path}: no model {', '.join(sorted(missing))}")
+        if unknown := set(models) - {way[0] for way in found}:
+            raise ValueError(f"{path}: no model {', '.join(sorted(unknown))}")
         found = {way: found[way] for name in models for way in found if way[0] == name}
-    asked = sorted({number for of in found.values() for number in of}, reverse=True)
     text = TableText(
-        ("Model", "Prior", "Sampler", *(f"{number} evaluations" for number in asked), "Seeds"),
+        (*(key.capitalize() for key in _WAY), *columns, "Seeds"),
         tuple(
             (
                 *map(CellText, way),
-                *(CellText(_mean(list(of.get(number, {}).values()))) for number in asked),
-                CellText(str(max(map(len, of.values())))),
+                *(CellText(_mean([row[column] for row in of])) for column in columns),
+                CellText(str(len({row["seed"] for row in of}))),
             )
             for way, of in found.items()
         ),
@@ -110,8 +110,6 @@ def _of_lines(path: Path, column: str, models: list[str] | None) -> Iterator[str
 
 def _mean(values: list[float]) -> str:
     """Three digits that count, and after several seeds the range."""
-    if not values:
-        return ""
     text = f"{fmean(values):.3g}"
     return text if len(values) == 1 else f"{text} ({min(values):.3g} to {max(values):.3g})"
 

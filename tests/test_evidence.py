@@ -182,11 +182,12 @@ def test_tables_are_made_of_lines_of_a_benchmark(
     (tmp_path / "results/reference/try/rows.jsonl").write_text("\n".join(lines))
     table = tables.table("try vortex_ratio --models b,a").splitlines()
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]] == [
-        ["b", "p", "s", "4", "2.75 (2.5 to 3)", "2"],
-        ["a", "p", "s", "1", "", "1"],
+        ["b", "p", "s", "25", "2.75 (2.5 to 3)", "2"],
+        ["b", "p", "s", "100", "4", "1"],
+        ["a", "p", "s", "100", "1", "1"],
     ]
     with pytest.raises(ValueError, match="no column 'kid'"):
-        tables.table("try kid")
+        tables.table("try vortex_ratio,kid")
     with pytest.raises(ValueError, match="no model c"):
         tables.table("try vortex_ratio --models a,c")
 
