@@ -9,8 +9,8 @@ writes the same for programs:
 
 With `--paths plain fast` every model is also trained on the fast path, which is bf16 autocast
 (alone: `bf16`) and `torch.compile` (alone: `compiled`), and `over plain` is the ratio to the same
-model's plain step. Compiling takes a minute per model on a CPU, before anything is timed; `--one
-ddpm` measures that model alone.
+model's plain step. Compiling takes a minute per model on a CPU, before anything is timed; `--models
+ddpm wrapped` measures these alone.
 
 `outside` is the share of the step that is not the network's forward, backward and optimiser.
 `naive` is the chain of the released code: a fresh image walked to its t for every sample, with all
@@ -55,7 +55,7 @@ def main() -> None:
         "--targets", nargs="+", choices=("path", "conditional"), default=["conditional", "path"]
     )
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=["plain"])
-    parser.add_argument("--one", metavar="MODEL", help="measure only this model")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="measure only these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there, too")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -116,11 +116,12 @@ def measure(
         for coupling in ("global", "local")
         for target in options.targets
     }
-    if options.one is not None:
-        if options.one not in processes:
-            raise SystemExit(f"--one {options.one!r}: choose from {', '.join(processes)}")
-        processes = {options.one: processes[options.one]}
     sizes = {"width": options.width, "multipliers": (1, 2, 2), "blocks": 1}
+    if options.models is not None:
+        for name in options.models:
+            if name not in processes:
+                raise SystemExit(f"--models {name!r}: choose from {', '.join(processes)}")
+        processes = {name: processes[name] for name in options.models}
     turns = {
         (name, path): Turn(process, sizes, batch, device, path)
         for path in options.paths

@@ -11,9 +11,10 @@ A table stands between two comments, the first of which says what it is::
 One line per model, one column per number of evaluations, the mean over seeds with its interval, as
 `kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
-``A-minus-B METRIC`` the paired differences of two models. ``speed/NAME ratios`` is of
-results/reference/speed/NAME.json, which `benchmarks/speed.py` writes, and ``few-samples power`` of
-what `benchmarks/few_samples.py` writes.
+``A-minus-B METRIC`` the paired differences of two models. STUDY may also be a benchmark whose lines
+are kept, one JSON object each (`rows.jsonl`); METRIC is then some of their columns: ``A,B,C``.
+``speed/NAME ratios`` is of results/reference/speed/NAME.json, as `benchmarks/speed.py` writes it,
+and ``few-samples power`` of what `benchmarks/few_samples.py` writes.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from kod_bench.cli.report import make_report
@@ -36,6 +38,8 @@ from kod_bench.sweeps.store.find import find_sweep
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ROOT / "results" / "reference"
+#: What tells lines of a benchmark apart, but for the seed.
+_WAY = ("model", "prior", "sampler", "evaluations")
 BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -61,6 +65,10 @@ def table(words: str) -> str:
         return "\n\n".join(_power(ROOT / "results" / "reference" / asked.study / "power.json"))
     if asked.what == "ratios":
         return _ratios(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
+
+    lines = ROOT / "results" / "reference" / asked.study / "rows.jsonl"
+    if lines.is_file():
+        return "\n".join(_of_lines(lines, asked.what.split(","), asked.models))
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
@@ -96,6 +104,43 @@ def _ratios(report: dict[str, Any]) -> str:
     said = " and ".join(f"{now} over {before}" for now, before in sorted(commits))
     caption = f"{report['machine']}, torch {report['torch']}; {said}:"
     return "\n".join([escape(caption), "", *table])
+
+
+def _of_lines(path: Path, columns: list[str], models: list[str] | None) -> Iterator[str]:
+    """One line per model, way of drawing and number of evaluations, in the order of the file.
+
+    Raises:
+        ValueError: if a model is not there, or a column is not.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if missing := set(columns) - set(row):
+            raise ValueError(f"{path}: no column {missing.pop()!r}; there are {', '.join(row)}")
+        found.setdefault(tuple(str(row[key]) for key in _WAY), []).append(row)
+    if models is not None:
+        if unknown := set(models) - {way[0] for way in found}:
+            raise ValueError(f"{path}: no model {', '.join(sorted(unknown))}")
+        found = {way: found[way] for name in models for way in found if way[0] == name}
+    text = TableText(
+        (*(key.capitalize() for key in _WAY), *columns, "Seeds"),
+        tuple(
+            (
+                *map(CellText, way),
+                *(CellText(_mean([row[column] for row in of])) for column in columns),
+                CellText(str(len({row["seed"] for row in of}))),
+            )
+            for way, of in found.items()
+        ),
+        frozenset({"Model", "Prior", "Sampler"}),
+    )
+    yield from table_lines(text)
+
+
+def _mean(values: list[float]) -> str:
+    """Three digits that count, and after several seeds the range."""
+    text = f"{fmean(values):.3g}"
+    return text if len(values) == 1 else f"{text} ({min(values):.3g} to {max(values):.3g})"
 
 
 def _by_evaluations(

@@ -223,6 +223,35 @@ def test_ratios_are_made_of_what_was_measured(
     assert ["", "2", "a step", "1.05", "1.100 [1.000, 1.200]", "**no**", ""] in cells
 
 
+def test_tables_are_made_of_lines_of_a_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = load("docs/make_tables.py")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    (tmp_path / "results" / "reference" / "try").mkdir(parents=True)
+    lines = [
+        f'{{"model": "{name}", "prior": "p", "sampler": "s", "evaluations": {asked}, '
+        f'"seed": {seed}, "vortex_ratio": {value}}}'
+        for name, asked, seed, value in (
+            ("a", 100, 0, 1.0),
+            ("b", 25, 0, 2.5),
+            ("b", 25, 1, 3.0),
+            ("b", 100, 0, 4.0),
+        )
+    ]
+    (tmp_path / "results/reference/try/rows.jsonl").write_text("\n".join(lines))
+    table = tables.table("try vortex_ratio --models b,a").splitlines()
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]] == [
+        ["b", "p", "s", "25", "2.75 (2.5 to 3)", "2"],
+        ["b", "p", "s", "100", "4", "1"],
+        ["a", "p", "s", "100", "1", "1"],
+    ]
+    with pytest.raises(ValueError, match="no column 'kid'"):
+        tables.table("try vortex_ratio,kid")
+    with pytest.raises(ValueError, match="no model c"):
+        tables.table("try vortex_ratio --models a,c")
+
+
 def test_the_tables_of_the_docs_are_what_their_rows_say() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "make_tables.py"), "--check"],

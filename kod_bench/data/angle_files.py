@@ -29,7 +29,7 @@ from kod_bench.data.sphere_maps import find_arrays
 _READ_AT_ONCE = 8
 _READER = 1  # raise with every change that may alter a field as it is read
 
-#: Radians over more than this are not taken for such unless that is said: twice around.
+#: Numbers beyond this, or over more than it, are no radians unless that is said: twice around.
 _SUSPICIOUS = 4 * math.pi
 #: Over more than so many radians nothing is an angle.
 _MOST = 1e3
@@ -84,8 +84,10 @@ class AngleFolderSource:
                     f"{files.printable(first[0])} of {_size(first[1])}; all must have one shape"
                 )
             first = first or (file.name, shape)
-            for field in fields:
-                low, high = self._check(file.name, np.asarray(field, np.float64))
+            for place, field in enumerate(fields):
+                which = f", field {place + 1} of {len(fields)}," if len(fields) > 1 else ""
+                where = f"{self.title}: {files.printable(file.name)}{which}"
+                low, high = self._check(where, np.asarray(field, np.float64))
                 lowest, highest = min(lowest, low), max(highest, high)
         unit = self._options.angles.unit or "radians"
         self.reading = f"{unit} from {lowest:g} to {highest:g}, wrapped"
@@ -111,13 +113,12 @@ class AngleFolderSource:
             [cut(shrink(field, shrinking(scale)), options.image_size) for scale in options.scales]
         )
 
-    def _check(self, name: str, field: NDArray[np.float64]) -> tuple[float, float]:
+    def _check(self, where: str, field: NDArray[np.float64]) -> tuple[float, float]:
         """The lowest and highest value of a field that can be one of angles.
 
         Raises:
-            DataError: It cannot.
+            DataError: It cannot; with `where` it is.
         """
-        where = f"{self.title}: {files.printable(name)}"
         finite = np.isfinite(field)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
@@ -133,7 +134,7 @@ class AngleFolderSource:
             raise DataError(
                 f"{where} holds values from {low:g} to {high:g}: no angles, whatever their unit"
             )
-        if self._options.angles.unit is None and high - low > _SUSPICIOUS:
+        if self._options.angles.unit is None and max(high - low, high, -low) > _SUSPICIOUS:
             raise DataError(
                 f"{where} holds values from {low:g} to {high:g}, more than twice around in "
                 "radians; say angles.unit: degrees, or angles.unit: radians if they go on beyond "

@@ -12,19 +12,15 @@ from kod_bench.diffusion.checks import check_count, check_number
 from kod_bench.diffusion.constants import DeviceConstant, StepTable
 from kod_bench.diffusion.cosine_transform import CosineTransform
 from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.process import (
-    DiffusionProcess,
-    ImageSource,
-    Kind,
-    TrainingBatch,
-    standard_normal,
-)
+from kod_bench.diffusion.pixels import PixelDiffusion
+from kod_bench.diffusion.process import ImageSource, Kind, TrainingBatch, standard_normal
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 
 #: log(a^2 / s^2) at both ends of the schedule, the authors'.
 _LOG_SNR_RANGE = (10.0, -10.0)
 
 
-class BlurringDiffusion(DiffusionProcess):
+class BlurringDiffusion(PixelDiffusion):
     r"""Blurring diffusion model (arXiv 2209.05557): heat dissipation as a proper Gaussian chain.
 
     In the orthonormal cosine modes u = V^T x of an image, each with its own signal,
@@ -54,6 +50,9 @@ class BlurringDiffusion(DiffusionProcess):
         steps: T.
         blur_max: b_max, in pixels: the authors' for 32 to 128 pixels is 20.
         least_kept: d_min, of every mode at every step.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle", whose planes of cosines and of sines blur, or
+            as the number "angle".
 
     Attributes:
         noise_std: s_t.
@@ -63,6 +62,7 @@ class BlurringDiffusion(DiffusionProcess):
     """
 
     structured = True
+    angle_readings = PIXEL_ANGLE_READINGS
     samplers = ("ancestral", "ddim")
 
     def __init__(
@@ -72,8 +72,9 @@ class BlurringDiffusion(DiffusionProcess):
         steps: int,
         blur_max: float = 20.0,
         least_kept: float = 0.001,
+        reading: Reading = "intensity",
     ) -> None:
-        super().__init__(shape, steps)
+        super().__init__(shape, steps, reading)
         self.blur_max = check_number("blur_max", blur_max, 0)
         self.least_kept = check_number("least_kept", least_kept, 0, 1, open_low=True)
         time = torch.arange(1, steps + 1, dtype=torch.float64) / steps
@@ -95,14 +96,13 @@ class BlurringDiffusion(DiffusionProcess):
         return "control" if parameters.get("blur_max") == 0 else "structured"
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1], (B, C, H, W), are states."""
-        self.check_images(images)
-        return images.clone()
+        """What is read of images in [-1, 1], (B, C, H, W), are states."""
+        return self.planes_of(images).clone()
 
     def decode(self, state: Tensor) -> Tensor:
-        """Clamp to [-1, 1]."""
+        """Clamp to [-1, 1]; on the circle, take the directions."""
         self.check_states(state)
-        return state.clamp(-1, 1)
+        return self.image_from(state)
 
     def kept(self, step: int | Tensor, like: Tensor) -> Tensor:
         """alpha_t of each mode.
@@ -139,7 +139,7 @@ class BlurringDiffusion(DiffusionProcess):
         return IndependentBatches(draw)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw standard normal states, (count, C, H, W)."""
+        """Draw standard normal states, (count, *state_shape)."""
         self.check_prior(prior)
         like = torch.empty((count, *self.state_shape), device=generator.device)
         return standard_normal(like, generator)

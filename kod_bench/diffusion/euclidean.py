@@ -1,8 +1,8 @@
 """Denoising diffusion on pixels: the isotropic baseline."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,22 +11,15 @@ from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
 from kod_bench.diffusion.jumps import Jump
+from kod_bench.diffusion.pixels import PixelDiffusion
 from kod_bench.diffusion.process import (
-    DiffusionProcess,
     ImageSource,
     TrainingBatch,
     Variance,
     mean_square,
     standard_normal,
 )
-from kod_bench.diffusion.readings import (
-    PIXEL_ANGLE_READINGS,
-    Reading,
-    from_circle,
-    onto_disc,
-    to_circle,
-    without_default_reading,
-)
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 from kod_bench.diffusion.step_grids import steps_even_in
 
 Schedule = Literal["linear", "cosine"]
@@ -63,7 +56,7 @@ def cosine_betas(steps: int) -> Tensor:
     return (1 - kept[1:] / kept[:-1]).clamp_max(_LARGEST_BETA)
 
 
-class EuclideanDiffusion(DiffusionProcess):
+class EuclideanDiffusion(PixelDiffusion):
     r"""Images under Gaussian noise, and the ways back that all such processes share.
 
     x_t = a_t x_0 + s_t eps, with a_0 > 0 and s_0 = 0. Divided by a_t this is x_0 + sigma_t eps with
@@ -117,22 +110,8 @@ class EuclideanDiffusion(DiffusionProcess):
         encoding: float = 1.0,
         reading: Reading = "intensity",
     ) -> None:
-        super().__init__(shape, len(signal))
-        check_choice("reading", reading, Reading)
-        self.reading: Reading = reading
-        channels = self.state_channels(self.shape[0], {"reading": reading})
-        self.state_shape = (channels, *self.shape[1:])
+        super().__init__(shape, len(signal), reading)
         self._set_tables(signal, noise_std, encoding)
-
-    @classmethod
-    def identity_of(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the reading of intensities."""
-        return without_default_reading(parameters)
-
-    @classmethod
-    def state_channels(cls, channels: int, parameters: Mapping[str, Any]) -> int:
-        """Twice as many on the circle."""
-        return 2 * channels if parameters.get("reading") == "circle" else channels
 
     def _set_tables(self, signal: Tensor, noise_std: Tensor, encoding: float) -> None:
         self.signal = StepTable(signal)
@@ -181,9 +160,7 @@ class EuclideanDiffusion(DiffusionProcess):
     def decode(self, state: Tensor) -> Tensor:
         """Divide by a_0 and clamp to [-1, 1]; on the circle, take the directions."""
         self.check_states(state)
-        if self.reading == "circle":
-            return from_circle(state)
-        return (state / self._signal[0]).clamp(-1, 1)
+        return self.image_from(state / self._signal[0])
 
     def training_batches(
         self, images: ImageSource, batch_size: int, generator: torch.Generator
@@ -203,8 +180,7 @@ class EuclideanDiffusion(DiffusionProcess):
 
     def _start(self, images: Tensor) -> Tensor:
         """x_0, before a_t scales it."""
-        self.check_images(images)
-        return to_circle(images) if self.reading == "circle" else images
+        return self.planes_of(images)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
         """Draw states of noise alone, (count, *state_shape)."""
@@ -280,7 +256,7 @@ class EuclideanDiffusion(DiffusionProcess):
 
     def _clamp(self, image: Tensor) -> Tensor:
         """An x_0 that an average of images can have."""
-        return onto_disc(image) if self.reading == "circle" else image.clamp(-1, 1)
+        return self.nearest_planes(image)
 
     def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """eps, shaped like a state."""

@@ -11,6 +11,7 @@ from kod_bench.diffusion.data_std import measured_data_std
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
 from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import ImageSource
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 from kod_bench.diffusion.step_grids import even_steps
 
 Times = Literal["uniform", "logit-normal"]
@@ -44,15 +45,18 @@ class FlowMatching(EuclideanDiffusion):
         times: "uniform" or "logit-normal", of training.
         logit_mean: of log(tau / (1 - tau)); larger is noisier.
         logit_std: its standard deviation.
-        data_std: s; default the root mean square of training images, which `fit` measures (0.5
-            before).
+        data_std: s; default the root mean square of training images as they are read, which `fit`
+            measures (0.5 before).
         clamped: whether to clamp x_0 to [-1, 1], and the velocity with it, as the other processes
             do. The papers do not.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle" or as the number "angle".
 
     Raises:
         ValueError: if a parameter is out of range.
     """
 
+    angle_readings = PIXEL_ANGLE_READINGS
     samplers = ("euler", "heun", "midpoint", "dpm-solver++")
     multistep = ("midpoint", "dpm-solver++")
 
@@ -66,6 +70,7 @@ class FlowMatching(EuclideanDiffusion):
         logit_std: float = 1.0,
         data_std: float | None = None,
         clamped: bool = False,
+        reading: Reading = "intensity",
     ) -> None:
         check_count("steps", steps)
         check_choice("times", times, Times)
@@ -78,12 +83,12 @@ class FlowMatching(EuclideanDiffusion):
             0.5 if data_std is None else check_number("data_std", data_std, 0, open_low=True)
         )
         time = torch.arange(1, steps + 1, dtype=torch.float64) / steps
-        super().__init__(shape, 1 - time, time)
+        super().__init__(shape, 1 - time, time, reading=reading)
 
     def fit(self, images: ImageSource, generator: torch.Generator) -> None:
         """Measure the root mean square of 1024 training images, if `data_std` is not given."""
         if self._measures:
-            self.data_std = measured_data_std(images)
+            self.data_std = measured_data_std(lambda count: self._start(images(count)))
 
     @property
     def scale(self) -> float:

@@ -13,12 +13,9 @@ from kod_bench.diffusion.checks import check_choice, check_count, check_number, 
 from kod_bench.diffusion.constants import DeviceConstant, StepTable, linear_ramp
 from kod_bench.diffusion.cosine_transform import CosineTransform
 from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.process import (
-    DiffusionProcess,
-    ImageSource,
-    TrainingBatch,
-    standard_normal,
-)
+from kod_bench.diffusion.pixels import PixelDiffusion
+from kod_bench.diffusion.process import ImageSource, TrainingBatch, standard_normal
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 
 Schedule = Literal[
     "half-width",
@@ -71,7 +68,7 @@ _NEGLIGIBLE = 1e-7
 _CHUNK = 256
 
 
-class HeatDissipation(DiffusionProcess):
+class HeatDissipation(PixelDiffusion):
     r"""Inverse heat dissipation model (arXiv 2206.13397).
 
     State: the image in [0, 1]. Level k is the image under the heat equation with insulated edges,
@@ -116,6 +113,9 @@ class HeatDissipation(DiffusionProcess):
             modes that are left at the last level, for "half-width" 4 x 4 per channel, whatever the
             size: 0.5 MB per channel for 8,192 images.
         as_released: see above.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle", whose cosines and sines are each such an image,
+            or as the number "angle".
 
     Attributes:
         blur: b_k, a `StepTable`.
@@ -126,6 +126,7 @@ class HeatDissipation(DiffusionProcess):
     """
 
     structured = True
+    angle_readings = PIXEL_ANGLE_READINGS
     samplers = ("ancestral", "noiseless")
     priors = ("blurred",)
 
@@ -141,8 +142,9 @@ class HeatDissipation(DiffusionProcess):
         level_weight: LevelWeight = "pixel",
         prior_images: int = 8192,
         as_released: bool = False,
+        reading: Reading = "intensity",
     ) -> None:
-        super().__init__(shape, steps)
+        super().__init__(shape, steps, reading)
         check_choice("schedule", schedule, Schedule)
         check_choice("level_weight", level_weight, LevelWeight)
         self.level_weight: LevelWeight = level_weight
@@ -184,17 +186,16 @@ class HeatDissipation(DiffusionProcess):
         self._power: Tensor | None = None
         self._gains: dict[tuple[int, int], DeviceConstant] = {}
         self._scale: StepTable | None = None
-        self._blurred = DeviceConstant(torch.zeros(0, shape[0], 1, 1))
+        self._blurred = DeviceConstant(torch.zeros(0, self.state_shape[0], 1, 1))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1], (B, C, H, W), to [0, 1]."""
-        self.check_states(images)
-        return (images + 1) / 2
+        """What is read of images in [-1, 1], (B, C, H, W), to [0, 1]."""
+        return (self.planes_of(images) + 1) / 2
 
     def decode(self, state: Tensor) -> Tensor:
         """States to images, clamped to [-1, 1]."""
         self.check_states(state)
-        return (2 * state - 1).clamp(-1, 1)
+        return self.image_from(2 * state - 1)
 
     def modes(self, state: Tensor) -> Tensor:
         """Cosine coefficients of states, (B, C, H, W)."""
@@ -308,7 +309,7 @@ class HeatDissipation(DiffusionProcess):
         return self._blurred.on(device, dtype)
 
     def prior(self, count: int, generator: torch.Generator, prior: str | None = None) -> Tensor:
-        """Draw blurred images with noise, (count, C, H, W).
+        """Draw blurred images with noise, (count, *state_shape).
 
         Raises:
             RuntimeError: if `fit` was not called.
@@ -319,7 +320,7 @@ class HeatDissipation(DiffusionProcess):
         centres = self.prior_modes(device, torch.float32)
         chosen = torch.randint(len(centres), (count,), generator=generator, device=device)
         low = centres[chosen]
-        modes = torch.zeros(count, *self.shape, device=device)
+        modes = torch.zeros(count, *self.state_shape, device=device)
         modes[..., : low.shape[2], : low.shape[3]] = low
         state = self.from_modes(modes)
         if self.as_released:

@@ -124,9 +124,13 @@ def negative_elbo(
         draws: of dequantisation and noise, over which the result is a mean.
 
     Raises:
-        ValueError: if `draws` is not positive, or delta is zero.
+        ValueError: if `draws` is not positive, delta is zero, or states are not images as they are.
     """
     check_count("draws", draws)
+    if process.reading != "intensity":
+        raise ValueError(
+            f"a likelihood is of intensities as they are; this process reads the {process.reading}"
+        )
     check_number("delta", process.delta, 0, open_low=True)
     elements = images[0].numel()
     prior, squares = [], []

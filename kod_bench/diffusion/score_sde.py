@@ -11,6 +11,7 @@ from kod_bench.diffusion.constants import linear_ramp
 from kod_bench.diffusion.euclidean import EuclideanDiffusion
 from kod_bench.diffusion.jumps import Jump
 from kod_bench.diffusion.process import standard_normal
+from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
 
 Kernel = Literal["vp", "ve"]
 
@@ -65,11 +66,14 @@ class ScoreSDE(EuclideanDiffusion):
         corrector_snr: r. The authors' for CIFAR-10 is 0.16.
         clamped: whether to clamp x_0 to [-1, 1], and eps with it, as the other processes do. The
             authors do not.
+        reading: what images hold and how it is read, see `kod_bench.diffusion.readings`:
+            "intensity"; or angles, on the "circle" or as the number "angle".
 
     Raises:
         ValueError: if a parameter is out of range, or is of the other kernel.
     """
 
+    angle_readings = PIXEL_ANGLE_READINGS
     samplers = (
         "reverse-diffusion",
         "euler-maruyama",
@@ -90,6 +94,7 @@ class ScoreSDE(EuclideanDiffusion):
         sigma_range: tuple[float, float] | None = None,
         corrector_snr: float = 0.16,
         clamped: bool = False,
+        reading: Reading = "intensity",
     ) -> None:
         check_count("steps", steps)
         check_choice("kernel", kernel, Kernel)
@@ -110,7 +115,7 @@ class ScoreSDE(EuclideanDiffusion):
         kept, std, frame = self._kernel(time)
         if kept[-1] == 0:
             raise ValueError(f"beta_range {beta_range} leaves no image at all")
-        super().__init__(shape, frame * kept, frame * std)
+        super().__init__(shape, frame * kept, frame * std, reading=reading)
         # At t = 0, 1, ..., T; lists of floats, for one step at a time.
         self._time: list[float] = [0.0, *time.tolist()]
         self._frame: list[float] = [1.0, *frame.tolist()]

@@ -5,7 +5,7 @@ Dhariwal & Nichol 2021 (arXiv 2105.05233, section 3): the processes differ, the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: What a convolution sees beyond the edge: nothing, or what is across it on a sphere.
-Padding = Literal["zeros", "sphere"]
+#: What a convolution sees beyond the edge: nothing, or what is across it on a sphere or a torus.
+Padding = Literal["zeros", "sphere", "torus"]
 
 
 def pad_sphere(x: Tensor) -> Tensor:
@@ -34,16 +34,24 @@ def pad_sphere(x: Tensor) -> Tensor:
     return F.pad(torch.cat([north, x, south], dim=2), (1, 1, 0, 0), mode="circular")
 
 
+def pad_torus(x: Tensor) -> Tensor:
+    """Surround a field in a periodic box by what is across its edges: (B, C, H + 2, W + 2)."""
+    return F.pad(x, (1, 1, 1, 1), mode="circular")
+
+
+_PADS: dict[Padding, Callable[[Tensor], Tensor]] = {"sphere": pad_sphere, "torus": pad_torus}
+
+
 class Convolution(nn.Conv2d):
     """A 3x3 convolution that keeps the size, or halves it with `stride` 2."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, padding: Padding) -> None:
         super().__init__(inputs, outputs, 3, stride=stride, padding=int(padding == "zeros"))
-        self.on_sphere = padding == "sphere"
+        self.pad = _PADS.get(padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        return super().forward(pad_sphere(x) if self.on_sphere else x)
+        return super().forward(x if self.pad is None else self.pad(x))
 
 
 def timestep_embedding(step: Tensor, dimension: int) -> Tensor:
@@ -154,7 +162,8 @@ class UNet(nn.Module):
         blocks: residual blocks per level on the way down (one more on the way up).
         attention: resolutions (pixels) at which the blocks are followed by self-attention.
         dropout: probability inside the residual blocks.
-        padding: of the convolutions: "zeros", or "sphere" for maps in latitude and longitude.
+        padding: of the convolutions: "zeros"; "sphere" for maps in latitude and longitude; or
+            "torus" for fields in a periodic box.
 
     Raises:
         ValueError: if a size is not positive, `image_size` cannot be halved often enough, or

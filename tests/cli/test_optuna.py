@@ -142,7 +142,7 @@ def test_early_stopping_is_continued_after_a_kill(
         assert (row.iterations, row.sample_count) == ((40, 16) if rung.goes_on else (10, 8))
         assert before.get(name, {10: rung}) == {10: rung}
     pruned = {name for name, row in found.items() if row.pruned_at is not None}
-    best = min(found, key=lambda name: read_rungs(sweep / "trials" / name)[10].kid)
+    best = min(found, key=lambda name: read_rungs(sweep / "trials" / name)[10].value)
     assert pruned
     assert best not in pruned
     tables, _, provenance = done.stdout.partition("## Provenance")

@@ -54,6 +54,7 @@ class TestScoreSDE(ProcessConformance):
         "sgm-vp": {},
         "sgm-ve": {"kernel": "ve"},
         "sgm-clamped": {"clamped": True, "corrector_snr": 0.05},
+        "sgm-circle": {"reading": "circle"},
     }
     stochastic = ("reverse-diffusion", "euler-maruyama", "predictor-corrector", "ancestral")
 
@@ -63,13 +64,18 @@ class TestFlowMatching(ProcessConformance):
     cases: ClassVar = {
         "flow-matching": {},
         "flow-matching-logit-normal": {"times": "logit-normal", "clamped": True},
+        "flow-matching-circle": {"reading": "circle", "clamped": True},
     }
     stochastic = ()
 
 
 class TestBlurringDiffusion(ProcessConformance):
     process_class = BlurringDiffusion
-    cases: ClassVar = {"blurring": {}, "blurring-none": {"blur_max": 0.0}}
+    cases: ClassVar = {
+        "blurring": {},
+        "blurring-none": {"blur_max": 0.0},
+        "blurring-circle": {"reading": "circle"},
+    }
 
     def test_it_says_what_it_is(self, process, shape, steps):
         """Without blur it is a control."""
@@ -79,7 +85,10 @@ class TestBlurringDiffusion(ProcessConformance):
 
 class TestHeatDissipation(ProcessConformance):
     process_class = HeatDissipation
-    cases: ClassVar = {"heat": {"prior_images": 64}}
+    cases: ClassVar = {
+        "heat": {"prior_images": 64},
+        "heat-circle": {"prior_images": 64, "reading": "circle"},
+    }
 
 
 class TestKuramotoDiffusion(ProcessConformance):

@@ -55,6 +55,49 @@ def test_high_temperatures_have_the_energy_of_the_series() -> None:
     assert energy == pytest.approx(expected, abs=4 * error + 5e-4)  # and T^-7
 
 
+#: Inverse temperature of the transition and, there, the helicity modulus over T and the correlation
+#: length over L: their limits, and what lattices have more, over ln L + C. Hasenbusch 2005, in J.
+#: Phys. A 38, 5869. The first limit is Nelson and Kosterlitz's 2 / pi, less what turns once around
+#: the torus.
+TRANSITION = 1.1199
+STIFFNESS, STIFFNESS_SLOPE = 0.63650817819, 0.318899454
+LENGTH, LENGTH_SLOPE = 0.7506912, 0.212430
+
+
+def stiffness_and_length(size: int, chains: int, each: int) -> NDArray[np.float64]:
+    """Of chains at the transition, (2, 20): both, of as many parts of the chains."""
+    moving = equilibrium(size, 1 / TRANSITION, chains, burn_in(size), seed=size)
+    stiffness, uniform, wave = np.zeros((3, chains))
+    turn = np.exp(2j * np.pi * np.arange(size) / size)
+    for _ in range(each):
+        moving.advance(SPACING // 2)
+        vectors = np.exp(1j * moving.fields().astype(np.float64))
+        for axis in (1, 2):
+            bonds = vectors.conj() * np.roll(vectors, -1, axis)
+            twist = TRANSITION * bonds.imag.sum((1, 2)) ** 2 / size**2
+            stiffness += TRANSITION * (bonds.real.mean((1, 2)) - twist) / 2 / each
+            wave += np.abs(vectors.mean(3 - axis) @ turn / size) ** 2 / 2
+        uniform += np.abs(vectors.mean((1, 2))) ** 2
+    parts = [each.reshape(20, -1).mean(1) for each in (stiffness, uniform, wave)]
+    length = np.sqrt(parts[1] / parts[2] - 1) / (2 * size * math.sin(math.pi / size))
+    return np.stack([parts[0], length])
+
+
+@pytest.mark.slow
+def test_at_the_transition_it_is_as_stiff_as_the_literature_has_it() -> None:
+    """One C of each is not universal: 16 x 16 says which, and 32 x 32 agrees."""
+    small, large = stiffness_and_length(16, 200, 40), stiffness_and_length(32, 100, 60)
+    for one, two, limit, slope in zip(
+        small, large, (STIFFNESS, LENGTH), (STIFFNESS_SLOPE, LENGTH_SLOPE), strict=True
+    ):
+        constant = slope / (one.mean() - limit) - math.log(16)
+        assert 0 < constant < 3
+        expected = limit + slope / (math.log(32) + constant)
+        error = math.hypot(one.std(ddof=1), two.std(ddof=1)) / math.sqrt(20)
+        assert error < 0.008
+        assert two.mean() == pytest.approx(expected, abs=4 * error)
+
+
 @pytest.mark.parametrize(
     ("temperature", "expected", "density"), [(0.8, -1.5271, 0.00312), (1.0, -1.3269, 0.0224)]
 )

@@ -174,3 +174,33 @@ def test_each_image_may_have_its_own_concentration():
         circle.von_mises_quantile(uniform, concentration[0])
     with pytest.raises(ValueError, match="concentration must be finite and at least 0"):
         circle.von_mises_quantile(uniform, -concentration - 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("std", [0.02, 0.15, 0.3, 0.7, 1.0, 1.6, 3.0, circle.MAX_WRAPPED_STD])
+def test_images_are_summed_as_if_one_by_one(std, dtype):
+    """One exponential makes all of them: against the sums that say what they are."""
+    angle = GRID.to(dtype)
+    width = torch.full((2, 1), std, dtype=dtype)
+    numbers = torch.arange(-3, 4, dtype=torch.float64).view(-1, 1)
+    away = angle.double() + 2 * math.pi * numbers
+    log_each = -0.5 * away.square() / std**2 - math.log(std * math.sqrt(2 * math.pi))
+    log_density = torch.logsumexp(log_each, 0)
+    score = -(torch.softmax(log_each, 0) * away).sum(0) / std**2
+    rounding = 30 * torch.finfo(dtype).eps
+    found = circle.wrapped_normal_log_density(angle, width).double()
+    assert found.shape == (2, len(GRID))
+    assert (found - log_density).abs().max() < rounding * log_density.abs().max()
+    found = circle.wrapped_normal_score(angle, width).double()
+    # Where two images are alike the score turns around within std^2 / pi of an angle, rounded too.
+    inside = (angle.double().abs() < math.pi - 0.01) | (torch.tensor(std) > 0.3)
+    scale = math.pi / std**2 * max(1.0, math.pi / std**2)
+    assert (found - score)[:, inside].abs().max() < rounding * scale
+
+
+def test_nothing_underflows_to_numbers_that_are_slow():
+    """Denormal numbers cost a CPU ten times as much."""
+    tiny = torch.finfo(torch.float32).tiny
+    for std in (0.02, 0.3, 0.5, 0.7, 1.0, 1.5):
+        for found in circle._images(GRID.float(), torch.tensor(std).square()):
+            assert not ((found != 0) & (found.abs() < tiny)).any()

@@ -1,13 +1,15 @@
 """The prior of correlated phases, against the ends of forward chains that it was not fitted to."""
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
 from scipy import special
 
+from kod_bench.data import DatasetOptions, load_dataset
 from kod_bench.data.synthetic_fingerprints import draw_prints
-from kod_bench.diffusion import ImageSource, KuramotoDiffusion, run_forward
+from kod_bench.diffusion import ImageSource, KuramotoDiffusion, run_forward, to_unit
 from kod_bench.diffusion.circle import bessel_ratio_inverse, sample_von_mises
 from kod_bench.diffusion.correlated_ends import (
     CorrelatedEndStateLaw,
@@ -175,3 +177,48 @@ def test_it_asks_for_its_fit() -> None:
     process = KuramotoDiffusion(shape=(1, 4, 4), steps=5)
     with pytest.raises(RuntimeError, match="the prior 'correlated' is measured on training images"):
         process.prior(2, generator(), "correlated")
+
+
+DATA_SETS = {
+    "xy": {"xy": {"count": 1200}},
+    "orientation": {"synthetic": {"fingers": 24, "impressions": 1}},
+    "flow": {"flow": {"count": 600}},
+    "fingerprints": {"scale": 0.5, "synthetic": {"fingers": 24, "impressions": 1}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_it_is_as_coherent_as_the_ends_of_held_out_data(name: str, cache_dir: Path) -> None:
+    """Every data set of angles, and prints; forward chains of its own held-out fields."""
+    said = {"name": name, "image_size": 16, **DATA_SETS[name]}
+    dataset = load_dataset(DatasetOptions.model_validate(said), None, cache_dir)
+    process = KuramotoDiffusion(
+        shape=(1, 16, 16),
+        steps=50,
+        reading="angle" if dataset.values == "angles" else "intensity",
+        reference_ratio=0.0,
+        **STRONG,  # type: ignore[arg-type]
+    )
+    rng = generator(1)
+
+    def training(count: int) -> torch.Tensor:
+        chosen = torch.randint(len(dataset.train), (count,), generator=rng)
+        return to_unit(dataset.train[chosen])
+
+    process.fit(training, generator(2))
+    held_out = to_unit(dataset.test[torch.arange(512) % len(dataset.test)])
+    ends = seen(run_forward(process, held_out, generator(4)))
+    drawn = {
+        prior: seen(process.prior(512, generator(5), prior)) for prior in ("matched", "correlated")
+    }
+    known = two_point_correlation(ends.spectrum)
+    assert known[:, 0, 1].min() > 0.03
+    found = two_point_correlation(drawn["correlated"].spectrum)
+    assert (found - known).abs().max() < 0.04
+    assert two_point_correlation(drawn["matched"].spectrum)[:, 0, 1].max() < 0.02
+    ours, theirs = (
+        correlation_distance(ends.spectrum, drawn[prior].spectrum)
+        for prior in ("correlated", "matched")
+    )
+    assert ours < 0.4 * theirs

@@ -126,3 +126,6 @@ def test_a_bound_needs_noise_and_draws():
     process, _ = fitted(2)
     with pytest.raises(ValueError, match="draws must be at least 1"):
         negative_elbo(process, lambda x, t: x, pictures(1), generator(), draws=0)
+    process = HeatDissipation(shape=(1, 8, 8), steps=2, reading="circle")
+    with pytest.raises(ValueError, match=r"is of intensities as they are; .* reads the circle"):
+        negative_elbo(process, lambda x, t: x, pictures(1), generator())

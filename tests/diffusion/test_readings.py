@@ -9,7 +9,7 @@ from kod_bench.diffusion import PROCESSES, make_process, process_parameters, sam
 from kod_bench.diffusion.readings import from_circle, onto_disc, to_circle
 from kod_bench.sweeps.space.variants import check_parameters
 
-ON_PIXELS = ("ddpm", "edm", "ve")
+ON_PIXELS = ("blurring", "ddpm", "edm", "flow-matching", "heat", "sgm", "ve")
 ON_PHASES = ("kuramoto", "torus-flow", "wrapped")
 
 
@@ -73,11 +73,12 @@ def test_averages_of_points_are_kept_on_the_disc() -> None:
     assert torch.linalg.vector_norm(end).item() == pytest.approx(1)
 
 
-def test_edm_measures_what_it_reads() -> None:
+@pytest.mark.parametrize("name", ["edm", "flow-matching"])
+def test_the_standard_deviation_is_of_what_is_read(name: str) -> None:
     def images(count: int) -> torch.Tensor:
         return torch.zeros(count, 1, 4, 4)
 
-    process = make_process("edm", shape=(1, 4, 4), steps=5, reading="circle")
+    process = make_process(name, shape=(1, 4, 4), steps=5, reading="circle")
     process.fit(images, torch.Generator().manual_seed(0))
     assert process.data_std == pytest.approx(math.sqrt(0.5))  # type: ignore[attr-defined]
 

@@ -33,6 +33,18 @@ def test_output_has_the_shape_of_the_state(variant: str, channels: int) -> None:
         assert made(state, torch.tensor([1, 10])).shape == state.shape
 
 
+def test_a_network_on_a_torus_has_no_edge() -> None:
+    """Fields that are moved around the box, by what its levels halve it to, move the answer."""
+    state, step = 2 * torch.randn(2, 1, 16, 16), torch.tensor([3, 7])
+    moved = {}
+    for padding in ("torus", "zeros"):
+        made = network(periodic=True, padding=padding)
+        there = made(state.roll((2, -6), (2, 3)), step).roll((-2, 6), (2, 3))
+        moved[padding] = (there - made(state, step)).abs().max() / made(state, step).std()
+    assert moved["torus"] < 1e-4
+    assert moved["zeros"] > 0.1
+
+
 @pytest.mark.parametrize("width", [8, 24, 40, 56, 104])
 def test_attention_takes_every_width(width: int) -> None:
     made = network(periodic=False, width=width)

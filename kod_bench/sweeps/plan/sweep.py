@@ -74,6 +74,8 @@ class Sweep:
         remote: where the sweep really is, if not in `folder`; see `kod_bench.sweeps.store.mirror`.
         growth: how trials are added; None for a plan that is complete.
         early_stopping: how trials are pruned; None: they are not.
+        stopping_metric: by which column, whose low values are good; None for the data's own, see
+            `kod_bench.sweeps.search.early_stopping.rung_metric`.
         permissions: options of `resume` by which the user who runs it here lets it import what is
             not this package's; nothing that the plan says.
         donors: where the sweeps lie now whose trials are reused, by where they were; likewise.
@@ -90,6 +92,7 @@ class Sweep:
     remote: ObjectFolder | None = None
     growth: Growth | None = None
     early_stopping: Pruner | None = None
+    stopping_metric: str | None = None
     permissions: tuple[str, ...] = ()
     donors: Mapping[str, Location] = field(default_factory=dict)
     rehearsal: Mapping[str, Any] | None = None

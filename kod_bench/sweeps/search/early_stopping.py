@@ -1,8 +1,8 @@
 """Early stopping: trials that fall behind are pruned, and their time goes to others.
 
-At each rung, an iteration, a trial's EMA model draws a few samples, and their KID is compared with
-that of the trials which have been at this rung before. Nobody waits for others, and a trial that
-goes on simply trains on. Two rules:
+At each rung, an iteration, a trial's EMA model draws a few samples, and their `rung_metric` is
+compared with that of the trials which have been at this rung before. Nobody waits for others, and a
+trial that goes on simply trains on. Two rules:
 
 - `asha`: asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
   Hyperparameter Tuning"), in the form that stops trials rather than pausing them. Rungs are a
@@ -18,10 +18,11 @@ are there, and a decision that was made stays.
 import json
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
@@ -30,7 +31,7 @@ from kod_bench.sweeps.plan.files import RUNGS_FILE
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import decode_companions
-from kod_bench.sweeps.space import MedianOptions, Pruner
+from kod_bench.sweeps.space import RUNG_METRICS, MedianOptions, Pruner
 from kod_bench.sweeps.store.locks import is_locked
 from kod_bench.sweeps.store.mirror import fetch_named, put_rungs
 
@@ -42,11 +43,11 @@ class Rung:
     """What a trial had at a rung.
 
     Attributes:
-        kid: of few samples.
+        value: of few samples, of `rung_metric`; lower is better.
         goes_on: what was decided; None if it was not yet.
     """
 
-    kid: float
+    value: float
     goes_on: bool | None = None
 
 
@@ -57,22 +58,32 @@ def rung_iterations(sweep: Sweep, trial: Trial) -> tuple[int, ...]:
     return sweep.early_stopping.rungs(trial.training_section.iterations)
 
 
-def goes_on(kid: float, others: Sequence[float], rule: Pruner) -> bool:
+def rung_metric(sweep: Sweep, trial: Trial) -> str:
+    """The column by which a trial is judged: what the search goes by, or KID.
+
+    On angles correlation distance: KID sees their hues alone.
+    """
+    if sweep.stopping_metric is not None:
+        return sweep.stopping_metric
+    return "correlation_distance" if trial.dataset_options.values == "angles" else "kid"
+
+
+def goes_on(value: float, others: Sequence[float], rule: Pruner) -> bool:
     """What a rule says of a value, given those that others have had at the same rung.
 
     What is not finite counts as the worst, and never goes on itself.
     """
-    if not math.isfinite(kid):
+    if not math.isfinite(value):
         return False
     every = [other if math.isfinite(other) else math.inf for other in others]
     if isinstance(rule, MedianOptions):
-        return len(every) < rule.startup_trials or kid <= median(every)
-    every = sorted([kid, *every])
-    return kid <= every[max(1, len(every) // rule.reduction_factor) - 1]
+        return len(every) < rule.startup_trials or value <= median(every)
+    every = sorted([value, *every])
+    return value <= every[max(1, len(every) // rule.reduction_factor) - 1]
 
 
-def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
-    """Record a trial's KID at a rung, compare it with that of the others, record what follows.
+def judge(sweep: Sweep, trial: Trial, iteration: int, value: float) -> bool:
+    """Record what a trial has at a rung, compare it with the others, record what follows.
 
     Where the others' are on a store that is away, the trial goes on.
 
@@ -81,7 +92,7 @@ def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
     """
     if sweep.early_stopping is None:
         raise ValueError(f"{sweep.shown}: stops nothing early")
-    _record(sweep, trial, iteration, Rung(kid))
+    _record(sweep, trial, iteration, Rung(value))
     others = []
     try:
         names = _others(sweep, trial)
@@ -90,9 +101,9 @@ def judge(sweep: Sweep, trial: Trial, iteration: int, kid: float) -> bool:
         return True
     for name in names:
         if (rung := read_rungs(sweep.trials_folder / name).get(iteration)) is not None:
-            others.append(rung.kid)
-    decision = goes_on(kid, others, sweep.early_stopping)
-    _record(sweep, trial, iteration, Rung(kid, decision))
+            others.append(rung.value)
+    decision = goes_on(value, others, sweep.early_stopping)
+    _record(sweep, trial, iteration, Rung(value, decision))
     return decision
 
 
@@ -119,31 +130,37 @@ def read_rungs(folder: Path) -> dict[int, Rung]:
     """What the trial in a folder had at its rungs; of a file that is damaged, nothing."""
     try:
         found = read_json(folder / RUNGS_FILE)
-        return {int(iteration): _rung(**rung) for iteration, rung in found.items()}
+        return {int(iteration): _rung(rung) for iteration, rung in found.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
 
 
-def _rung(kid: float, goes_on: bool | None = None) -> Rung:
-    """A rung as it was written.
+def _rung(said: Mapping[str, Any]) -> Rung:
+    """A rung as it was written: the value by the name of its metric.
 
     Raises:
         TypeError: if it is none.
     """
+    (value, *more) = (found for name, found in said.items() if name in RUNG_METRICS)
+    goes_on = said.get("goes_on")
     if (
-        isinstance(kid, bool)
-        or not isinstance(kid, (int, float))
+        more
+        or isinstance(value, bool)
+        or not isinstance(value, (int, float))
         or goes_on not in (True, False, None)
+        or len(said) > 1 + ("goes_on" in said)
     ):
         raise TypeError("not a rung")
-    return Rung(float(kid), goes_on)
+    return Rung(float(value), goes_on)
 
 
 def _record(sweep: Sweep, trial: Trial, iteration: int, rung: Rung) -> None:
     folder = sweep.trial_folder(trial)
     rungs = read_rungs(folder) | {iteration: rung}
     with atomic_write(folder / RUNGS_FILE) as file:
-        file.write(json.dumps({at: asdict(each) for at, each in rungs.items()}).encode())
+        name = rung_metric(sweep, trial)
+        said = {at: {name: one.value, "goes_on": one.goes_on} for at, one in rungs.items()}
+        file.write(json.dumps(said).encode())
     put_rungs(sweep, trial)
 
 

@@ -254,9 +254,13 @@ class OptunaSearch:
             group.study.tell(point.number, values)
 
     def _on_the_way(self, point: _Point) -> dict[int, float]:
-        """Of a point of which a trial was pruned: where first, and the KID of those that were."""
-        pruned = [judged_by(rows) for rows in point.rows.values()]
-        found = {row.pruned_at: row.kid for row in pruned if row.pruned_at is not None}
+        """Of a point of which a trial was pruned: where first, and what those that were had."""
+        found: dict[int, float] = {}
+        for rows in point.rows.values():
+            row = judged_by(rows)
+            if row.pruned_at is not None:
+                value = getattr(row, self._sweep.stopping_metric or "kid")
+                found[row.pruned_at] = math.inf if value is None else value
         ends = len(point.rows) == len(point.trials) and found
         return {min(found): fmean(found.values())} if ends else {}
 

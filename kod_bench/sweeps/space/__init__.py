@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from kod_bench.sweeps.space.search_options import (
         PRUNERS,
+        RUNG_METRICS,
         AshaOptions,
         MedianOptions,
         Pruner,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRUNERS",
+    "RUNG_METRICS",
     "AshaOptions",
     "Document",
     "EvaluationOptions",
@@ -63,7 +65,14 @@ _MODULES = {
     "files": ("find_space", "known_spaces"),
     "load": ("SearchSpace", "load_space", "read_profiles", "resolve_models", "resolve_space"),
     "model": ("Model", "Point"),
-    "search_options": ("PRUNERS", "AshaOptions", "MedianOptions", "Pruner", "SearchOptions"),
+    "search_options": (
+        "PRUNERS",
+        "RUNG_METRICS",
+        "AshaOptions",
+        "MedianOptions",
+        "Pruner",
+        "SearchOptions",
+    ),
     "variants": ("ModelVariant", "parameters_model"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

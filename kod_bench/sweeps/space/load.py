@@ -119,6 +119,7 @@ def resolve_space(document: Document) -> SearchSpace:
         model.check_draws(options.resources)
         variants += [model.resolve(point, options.resources) for point in points]
     _check_labels(document, variants)
+    _check_values(document, options, variants)
     _check_rungs(document, options.search, variants)
     _check_likelihoods(document, options, variants)
     return SearchSpace(
@@ -155,17 +156,20 @@ def _check_objectives(document: Document, options: StudyOptions) -> None:
         )
     if "spectrum_distance" in options.search.metrics and options.dataset.name != "sphere":
         raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
-    if options.search.strategy != "optuna" and options.search.pruner is None:
+
+
+def _check_values(
+    document: Document, options: StudyOptions, variants: Iterable[ModelVariant]
+) -> None:
+    """Refuse to search by what some data set of the study has no value of."""
+    if options.search.strategy != "optuna":
         return
+    where = document.where(("search", "metric"))
+    values = {variant.dataset.values for variant in variants}
     of_angles = sorted(set(options.search.metrics) & ANGLE_COLUMNS)
-    if options.dataset.values == "intensities" and of_angles:
+    if "intensities" in values and of_angles:
         raise UsageError(f"{where}: {of_angles[0]} is of data sets of angles alone")
-    if options.dataset.values == "angles" and options.search.pruner is not None:
-        raise UsageError(
-            f"{document.where(('search', 'early_stopping'))}: goes by KID, which of angles is of "
-            "their hues alone; leave it out"
-        )
-    if options.dataset.values == "angles" and options.search.metrics == ("kid",):
+    if "angles" in values and options.search.metrics == ("kid",):
         raise UsageError(
             f"{where}: must be said for angles, of which KID sees the hues alone: "
             "correlation_distance, for one"

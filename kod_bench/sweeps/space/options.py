@@ -48,8 +48,8 @@ class NetworkOptions(Section):
         blocks: residual blocks of each level.
         attention: heights of the feature maps, in pixels, that have self-attention.
         dropout: share of the activations that training leaves out.
-        padding: what convolutions see beyond the edge: "zeros", or on maps of the sphere what is
-            next to it there.
+        padding: what convolutions see beyond the edge: "zeros"; or what is next to it on maps of
+            the "sphere", or across it in a periodic box, the "torus".
     """
 
     architecture: Literal[ARCHITECTURES] = "unet"  # type: ignore[valid-type]

@@ -68,6 +68,9 @@ ANGLE_COLUMNS = frozenset(
     c for metric in METRICS if metric.needs == "angles" for c in metric.columns
 )
 
+#: What early stopping can go by: columns that few samples of an unfinished model have.
+RUNG_METRICS = ("kid", *(name for name in OBJECTIVES if name in ANGLE_COLUMNS))
+
 _WITHOUT_DIRECTION = {c for metric in METRICS if metric.better is None for c in metric.columns}
 
 
@@ -78,7 +81,7 @@ class AshaOptions(Section):
         min_iterations: the first rung; None for ``iterations / reduction_factor^2``.
         reduction_factor: of the trials at a rung one in so many goes on, and the next rung is so
             many times as far.
-        samples: behind the KID of a rung, at most as many as a full evaluation's.
+        samples: behind the value of a rung, at most as many as a full evaluation's.
     """
 
     min_iterations: Iterations | None = None
@@ -102,7 +105,7 @@ class MedianOptions(Section):
         min_iterations: the first rung; None for a tenth of all.
         interval: from each rung to the next; None for as many as to the first.
         startup_trials: so many at a rung go on whatever they have.
-        samples: behind the KID of a rung, at most as many as a full evaluation's.
+        samples: behind the value of a rung, at most as many as a full evaluation's.
     """
 
     min_iterations: Iterations | None = None
@@ -214,8 +217,11 @@ class SearchOptions(Section):
             return self
         if self.strategy == "grid":
             raise ValueError("early_stopping is for strategies random and optuna")
-        if self.metrics != ("kid",):
-            raise ValueError("early_stopping goes by KID; metric must be kid")
+        if len(self.metrics) > 1 or self.metrics[0] not in RUNG_METRICS:
+            raise ValueError(
+                f"early_stopping goes by one metric of few samples; metric must be one of "
+                f"{', '.join(RUNG_METRICS)}"
+            )
         return self
 
     @model_validator(mode="after")

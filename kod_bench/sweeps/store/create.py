@@ -116,8 +116,10 @@ def create_sweep(
         "trials": _listed(trials, encoded),
     }
     if (pruner := space.options.search.pruner) is not None:
-        name = {"rule": space.options.search.early_stopping}
-        document["early_stopping"] = name | plain_options(pruner)
+        said: dict[str, Any] = {"rule": space.options.search.early_stopping}
+        if space.options.search.metrics != ("kid",):
+            (said["metric"],) = space.options.search.metrics
+        document["early_stopping"] = said | plain_options(pruner)
 
     def text(name: str) -> bytes:
         if chosen_later:

@@ -15,7 +15,7 @@ from kod_bench.sweeps.plan.files import STUDY_LOCK
 from kod_bench.sweeps.plan.sweep import FORMATS, LOCK_FILE, SWEEP_FILE, TRIALS_FILE, Growth, Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.plan.trials_file import DamagedError, decode_ids, decode_trial, decode_trials
-from kod_bench.sweeps.space import PRUNERS, Pruner, ResourceOptions
+from kod_bench.sweeps.space import PRUNERS, RUNG_METRICS, Pruner, ResourceOptions
 from kod_bench.sweeps.space.yaml_file import parse_plan
 from kod_bench.sweeps.store.locks import is_locked
 from kod_bench.visible import is_visible, visible
@@ -160,6 +160,7 @@ def _open(
             growth=_growth(document),
             early_stopping=_pruner(document.get("early_stopping")),
             rehearsal=_mapping(document.get("rehearsal")),
+            stopping_metric=_stopping_metric(document.get("early_stopping")),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise UsageError(f"{path}: is damaged: {_short(visible(one_line(error)))}") from error
@@ -214,9 +215,16 @@ def _read_trials(folder: Path) -> bytes:
 def _pruner(said: Mapping[str, Any] | None) -> Pruner | None:
     if said is None:
         return None
-    options = {key: value for key, value in said.items() if key != "rule"}
+    options = {key: value for key, value in said.items() if key not in ("rule", "metric")}
     rule = PRUNERS[said.get("rule", "asha")]  # plans of earlier versions have no other
     return rule.model_validate_json(json.dumps(options), strict=True)
+
+
+def _stopping_metric(said: Mapping[str, Any] | None) -> str | None:
+    metric: str | None = None if said is None else said.get("metric")
+    if metric is not None and metric not in RUNG_METRICS:
+        raise ValueError(f"early_stopping.metric is {metric!r}")
+    return metric
 
 
 def _growth(document: Mapping[str, Any]) -> Growth | None:

@@ -26,7 +26,13 @@ from kod_bench.sweeps.plan.files import CHECKPOINTS, CURVES, HISTORY_FILE, LOG_F
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import LOCK_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.search.early_stopping import decided, given_up_at, judge, rung_iterations
+from kod_bench.sweeps.search.early_stopping import (
+    decided,
+    given_up_at,
+    judge,
+    rung_iterations,
+    rung_metric,
+)
 from kod_bench.sweeps.store.bring import GoneError, bring_model
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.mirror import (
@@ -41,7 +47,7 @@ from kod_bench.sweeps.store.samples import drop_shards
 from kod_bench.sweeps.store.stopping import stop_check, stop_requested
 from kod_bench.sweeps.trial.drawing import Part, shard_size
 from kod_bench.sweeps.trial.micro_batch import halve_micro_batch, recorded_micro_batch
-from kod_bench.sweeps.trial.scoring import make_drawer, rung_kid, score, scored_ways, wanted
+from kod_bench.sweeps.trial.scoring import make_drawer, rung_value, score, scored_ways, wanted
 from kod_bench.sweeps.trial.subject import Subject
 from kod_bench.training import (
     CheckpointStore,
@@ -313,9 +319,11 @@ def _train(subject: Subject, report: Report, device: torch.device) -> TrainedMod
     def goes_on(iteration: int, network: nn.Module) -> bool:
         verdict = decided(subject.folder, iteration)
         if verdict is None:
-            kid = rung_kid(subject, network, device)
-            verdict = judge(subject.sweep, subject.trial, iteration, kid)
-            _log.info("KID %.4g at rung %d: %s", kid, iteration, "goes on" if verdict else "pruned")
+            value = rung_value(subject, network, device)
+            verdict = judge(subject.sweep, subject.trial, iteration, value)
+            follows = "goes on" if verdict else "pruned"
+            name = rung_metric(subject.sweep, subject.trial)
+            _log.info("%s %.4g at rung %d: %s", name, value, iteration, follows)
         return verdict
 
     return train(

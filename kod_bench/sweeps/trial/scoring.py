@@ -25,6 +25,7 @@ from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.progress import Report, Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Scoring, Trial
+from kod_bench.sweeps.search.early_stopping import rung_metric
 from kod_bench.sweeps.store.samples import fetch_file, put_files
 from kod_bench.sweeps.trial.drawing import Drawer, draw_forward_ends, draw_unstored
 from kod_bench.sweeps.trial.grid import GRID_IMAGES, write_grid
@@ -116,18 +117,23 @@ def keeping(
     )
 
 
-def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> float:
-    """KID of few samples of a network in training, drawn in the way that the trial is judged by."""
+def rung_value(subject: Subject, network: nn.Module, device: torch.device) -> float:
+    """The trial's `rung_metric` of few samples of a network in training.
+
+    They are drawn in the way that the trial is judged by.
+    """
     options = subject.trial.evaluation_options
     predict = make_runner(network, device, False)  # compiling takes longer than so few samples
     scoring, count = judged_by(subject.trial.scorings), _few(subject.sweep, subject.trial)
     images = draw_unstored(subject, predict, scoring, count, device)
     extractor = make_extractor(options.features, device)
     reference = load_reference(subject, extractor, count, device)
-    measured = Measured.of(images, extractor, with_texture=False)
-    only = choose_metrics(["kid"])
-    kid = score_samples(measured, reference.measured, REFERENCE_SEED, only)["kid"]
-    return math.nan if kid is None else kid
+    name = rung_metric(subject.sweep, subject.trial)
+    (only,) = choose_metrics([name])
+    seen = extractor if only.needs == "features" else None
+    measured = Measured.of(images, seen, with_texture=False)
+    value = score_samples(measured, reference.measured, REFERENCE_SEED, [only])[name]
+    return math.nan if value is None else value
 
 
 def make_drawer(subject: Subject, network: nn.Module, device: torch.device, count: int) -> Drawer:

@@ -1,5 +1,6 @@
 """ASHA: its rule, its files, and trials that it prunes; all in this process, without Ray."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,15 @@ from kod_bench.reports import frame_of, make_content
 from kod_bench.results import read_trial
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.search.early_stopping import Rung, goes_on, judge, read_rungs, rung_iterations
+from kod_bench.sweeps.search.early_stopping import (
+    Rung,
+    goes_on,
+    judge,
+    read_rungs,
+    rung_iterations,
+    rung_metric,
+)
+from kod_bench.sweeps.search.optuna_search import OptunaSearch
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.space import AshaOptions, MedianOptions
 from kod_bench.sweeps.store.open import open_sweep
@@ -62,7 +71,7 @@ def with_folder(sweep: Sweep, trial: Trial) -> Trial:
 
 
 @pytest.mark.parametrize(
-    ("kid", "others", "expected"),
+    ("value", "others", "expected"),
     [
         (5.0, [], True),  # the first one has nobody to be behind
         (5.0, [4.0], False),
@@ -73,8 +82,8 @@ def with_folder(sweep: Sweep, trial: Trial) -> Trial:
         (5.0, [float("nan")], True),
     ],
 )
-def test_the_better_half_goes_on(kid: float, others: list[float], expected: bool) -> None:
-    assert goes_on(kid, others, AshaOptions(reduction_factor=2)) == expected
+def test_the_better_half_goes_on(value: float, others: list[float], expected: bool) -> None:
+    assert goes_on(value, others, AshaOptions(reduction_factor=2)) == expected
 
 
 def test_trials_that_diverged_count_as_the_worst() -> None:
@@ -96,7 +105,7 @@ def test_of_many_one_in_the_reduction_factor_would_go_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kid", "others", "expected"),
+    ("value", "others", "expected"),
     [
         (9.0, [1.0, 2.0], True),  # too few to say
         (3.0, [1.0, 2.0, 4.0], True),  # their median is 2, but one more is needed
@@ -105,8 +114,8 @@ def test_of_many_one_in_the_reduction_factor_would_go_on() -> None:
         (float("nan"), [], False),
     ],
 )
-def test_the_median_rule(kid: float, others: list[float], expected: bool) -> None:
-    assert goes_on(kid, others, MedianOptions()) == expected
+def test_the_median_rule(value: float, others: list[float], expected: bool) -> None:
+    assert goes_on(value, others, MedianOptions()) == expected
 
 
 def test_rungs_of_the_median_rule_are_evenly_spaced(tmp_path: Path) -> None:
@@ -165,12 +174,12 @@ def test_pruned_trials_have_rows_that_say_so_and_are_ranked_with_none(
     kids = iter([3.0, 2.5, 4.0, 1.0, 1.0])
     asked = []
 
-    def rung_kid(subject: Subject, network: nn.Module, device: torch.device) -> float:
+    def rung_value(subject: Subject, network: nn.Module, device: torch.device) -> float:
         assert not network.training
         asked.append(subject.trial.id)
         return next(kids)
 
-    monkeypatch.setattr(trial_module, "rung_kid", rung_kid)
+    monkeypatch.setattr(trial_module, "rung_value", rung_value)
     one, two, three = sweep.trials
     killed = KeyboardInterrupt()
 
@@ -209,7 +218,7 @@ def test_a_rung_measures_what_the_row_of_a_pruned_trial_says(
     (folder / "rungs.json").write_text('{"10": {"kid": -100.0, "goes_on": true}}')
     (row,) = run_trial(sweep, two, lambda _: None, train_and_score)
     assert row.pruned_at == 10
-    assert read_rungs(sweep.trial_folder(two))[10].kid == pytest.approx(row.kid, rel=1e-4)
+    assert read_rungs(sweep.trial_folder(two))[10].value == pytest.approx(row.kid, rel=1e-4)
 
 
 def test_pruned_and_full_rows_share_no_table_at_equal_counts() -> None:
@@ -246,3 +255,60 @@ def test_mistakes_are_one_line(tmp_path: Path, change: str, message: str) -> Non
     with pytest.raises(UsageError, match=message) as caught:
         prepared(path, change)
     assert "\n" not in str(caught.value)
+
+
+def of_angles(tmp_path: Path, strategy: str = "strategy: random") -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(SPACE.replace("strategy: random", strategy))
+    return path
+
+
+XY = ("dataset={name: xy, image_size: 8, xy: {count: 60}}",)
+
+
+@pytest.mark.slow
+def test_on_angles_it_goes_by_their_headline(tmp_path: Path) -> None:
+    sweep = prepared(of_angles(tmp_path), *XY)
+    one, two, _ = sweep.trials
+    assert {rung_metric(sweep, trial) for trial in sweep.trials} == {"correlation_distance"}
+    folder = sweep.trial_folder(with_folder(sweep, one))
+    (folder / "rungs.json").write_text('{"10": {"correlation_distance": -1.0, "goes_on": true}}')
+    (row,) = run_trial(sweep, two, lambda _: None, train_and_score)
+    assert row.pruned_at == 10
+    (rung,) = read_rungs(sweep.trial_folder(two)).values()
+    assert rung.goes_on is False
+    assert rung.value == pytest.approx(row.correlation_distance, rel=1e-4)
+    said = json.loads((sweep.trial_folder(two) / "rungs.json").read_text())
+    assert list(said["10"]) == ["correlation_distance", "goes_on"]
+
+
+@pytest.mark.parametrize("metric", ["vortex_density_difference", "correlation_distance"])
+def test_what_optuna_goes_by_on_angles_decides_at_rungs(tmp_path: Path, metric: str) -> None:
+    path = of_angles(tmp_path, f"strategy: optuna, metric: {metric}")
+    sweep = open_sweep(prepared(path, *XY).folder)
+    assert sweep.stopping_metric == metric
+    (trial, *_) = OptunaSearch(sweep, lambda _: None).next_trials()
+    assert rung_metric(sweep, trial) == metric
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "message"),
+    [
+        ("strategy: optuna, metric: fid", (), "early_stopping goes by one metric of few samples"),
+        ("strategy: optuna, metric: [kid, fid]", (), "metric must be one of kid, correlation_dis"),
+        ("strategy: optuna, metric: energy_difference", (), "is of data sets of angles alone"),
+        ("strategy: optuna", XY, "must be said for angles"),
+    ],
+)
+def test_rungs_have_what_they_go_by(
+    tmp_path: Path, strategy: str, changes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        prepared(of_angles(tmp_path, strategy), *changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_rung_counts_for_nobody(tmp_path: Path) -> None:
+    for text in ("{}", '{"kid": 1, "energy_difference": 2}', '{"kid": true}', '{"kid": 1, "x": 1}'):
+        (tmp_path / "rungs.json").write_text(f'{{"10": {text}}}')
+        assert read_rungs(tmp_path) == {}
