@@ -1,4 +1,4 @@
-"""The batch file for Slurm, with programs in place of Slurm, Ray and kod-bench that say what they got.
+"""The batch file for Slurm; in place of Slurm, Ray and kod-bench, programs that say what they got.
 
 tests/clusters/test_slurm.py has it run by a real Slurm.
 """

@@ -117,7 +117,9 @@ def missing() -> str | None:
         return f"not installed: {', '.join(absent)} (Debian: slurm-wlm, munge, iproute2)"
     if not (_FREEZER / "tasks").exists():
         return f"no control groups of version 1 at {_FREEZER}, which nodes on one machine need"
-    made = subprocess.run([*_UNSHARE, "ip link add bridge0 type bridge"], capture_output=True, text=True)
+    made = subprocess.run(
+        [*_UNSHARE, "ip link add bridge0 type bridge"], capture_output=True, text=True
+    )
     return f"the kernel refuses namespaces: {made.stderr.strip()}" if made.returncode else None
 
 
@@ -179,7 +181,12 @@ def slurm(own: Path, grace: int = 60) -> Iterator[Slurm]:
         own: an empty folder with a short name.
         grace: in seconds.
     """
-    for below in ("munge", "state", "cgroup/freezer", *(f"{n}/{d}" for n in NODES for d in ("ray", "spool"))):
+    for below in (
+        "munge",
+        "state",
+        "cgroup/freezer",
+        *(f"{n}/{d}" for n in NODES for d in ("ray", "spool")),
+    ):
         (own / below).mkdir(parents=True)
     own.chmod(0o755)
     Path("/tmp/ray").mkdir(exist_ok=True)
@@ -205,7 +212,9 @@ def slurm(own: Path, grace: int = 60) -> Iterator[Slurm]:
         "PREFIX": prefix,
     }
     with (own / "boot.out").open("wb") as log:
-        process = subprocess.Popen([*_UNSHARE, _CONTROLLER], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*_UNSHARE, _CONTROLLER], env=environment, stdout=log, stderr=log
+        )
     try:
         made = Slurm(own, process)
         _await_nodes(made)
@@ -221,7 +230,10 @@ def _await_nodes(made: Slurm) -> None:
     deadline = time.monotonic() + 60
     while True:
         with suppress(AssertionError, IndexError, OSError):
-            if made.run("sinfo", "--noheader", "--format=%T", "--partition=spare").strip() == "idle":
+            if (
+                made.run("sinfo", "--noheader", "--format=%T", "--partition=spare").strip()
+                == "idle"
+            ):
                 return
         boot = (made.own / "boot.out").read_text()
         assert time.monotonic() < deadline, f"{boot}{made.logs()}"
