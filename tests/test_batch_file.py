@@ -70,6 +70,7 @@ class Job:
             "STATE": "RUNNING",
             "RAY": "starts",
             "ENDS": "0",
+            "SECONDS": "60",  # from where bash counts: the job has run for a while
         }
 
     def start(self, *arguments: str, **changes: str) -> "subprocess.Popen[str]":
@@ -213,6 +214,16 @@ def test_a_signal_reaches_the_sweep_once_and_the_job_is_queued_again_if_slurm_do
     assert (job.said / "requeued").exists() == requeued
     if not requeued:
         assert process.returncode == 130
+
+
+def test_a_job_whose_time_is_over_as_it_begins_is_not_queued_for_ever(job: Job) -> None:
+    process = job.start("tiny", ENDS="no", SECONDS="0")
+    wait_for((job.said / "runs").exists, "the sweep", 30)
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "--time is no longer than what --signal leaves" in said
+    assert not (job.said / "requeued").exists()
 
 
 def test_a_sweep_that_slurm_has_told_itself_is_not_told_again(job: Job) -> None:

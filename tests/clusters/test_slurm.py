@@ -184,6 +184,7 @@ def test_an_array_and_a_cancelled_job_go_on(submitter: Submitter) -> None:
         wait_for(lambda each=each: reached(each, "long") >= 50, "training", PATIENCE)
     # Tasks have numbers of their own as soon as they run.
     tasks = {number: submitter.job(f"{array}_{number}")["JobId"] for number in results}
+    time.sleep(45)  # whose time is over at once is not queued again
     submitter.run("scontrol", "requeue", f"{array}_1")
     # What --signal=B:USR1@300 sends.
     submitter.run("scancel", "--batch", "--signal=USR1", f"{array}_2")
