@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "clusters" / "slurm.sbatch"
 
 #: Longer than any of the waits should be on a busy machine.
-PATIENCE = 900
+PATIENCE = 1800
 
 #: No checkpoint but those of whoever was asked to stop: only they can be resumed from.
 SPACE = re.sub(r"models:.*", "", TINY_SPACE, flags=re.S).replace(
@@ -140,10 +140,10 @@ def check_nothing_runs(submitter: Submitter) -> None:
 
 
 @pytest.mark.endurance  # a quarter of an hour, much of it Slurm letting jobs wait; needs root
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_a_sweep_on_two_nodes_is_preempted_and_goes_on(submitter: Submitter) -> None:
     """Each node has one CPU, so the two workers of a trial are on two nodes, or nowhere."""
-    submitter.space("pair", TWO_TRIALS, iterations=3000)
+    submitter.space("pair", TWO_TRIALS, iterations=1500)
     job = submitter.submit("--nodes=2", "--exclusive", "clusters/slurm.sbatch", "pair.yaml")
     results = submitter.folder / "results" / f"slurm-{job}"
     wait_for(lambda: reached(results, "long") >= 50, "training", PATIENCE)
@@ -171,10 +171,10 @@ def test_a_sweep_on_two_nodes_is_preempted_and_goes_on(submitter: Submitter) -> 
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_an_array_and_a_cancelled_job_go_on(submitter: Submitter) -> None:
     """Two sweeps side by side, a node each: one requeued from outside, one told that time ends."""
-    submitter.space("single", ONE_TRIAL, iterations=4000)
+    submitter.space("single", ONE_TRIAL, iterations=2000)
     words = ("clusters/slurm.sbatch", "single.yaml")
     array = submitter.submit("--array=1-2", *words, "--seeds", "%a")
     results = {
