@@ -207,6 +207,8 @@ def draw_trained(sweep: Sweep, trial: Trial, part: Part) -> None:
         trial: whose model it is.
         part: which of the processes this is.
     """
+    if stop_requested(sweep):  # perhaps while it was trained: there is no last checkpoint then
+        return
     folder = sweep.trial_folder(trial)
     folder.mkdir(parents=True, exist_ok=True)
     fetch_trial(sweep, trial)

@@ -27,12 +27,14 @@ from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.store.stopping import STOP_FILE
 from kod_bench.sweeps.trial import meter as meter_module
 from kod_bench.sweeps.trial import scoring as scoring_module
 from kod_bench.sweeps.trial.drawing import ALL, Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.reference import load_reference
-from kod_bench.sweeps.trial.run import draw_trained, run_trial, train_and_score
+from kod_bench.sweeps.trial.run import draw_trained, run_trial, score_trained, train_and_score
+from kod_bench.training import StoppedError
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 
 SPACE = """
@@ -316,6 +318,17 @@ def test_however_many_draw_in_whatever_order_the_shards_are_the_same(
         numbers(path) for path in shards(undisturbed[0])
     ]
     assert run(sweep) == undisturbed[1]
+
+
+def test_of_a_training_that_was_stopped_nobody_draws_or_complains(tmp_path: Path) -> None:
+    """Several workers have saved where they were; the trial's next step is to have them draw."""
+    sweep = plan(tmp_path)
+    (trial,) = sweep.trials
+    (sweep.folder / STOP_FILE).touch()
+    draw_trained(sweep, trial, Part(0, 2))
+    assert not shards(sweep)
+    with pytest.raises(StoppedError):
+        score_trained(sweep, trial, lambda _: None)
 
 
 def test_progress_counts_the_images_of_a_way(
