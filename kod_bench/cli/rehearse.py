@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kod_bench.cli.running import teller
 from kod_bench.cli.say import echo
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ def rehearse_space(
     Raises:
         typer.Exit: as from `run_rehearsal`.
     """
+    from kod_bench.cli.running import teller
     from kod_bench.sweeps.rehearsal.prepare import prepare_rehearsal
 
     prepared = prepare_rehearsal(
