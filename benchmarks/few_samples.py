@@ -11,7 +11,7 @@ grade.
 writes into results/reference/few-samples/power.json one record per data set, extractor, way, n and
 metric, in place of those of an earlier run: how many pairs of neighbouring grades were in order, of
 how many, and the same of all pairs. `docs/make_tables.py` makes the table of docs/metrics.md of it.
-An hour on one CPU core.
+Minutes on one CPU core.
 """
 
 import argparse

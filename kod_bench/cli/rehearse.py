@@ -38,6 +38,7 @@ def rehearse_space(
         address=address,
         grows=address is not None and wait_for_nodes > 0,
         say=teller(output),
+        share=share,
     )
     run_rehearsal(prepared, address, wait_for_nodes, output, share)
 

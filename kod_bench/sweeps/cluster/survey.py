@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kod_bench.data.cache import default_cache_dir
 from kod_bench.data.cache_folder import own_folder
 from kod_bench.errors import one_line
 from kod_bench.evaluation import choose_extractor, look_for_modules_in
 from kod_bench.storage import Location, ObjectFolder
-from kod_bench.sweeps.cluster.ray_session import local_cpus, ray_session
+from kod_bench.sweeps.cluster.ray_session import ray_session
+from kod_bench.sweeps.cluster.share import WHOLE, Share
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.store.create import check_writable
 from kod_bench.visible import visible
@@ -64,19 +63,19 @@ class Machine:
     problems: tuple[str, ...] = ()
 
 
-def survey(address: str | None, needs: Needs) -> list[Machine]:
+def survey(address: str | None, needs: Needs, share: Share = WHOLE) -> list[Machine]:
     """Every machine of a cluster, or this one.
 
     Args:
         address: of a running cluster; None: trials run here.
         needs: of a trial.
+        share: of this machine.
 
     Raises:
-        UsageError: if there is no such cluster.
+        UsageError: if there is no such cluster, or this machine has no such share.
     """
     if address is None:
-        here = {"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}
-        return [look(needs, here)]
+        return [look(needs, share.resources())]
     with ray_session(address):
         return _everywhere(needs)
 

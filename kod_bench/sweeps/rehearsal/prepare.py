@@ -10,6 +10,7 @@ from kod_bench.evaluation import choose_extractor
 from kod_bench.results import provenance
 from kod_bench.storage import Location
 from kod_bench.sweeps.cluster.capacity import check_capacity, workers_on
+from kod_bench.sweeps.cluster.share import WHOLE, Share
 from kod_bench.sweeps.cluster.survey import Machine, Needs, survey
 from kod_bench.sweeps.plan.make import current_code, make_trials
 from kod_bench.sweeps.plan.networks import check_networks
@@ -40,6 +41,7 @@ def prepare_rehearsal(
     address: str | None,
     grows: bool,
     say: Callable[[str], None],
+    share: Share = WHOLE,
 ) -> Sweep:
     """Look at the machines, choose a trial for each shape, and write the plan.
 
@@ -50,6 +52,7 @@ def prepare_rehearsal(
         address: of a running cluster, None for this machine.
         grows: whether a cluster is to be waited for that holds no trial yet.
         say: receives lines about what is being done.
+        share: of this machine.
 
     Raises:
         UsageError: with one line, if nothing can be rehearsed.
@@ -71,7 +74,7 @@ def prepare_rehearsal(
         features = _OTHER_FEATURES
     if remark:
         say(remark)
-    machines = survey(address, _needs(space, data_dir, results_dir, features, address))
+    machines = survey(address, _needs(space, data_dir, results_dir, features, address), share)
     would_fail += problems_of(machines, address)
     resources, on_cpu, said = fitting(space.options.resources, machines, grows)
     not_rehearsed += said

@@ -10,7 +10,7 @@ from rich.text import Text
 from kod_bench.results import FORWARD_START
 from kod_bench.sampling import shards_of
 from kod_bench.sweeps.cost.estimate import schedule, trial_seconds
-from kod_bench.sweeps.display.board import duration
+from kod_bench.sweeps.display.trial_table import duration
 from kod_bench.sweeps.plan.planned import as_size
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Scoring, Trial
