@@ -383,6 +383,8 @@ def compiling(scale: Scale) -> list[Row]:
     """Seconds that compiling takes, what it gains, and that it is done once."""
     from torch._dynamo.utils import counters
 
+    torch.compiler.reset()
+    counters.clear()  # of whatever this process has compiled before
     network, rows = scale.compiled, []
     process = process_of(scale, network, "kuramoto local")
     turns = {}

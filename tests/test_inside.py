@@ -146,10 +146,10 @@ ELSEWHERE = {
     "reports/published.py": "numbers that are shipped with the package",
     "sweeps/cluster/guardian.py": "/proc",
     "sweeps/cluster/processes.py": "/proc",
-    "sweeps/cluster/ray_session.py": "/sys",
     "sweeps/cluster/own_place.py": "scratch",
     "sweeps/cluster/ray_watch.py": "/proc",
     "sweeps/cluster/remote_driver.py": "the user's space, and scratch",
+    "sweeps/cluster/share.py": "/sys",
     "sweeps/cluster/watcher.py": "Tune's scratch",
     "sweeps/plan/frozen.py": "the user's space",
     "sweeps/space/files.py": "the user's space",
@@ -159,6 +159,7 @@ ELSEWHERE = {
     "sweeps/store/find.py": "whether a folder is a sweep",
     "sweeps/store/lease.py": "/proc",
     "sweeps/store/scratch.py": "scratch",
+    "sweeps/trial/rehearsed.py": "/proc and /sys",
 }
 
 

@@ -239,8 +239,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.timeout(200)
-def test_300_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
-    fuzz(bases, folder, 300)
+def test_200_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
+    fuzz(bases, folder, 200)
 
 
 @pytest.mark.slow

@@ -75,10 +75,10 @@ def test_what_is_not_done_yet_has_not_failed(sweep: Sweep) -> None:
     write_error(sweep.trial_folder(two), RuntimeError(KILLED))
     found = judged(sweep)
     assert found.would_fail == ()
-    assert [line.partition(";")[0] for line in found.to_know] == [
-        f"{shape.name}: is not done yet" for shape in found.shapes[1:]
-    ]
-    assert f"kod-bench resume {sweep.folder}" in found.to_know[0]
+    # Seconds of so short a trial may name a slow sampler besides.
+    missing = [line for line in found.to_know if "is not done yet" in line]
+    assert [line.partition(":")[0] for line in missing] == [s.name for s in found.shapes[1:]]
+    assert f"kod-bench resume {sweep.folder}" in missing[0]
 
 
 def test_limits_of_time_and_disk_are_held_against_it(

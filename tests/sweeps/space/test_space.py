@@ -291,7 +291,7 @@ def test_names_are_found_as_path_then_here_then_shipped(
     assert find_space("fingerprints") == Path("search_spaces/fingerprints.yaml")
     (tmp_path / "mine.yaml").write_text(BASE)
     assert find_space("mine.yaml") == Path("mine.yaml")
-    known = "angles, cifar10, fingerprints, kuramoto"
+    known = "angles, cifar10, claims, fingerprints, kuramoto"
     with pytest.raises(UsageError, match=f"unknown search space 'finger'; known: {known}"):
         find_space("finger")
     with pytest.raises(UsageError, match=r"yours\.yaml: no such search space file"):
