@@ -245,6 +245,12 @@ def test_200_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_2500_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
+    fuzz(bases, folder, 2500)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1800)
 def test_5000_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
     fuzz(bases, folder, 5000)
 
