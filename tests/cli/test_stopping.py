@@ -7,12 +7,14 @@ import pty
 import signal
 import subprocess
 import termios
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.chaos import session_processes
+from kod_bench.hangup import ECHO_SECONDS
 from tests.cli.processes import (
     computing,
     edit,
@@ -141,6 +143,7 @@ def test_two_signals_stop_at_once(
         with frozen(*computing(sweep.pid)):  # trials that do not look at the request
             sweep.send_signal(signal.SIGINT)
             wait_for(lambda: (folder / "stop").exists(), "the request")
+            time.sleep(ECHO_SECONDS)  # sooner, it would be the same one, passed on
             sweep.send_signal(signal.SIGINT)
         _, err = sweep.communicate(timeout=30)
         assert sweep.returncode == 130
