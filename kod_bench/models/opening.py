@@ -15,6 +15,7 @@ from kod_bench.models.errors import ModelError
 from kod_bench.models.exported import is_exported, open_exported
 from kod_bench.models.model import Model
 from kod_bench.models.trials import Permissions, check_way, open_trial, trial_rows
+from kod_bench.results import Row
 from kod_bench.storage import Location, ObjectFolder, local_path, parse_location
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.plan.trial import Trial
@@ -135,7 +136,7 @@ def find_models(
         exported = location
         return [Found(exported.name, lambda: open_exported(exported, device, permissions))], {}
     if location is not None and (planned := planned_trial(location)) is not None:
-        return [_found(*planned, device, permissions)], {}
+        return [Found(planned[1].id, lambda: open_trial(*planned, device, permissions))], {}
     sweep = find_sweep(name, results_dir)
     matching = [t for t in sweep.trials if pattern is None or fnmatch.fnmatchcase(t.model, pattern)]
     if not matching:
@@ -153,7 +154,7 @@ def find_models(
         elif rows[0].pruned_at is not None:
             counts["pruned"] += 1
         else:
-            found.append(_found(sweep, trial, device, permissions))
+            found.append(_found(sweep, trial, rows, device, permissions))
     left_out = {why: count for why, count in counts.items() if count}
     if not found:
         said = ", ".join(f"{count} {why}" for why, count in left_out.items())
@@ -163,9 +164,15 @@ def find_models(
     return found, left_out
 
 
-def _found(sweep: Sweep, trial: Trial, device: torch.device, permissions: Permissions) -> Found:
+def _found(
+    sweep: Sweep,
+    trial: Trial,
+    rows: Sequence[Row],
+    device: torch.device,
+    permissions: Permissions,
+) -> Found:
     return Found(
         trial.id,
         lambda: open_trial(sweep, trial, device, permissions),
-        functools.partial(check_way, sweep, trial, permissions),
+        functools.partial(check_way, sweep, trial, rows, permissions),
     )

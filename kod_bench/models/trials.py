@@ -77,8 +77,10 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
     """
     shown = f"{sweep.shown}: trial {trial.id}"
     sweep = replace(sweep, trials=(trial,), growth=None)
-    plain = replace(trial, evaluation={**trial.evaluation, "features": NO_EXTRACTOR})
-    rows = _permitted_rows(sweep, trial, permissions)
+    _check_imports(sweep, trial, permissions)
+    rows = trial_rows(sweep, trial)
+    if rows is None:
+        raise ModelError(f"{shown} has not finished; kod-bench resume {sweep.shown} goes on")
 
     @functools.cache
     def subject() -> Subject:
@@ -92,7 +94,7 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
         if is_fitted_to_images(process):
             process = subject().process
         network = trial_network(trial, process)
-        ways = tuple(Way(r.prior, r.sampler, r.network_evaluations) for r in rows)
+        ways = _ways(rows)
     except UsageError:
         raise  # which says it better
     except (TypeError, ValueError, OverflowError, LookupError) as error:
@@ -115,7 +117,7 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
         device=device,
         ways=(judged, *(way for way in ways if way != judged)),
         sample_count=count,
-        batch_size=shard_size(plain, count),
+        batch_size=shard_size(_plain(trial), count),
         iterations=rows[0].iterations,
         pruned=rows[0].pruned_at is not None,
         open_images=open_images,
@@ -123,27 +125,25 @@ def open_trial(sweep: Sweep, trial: Trial, device: torch.device, permissions: Pe
     )
 
 
-def _permitted_rows(sweep: Sweep, trial: Trial, permissions: Permissions) -> list[Row]:
-    """The rows of a finished trial, whose process may be made.
+def _plain(trial: Trial) -> Trial:
+    """The trial with an extractor of this package's."""
+    return replace(trial, evaluation={**trial.evaluation, "features": NO_EXTRACTOR})
+
+
+def _check_imports(sweep: Sweep, trial: Trial, permissions: Permissions) -> None:
+    """Refuse to make a process that the user has not let the plan import.
 
     Raises:
-        ModelError: if it has not finished.
-        UsageError: naming what its plan would import and may not.
+        UsageError: naming it.
     """
-    plain = replace(trial, evaluation={**trial.evaluation, "features": NO_EXTRACTOR})
-    check_trusted(replace(sweep, trials=(plain,), growth=None), None, permissions.plugins)
-    rows = trial_rows(sweep, trial)
-    if rows is None:
-        raise ModelError(
-            f"{sweep.shown}: trial {trial.id} has not finished; "
-            f"kod-bench resume {sweep.shown} goes on"
-        )
-    return rows
+    alone = replace(sweep, trials=(_plain(trial),), growth=None)
+    check_trusted(alone, None, permissions.plugins)
 
 
 def check_way(
     sweep: Sweep,
     trial: Trial,
+    rows: Sequence[Row],
     permissions: Permissions,
     prior: str | None,
     sampler: str | None,
@@ -151,14 +151,26 @@ def check_way(
 ) -> None:
     """Refuse a way of sampling that a finished trial's process lacks; its model is not read.
 
+    Args:
+        sweep: of the trial.
+        trial: that has finished.
+        rows: of it.
+        permissions: what a plan that is not the user's may do.
+        prior: where sampling would start; None for this and the next two: as it was judged.
+        sampler: one of the process's.
+        network_evaluations: for each image.
+
     Raises:
         ModelError: naming the trial and what is allowed.
         UsageError: naming what its plan would import and may not.
     """
-    rows = _permitted_rows(sweep, trial, permissions)
-    usual = judged_by([Way(r.prior, r.sampler, r.network_evaluations) for r in rows])
-    process = _process(trial, rows[0])
+    _check_imports(sweep, trial, permissions)
+    process, usual = _process(trial, rows[0]), judged_by(_ways(rows))
     way_of(trial.id, process, usual, prior, sampler, network_evaluations)
+
+
+def _ways(rows: Sequence[Row]) -> tuple[Way, ...]:
+    return tuple(Way(row.prior, row.sampler, row.network_evaluations) for row in rows)
 
 
 def _process(trial: Trial, row: Row) -> DiffusionProcess:
