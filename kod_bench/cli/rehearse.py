@@ -55,15 +55,13 @@ def run_rehearsal(
     Raises:
         typer.Exit: with status 1 if something would have failed, 130 if it was stopped.
     """
-    from kod_bench.errors import UsageError
-    from kod_bench.inside import UnreadableError
+    from kod_bench.cli.running import telling_how_it_broke_off
     from kod_bench.sweeps.display.board import make_board
     from kod_bench.sweeps.runner import how_to_resume, run_sweep
     from kod_bench.sweeps.trial.rehearsed import KILLED
 
     board = make_board(prepared.trials, output)
-    board.begin(prepared.shown)
-    try:
+    with telling_how_it_broke_off(prepared, board):
         outcome = run_sweep(prepared, board, address, wait_for_nodes, share)
         killed = [each for each in prepared.trials if outcome.failures.get(each.id) == KILLED]
         if killed and not outcome.stopped:
@@ -71,12 +69,6 @@ def run_rehearsal(
             for trial in killed:
                 board.wait_again(trial)
             outcome = run_sweep(prepared, board, address, wait_for_nodes, share)
-    except (KeyboardInterrupt, UsageError, UnreadableError) as error:
-        board.finished(board.failures, stopped=True, report=None)
-        if not isinstance(error, KeyboardInterrupt):
-            raise
-        echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
-        raise typer.Exit(130) from None
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
         echo(f"stopped. {how_to_resume(prepared)}", err=True)

@@ -1,6 +1,7 @@
 """How a command runs a sweep, here or on a cluster, and what it prints on the way."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +15,7 @@ from kod_bench.inside import UnreadableError
 if TYPE_CHECKING:
     from kod_bench.reports import SweepReport
     from kod_bench.sweeps.cluster.share import Share
-    from kod_bench.sweeps.display.board import Output
+    from kod_bench.sweeps.display.board import Board, Output
     from kod_bench.sweeps.plan.sweep import Sweep
 
 
@@ -123,6 +124,31 @@ def run_there(
     )
 
 
+@contextlib.contextmanager
+def telling_how_it_broke_off(prepared: "Sweep", board: "Board") -> Iterator[None]:
+    """Show a board while trials run; if that does not come to its end, say how it goes on.
+
+    Raises:
+        typer.Exit: with status 130 if it was interrupted.
+    """
+    from kod_bench.sweeps.runner import how_to_resume
+
+    board.begin(prepared.shown)
+    try:
+        yield
+    except KeyboardInterrupt:
+        board.finished(board.failures, stopped=True, report=None)
+        echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
+        raise typer.Exit(130) from None
+    except (UsageError, UnreadableError):
+        board.finished(board.failures, stopped=True, report=None)
+        raise
+    except Exception:
+        board.finished(board.failures, stopped=True, report=None)
+        echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
+        raise
+
+
 def run(
     prepared: "Sweep",
     address: str | None,
@@ -140,20 +166,8 @@ def run(
     from kod_bench.sweeps.store.mirror import put_report
 
     board = make_board(prepared.trials, output, prepared.total)
-    board.begin(prepared.shown)
-    try:
+    with telling_how_it_broke_off(prepared, board):
         outcome = run_sweep(prepared, board, address, wait_for_nodes, share)
-    except KeyboardInterrupt:
-        board.finished(board.failures, stopped=True, report=None)
-        echo(f"\ninterrupted. {how_to_resume(prepared)}", err=True)
-        raise typer.Exit(130) from None
-    except (UsageError, UnreadableError):
-        board.finished(board.failures, stopped=True, report=None)
-        raise
-    except Exception:
-        board.finished(board.failures, stopped=True, report=None)
-        echo(f"finished trials are kept. {how_to_resume(prepared)}", err=True)
-        raise
     if outcome.stopped:
         board.finished(outcome.failures, stopped=True, report=None)
         echo(

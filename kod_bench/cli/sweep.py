@@ -131,19 +131,7 @@ def sweep(
 
     folder = _there(parse_location(data_dir)) if data_dir else default_data_dir()
     reused = find_sweeps(reuse, parse_location(results_dir)) if reuse else []
-    if dry_run:
-        found = open_space(
-            space,
-            profile=profile,
-            seeds=chosen,
-            changes=changes or [],
-            address=None,
-            say=teller(output),
-            share=share,
-        )
-        _dry_run(found, folder, timing, output, reused, share)
-        return
-    if rehearse:
+    if dry_run or rehearse:
         found = open_space(
             space,
             profile=profile,
@@ -151,7 +139,11 @@ def sweep(
             changes=changes or [],
             address=address,
             say=teller(output),
+            share=share,
         )
+        if dry_run:
+            _dry_run(found, folder, timing, output, reused, share)
+            return
         there = parse_location(results_dir)
         rehearse_space(found, folder, there, address, wait_for_nodes, output, share)
         return
