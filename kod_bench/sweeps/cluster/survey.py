@@ -104,7 +104,7 @@ def look(needs: Needs, resources: Mapping[str, float]) -> Machine:
     if needs.features is not None:
         look_for_modules_in(needs.modules)
         find(lambda: choose_extractor(str(needs.features)))
-    find(lambda: _check_cache())
+    find(_check_cache)
     if current_code() != needs.code:
         problems.append(f"has code {current_code()}, the sweep is planned by {needs.code}")
     results = needs.results if isinstance(needs.results, Path) else None

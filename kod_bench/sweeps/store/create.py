@@ -102,16 +102,7 @@ def create_sweep(
         {t.id: drawn[t.model, t.steps] for t in trials if (t.model, t.steps) in drawn},
         alike,
     )
-    document = {
-        "format": FORMATS[-1],
-        "space": space.options.name,
-        "source": space.source,
-        "profile": space.profile,
-        "created_at": now.isoformat(timespec="seconds"),
-        "data_dir": None if data_dir is None else str(_absolute(data_dir)),
-        "resources": space.options.resources.model_dump(mode="json"),
-        "provenance": asdict(provenance),
-        "set": space.changes,
+    document = _head(space, now, data_dir, space.options.resources, provenance) | {
         "resolved": space.document,
         "trials": _listed(trials, encoded),
     }
@@ -208,7 +199,24 @@ def create_rehearsal(
     """
     now = datetime.now(UTC)
     encoded = encode_trials([(trial.id, trial.record) for trial in trials])
-    document: dict[str, Any] = {
+    document = _head(space, now, data_dir, resources, provenance) | {
+        "rehearsal": dict(said),
+        "trials": _listed(trials, encoded),
+    }
+    plan = dump_yaml(_plain(document), width=100).encode()
+    where = results_dir / space.options.name
+    return _write(where, now, encoded, lambda _: plan, REHEARSAL_ENDING)
+
+
+def _head(
+    space: SearchSpace,
+    now: datetime,
+    data_dir: Location | None,
+    resources: ResourceOptions,
+    provenance: Provenance,
+) -> dict[str, Any]:
+    """What every plan of a search space begins with."""
+    return {
         "format": FORMATS[-1],
         "space": space.options.name,
         "source": space.source,
@@ -218,12 +226,7 @@ def create_rehearsal(
         "resources": resources.model_dump(mode="json"),
         "provenance": asdict(provenance),
         "set": space.changes,
-        "rehearsal": dict(said),
-        "trials": _listed(trials, encoded),
     }
-    plan = dump_yaml(_plain(document), width=100).encode()
-    where = results_dir / space.options.name
-    return _write(where, now, encoded, lambda _: plan, REHEARSAL_ENDING)
 
 
 def _listed(trials: Sequence[Trial], encoded: bytes) -> dict[str, Any]:

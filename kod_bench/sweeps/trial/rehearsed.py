@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,12 @@ def _used(seconds: float) -> Used:
     found = Used(socket.gethostname(), round(seconds, 3), _peak_memory(), memory_there())
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return found
-    return Used(
-        found.host,
-        found.seconds,
-        found.memory,
-        found.memory_there,
-        torch.cuda.get_device_name(),
-        torch.cuda.max_memory_reserved(),
-        torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
+    here = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return replace(
+        found,
+        gpu=torch.cuda.get_device_name(),
+        gpu_memory=torch.cuda.max_memory_reserved(),
+        gpu_memory_there=here.total_memory,
     )
 
 
