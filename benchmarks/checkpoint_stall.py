@@ -72,9 +72,15 @@ def main() -> None:
     next(pool := streams.batches)
     assert isinstance(pool, ChainPool)
     (first,) = pool.slices
+    whole, rest = divmod(POOL, len(first.chains))
     pool.slices = [
-        replace(first, chains=first.chains.clone(), steps=first.steps.clone())
-        for _ in range(-(-POOL // len(first.chains)))
+        replace(
+            first,
+            chains=first.chains[:size].clone(),
+            steps=first.steps[:size].clone(),
+            known=first.known[:size],
+        )
+        for size in [len(first.chains)] * whole + [rest] * (rest > 0)
     ]
     plain = trained(options.width, options.size, device)
     stalls: dict[str, list[float]] = {"before": [], "now": [], "beside": []}
