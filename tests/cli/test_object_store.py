@@ -17,7 +17,10 @@ from tests.object_store import SECRET, object_store
 TWO_TRIALS = "  ddpm: {process: ddpm, steps: {grid: [4, 8]}}\n"
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture(
+    # Of the others tests/test_storage.py shows that they keep and list alike.
+    params=[s if s == "s3" else pytest.param(s, marks=pytest.mark.endurance) for s in SCHEMES]
+)
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ObjectFolder]:

@@ -20,7 +20,7 @@ SPACE = """
 name: tiny
 dataset: {name: waves, image_size: 16}
 network: {width: 8, multipliers: [1, 2], blocks: 1}
-training: {iterations: 300, batch_size: 8, log_every: 5, checkpoint_every: 10, warmup: 5}
+training: {iterations: 150, batch_size: 8, log_every: 5, checkpoint_every: 10, warmup: 5}
 evaluation: {samples: 16, references: 16, batch_size: 16, features: thumbnails}
 models:
   fading: {process: fading, steps: 4, power: {value: 1.5}, samplers: [ancestral, straight]}

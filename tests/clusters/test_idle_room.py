@@ -77,7 +77,8 @@ def test_help_comes_gives_way_and_may_be_lost(
     (trial,) = again.glob("trials/*")
     for name in ("row.parquet", "log.txt"):
         (trial / name).unlink()
-    shutil.rmtree(trial / "samples")
+    for path in sorted(trial.glob("samples/*/shard-*.npz"))[::4]:  # of both processes
+        path.unlink()
     done = kod_bench("resume", again, timeout=900)
     assert done.returncode == 0, done.stderr
     assert row(again) | {"training_seconds": 0} == row(folder) | {"training_seconds": 0}
