@@ -16,7 +16,8 @@ from typing import Any
 from kod_bench.errors import UsageError, one_line
 from kod_bench.results import Row, read_trial
 from kod_bench.storage import Location
-from kod_bench.sweeps.cluster.capacity import alive_nodes, wait_for_capacity, workers_on
+from kod_bench.sweeps.cluster.capacity import GroupRoom, alive_nodes, groups_on, wait_for_capacity
+from kod_bench.sweeps.cluster.demand import Demand
 from kod_bench.sweeps.cluster.guardian import guardian
 from kod_bench.sweeps.cluster.ray_session import check_local_resources, ray_session
 from kod_bench.sweeps.cluster.ray_trial import run_on_ray
@@ -262,13 +263,10 @@ def _tune(
     resources = sweep.resources
     if resources.workers_per_trial == 1:
         request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-        concurrent = None
     else:
         # The trial itself only waits for its workers, which Train places; a CPU for it beside
         # theirs would deadlock a machine that has just enough for them.
         request = {"node:__internal_head__": 0.001}
-        concurrent = _concurrent_groups(sweep)
-    queue = None
     config: dict[str, Any] = {"sweep": str(sweep.location), "scratch": str(scratch)}
     if sweep.data_dir is not None:  # perhaps another than the plan's, by its user's will
         config["data_dir"] = str(sweep.data_dir)
@@ -278,14 +276,27 @@ def _tune(
     # Of a group of workers, whatever the reason: Train does not tell a machine that went from a
     # loss that is not finite.
     config["restarts"] = str(1 + SECOND_CHANCES if on_cluster else 1)
-    how: dict[str, Any] = {"max_concurrent_trials": concurrent}
-    if supply.is_open:
-        queue = TrialQueue(supply, lambda: not signals.requested and supply.published(), board.note)
+    how: dict[str, Any] = {}
+    queue: TrialQueue | None = None
+    demand = Demand()
+    in_groups = resources.workers_per_trial > 1
+    if not on_cluster and (in_groups or supply.is_open):
+        # Those of a search are chosen when there is room to run them, not before.
+        how["max_concurrent_trials"] = groups_on(alive_nodes(), resources)
+    if supply.is_open or (on_cluster and in_groups):
+        # Trials of one worker wait for room by themselves, and a cluster may grow for them.
+        room = None
+        if on_cluster and in_groups:
+            room = GroupRoom(resources, lambda: len(supply.pending) + supply.is_open, demand)
+
+        def may_begin(running: int) -> bool:
+            if signals.requested or not supply.published():
+                return False
+            return room is None or room.is_there(running)
+
+        queue = TrialQueue(supply, may_begin, board.note)
         how["search_alg"] = queue
         how["num_samples"] = ENDLESS  # the queue says when it is finished
-        if not on_cluster:
-            # Chosen when there is room to run it, not before; a cluster may still grow.
-            how["max_concurrent_trials"] = _concurrent_groups(sweep)
     else:
         config["id"] = tune.grid_search([trial.id for trial in supply.pending])
     tuner = tune.Tuner(
@@ -307,16 +318,11 @@ def _tune(
         ),
     )
     try:
-        tuner.fit()
+        with demand:
+            tuner.fit()
     except RuntimeError as error:
         watcher.memory_ran_out(error)
         watcher.lost |= {t.id for t in supply.pending if board.views[t.id].state == "waiting"}
     if queue is not None and queue.gave_up is not None:
         raise queue.gave_up  # running trials have ended well; the search has not
     return watcher.lost
-
-
-def _concurrent_groups(sweep: Sweep) -> int:
-    """How many trials' worker groups fit at once, so that none waits half-placed for another."""
-    room = sum(workers_on(node, sweep.resources) for node in alive_nodes())
-    return max(1, room // sweep.resources.workers_per_trial)

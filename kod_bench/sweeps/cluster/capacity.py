@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from kod_bench.errors import UsageError
+from kod_bench.sweeps.cluster.demand import Demand, worker_bundle
 from kod_bench.sweeps.space import ResourceOptions
 
 _POLL_SECONDS = 2.0
+
+#: For so many trials at most a cluster is asked to grow, as Tune does for trials of one worker.
+_MOST_ASKED = 200
 
 
 def check_capacity(
@@ -52,7 +56,6 @@ def wait_for_capacity(
     Raises:
         UsageError: if they are not there by then, with the numbers.
     """
-    from ray.autoscaler.sdk import request_resources
 
     def check() -> None:
         place = "the Ray cluster"
@@ -62,7 +65,7 @@ def wait_for_capacity(
 
     deadline = time.monotonic() + patience
     asked = False
-    try:
+    with Demand() as demand:  # afterwards, the trials' own counts
         while True:
             try:
                 return check()
@@ -72,15 +75,46 @@ def wait_for_capacity(
             if not asked:
                 asked = True
                 say(f"waiting up to {patience:g} s for nodes with room for a trial")
-                worker = {"CPU": resources.cpus_per_worker}
-                if resources.gpus_per_worker:
-                    # Whole ones are asked for; the trials' own shares are placed by Ray.
-                    worker["GPU"] = max(1, int(resources.gpus_per_worker))
-                request_resources(bundles=[worker] * resources.workers_per_trial)
+            demand.ask([worker_bundle(resources)] * resources.workers_per_trial)
             time.sleep(_POLL_SECONDS)
-    finally:
-        if asked:
-            request_resources(bundles=[])  # from here on, the trials' own demand counts
+
+
+class GroupRoom:
+    """How many trials of several workers may run at once on a cluster that may grow or shrink.
+
+    One that is begun where its workers do not fit would wait for room against trials that draw or
+    score, and its time would run. So no more are begun than fit; the cluster is asked to grow for
+    those that wait.
+
+    Args:
+        resources: of each.
+        left: how many trials have not begun.
+        demand: asks the cluster.
+    """
+
+    def __init__(self, resources: ResourceOptions, left: Callable[[], int], demand: Demand) -> None:
+        self._resources = resources
+        self._left = left
+        self._demand = demand
+        self._looked = -_POLL_SECONDS
+        self._fit = 1
+
+    def is_there(self, running: int) -> bool:
+        """Whether one more may begin beside those that run; to be asked often."""
+        now = time.monotonic()
+        if now - self._looked >= _POLL_SECONDS:
+            self._looked = now
+            self._fit = groups_on(alive_nodes(), self._resources)
+            groups = min(_MOST_ASKED, running + self._left())
+            workers = groups * self._resources.workers_per_trial
+            self._demand.ask([worker_bundle(self._resources)] * workers)
+        return running < self._fit
+
+
+def groups_on(nodes: Iterable[Mapping[str, float]], resources: ResourceOptions) -> int:
+    """How many trials' workers fit at once, so that none waits half-placed; 1 at least."""
+    room = sum(workers_on(node, resources) for node in nodes)
+    return max(1, room // resources.workers_per_trial)
 
 
 def alive_nodes() -> list[Mapping[str, float]]:

@@ -20,7 +20,8 @@ class TrialQueue(Searcher):
 
     Args:
         supply: of the trials; that it is used up ends the sweep.
-        may_begin: asked before each: False holds it back for now.
+        may_begin: asked before each, with the number of those that run: False holds it back for
+            now.
         say: told, once, that the plan cannot be written, which a full disk may be the reason of.
 
     Attributes:
@@ -28,13 +29,14 @@ class TrialQueue(Searcher):
     """
 
     def __init__(
-        self, supply: TrialSupply, may_begin: Callable[[], bool], say: Callable[[str], None]
+        self, supply: TrialSupply, may_begin: Callable[[int], bool], say: Callable[[str], None]
     ) -> None:
         super().__init__()
         self._supply = supply
         self._may_begin = may_begin
         self._say = say
         self._refused: float | None = None  # since when
+        self._running = 0
         self.gave_up: OSError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class TrialQueue(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None for not now; a word of Tune's for the end."""
-        if not self._may_begin():
+        if not self._may_begin(self._running):
             return None
         try:
             if not self._supply.has_more():
@@ -57,7 +59,10 @@ class TrialQueue(Searcher):
             return Searcher.FINISHED
         self._refused = None
         # Once more: what was chosen now must be where the node that runs it can see it.
-        return {"id": self._supply.pending.popleft().id} if self._may_begin() else None
+        if not self._may_begin(self._running):
+            return None
+        self._running += 1
+        return {"id": self._supply.pending.popleft().id}
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -68,7 +73,8 @@ class TrialQueue(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The watcher tells it."""
+        """There may be room for another; what became of it, the watcher tells."""
+        self._running -= 1
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to be kept: plan and rows say it all."""
