@@ -38,7 +38,13 @@ class Growing:
             "max_workers": _MOST,
             "upscaling_speed": 10.0,
             "idle_timeout_minutes": 0.05,
-            "provider": {"type": "fake_multinode", "gcs_address": self.address},
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": self.address,
+                # Its nodes share an address, and there is nothing to be set up on them.
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+            },
             "auth": {},
             "docker": {},
             "file_mounts": {},
