@@ -29,14 +29,7 @@ class ReportedMetric:
 
 #: By column, in the order in which they are shown.
 METRICS: dict[str, ReportedMetric] = {
-    "kid": ReportedMetric("KID", "KID", 3, is_always_shown=True, in_verdict=True),
-    # Biased at few samples: nothing is said by it.
-    "fid": ReportedMetric("FID", "FID", 1, is_always_shown=True, in_verdict=False),
-    # Of maps of the sphere.
-    "spectrum_distance": ReportedMetric(
-        "spectrum distance", "Spectrum", 3, is_always_shown=False, in_verdict=True
-    ),
-    # Of fields of angles.
+    # Of fields of angles, before KID and FID, which see their hues alone.
     "correlation_distance": ReportedMetric(
         "correlation distance", "Correlation", 4, is_always_shown=False, in_verdict=True
     ),
@@ -56,6 +49,13 @@ METRICS: dict[str, ReportedMetric] = {
     ),
     "angle_distance": ReportedMetric(
         "angle distance", "Angle", 3, is_always_shown=False, in_verdict=True
+    ),
+    "kid": ReportedMetric("KID", "KID", 3, is_always_shown=True, in_verdict=True),
+    # Biased at few samples: nothing is said by it.
+    "fid": ReportedMetric("FID", "FID", 1, is_always_shown=True, in_verdict=False),
+    # Of maps of the sphere.
+    "spectrum_distance": ReportedMetric(
+        "spectrum distance", "Spectrum", 3, is_always_shown=False, in_verdict=True
     ),
     # Negative log-likelihoods of held-out images: the same at every number of evaluations.
     "bits_per_dimension": ReportedMetric(

@@ -57,6 +57,7 @@ def test_the_table_has_the_floor_of_each_metric() -> None:
     table = comparison_table(group)
     for heading in ("Correlation", "Vortices", "Energy", "Order", "Angle", "KID", "FID"):
         assert heading in table.columns
+    assert table.columns[2] == "Correlation"
     floor = dict(zip(table.columns, table.lines[0], strict=True))
     assert floor["Correlation"].text == "0.0010"
     assert floor["Vortices"].text == "0.0001"
@@ -66,7 +67,7 @@ def test_the_table_has_the_floor_of_each_metric() -> None:
 def test_figures_go_by_the_correlation() -> None:
     (group,) = make_groups(frame_of(rows()))
     names = [figure.name for figure in content_figures(group, {})]
-    assert "correlation-distance-against-steps" in names
+    assert names[0] == "correlation-distance-against-steps"  # what is drawn first is read first
     assert "correlation-distance-against-seconds" in names
     assert "kid-against-seconds" not in names
 
