@@ -30,7 +30,9 @@ PROGRAMS = {
       "show hostnames") echo localhost ;;
       "requeue "*) echo "$2" >>"$SAID/requeued"; kill -KILL $PPID ;;
     esac""",
-    "squeue": "echo $STATE",
+    # By the number of an array's last task, which is the array's own, all its tasks are listed.
+    "squeue": """echo $STATE
+      case "$SLURM_ARRAY_TASK_ID $*" in " "* | *_*) ;; *) echo PENDING ;; esac""",
     "hostname": "echo 192.0.2.7 fe80::1",
     "sleep": "exec /bin/sleep 0.1",
     # Runs what follows --, as on the head; the options come first.
@@ -213,6 +215,16 @@ def test_a_signal_reaches_the_sweep_once_and_the_job_is_queued_again_if_slurm_do
     assert (job.said / "requeued").exists() == requeued
     if not requeued:
         assert process.returncode == 130
+
+
+def test_the_last_task_of_an_array_queues_itself_again_and_no_other(job: Job) -> None:
+    """Its number is that of the array: Slurm would take `scontrol requeue 7` for all tasks."""
+    array = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "4"}
+    process = job.start("tiny", ENDS="no", **array)
+    wait_for((job.said / "runs").exists, "the sweep", 30)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=30)
+    assert (job.said / "requeued").read_text() == "7_4\n"
 
 
 def test_a_job_whose_time_is_over_as_it_begins_is_not_queued_for_ever(job: Job) -> None:
