@@ -165,6 +165,7 @@ def test_a_sweep_on_two_nodes_is_preempted_and_goes_on(submitter: Submitter) -> 
     first, second = said.split("start 1, on n[1-2]:")
     assert "kod-bench sweep pair.yaml" in first
     assert "1 of 2 trials are done, those that ran have saved" in first
+    assert "sampling long" not in first  # of what is left of the grace, nothing is for that
     assert second.strip().startswith("kod-bench resume")
     assert "2 of 2 trials" in second
     found = rows(results)

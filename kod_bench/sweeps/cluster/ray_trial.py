@@ -33,6 +33,7 @@ from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
 from kod_bench.sweeps.store.locks import exclusive_lock
 from kod_bench.sweeps.store.open import open_planned
+from kod_bench.sweeps.store.stopping import stop_requested
 from kod_bench.sweeps.trial.drawing import Part
 from kod_bench.sweeps.trial.progress import DrawingProgress
 from kod_bench.sweeps.trial.rehearsed import noting
@@ -144,6 +145,8 @@ def _run_workers(
     config = _config(sweep, trial, folder)
     if trial.model_of is None:
         _train_workers(sweep, trial, report, config, scratch, restarts)
+    if stop_requested(sweep):  # whoever waits for that has no time for processes that find out
+        raise StoppedError("stopped before sampling")
     _draw_in_workers(sweep, trial, report, config, helpers)
     report(Status("scoring"))
     rows: list[Row] = ray.get(_as_worker(sweep, _score_on_ray).remote(config))
