@@ -11,6 +11,8 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -116,9 +118,14 @@ def _keeper() -> Any:
 
 
 class Keeper:
-    """An actor: what all drivers want together, told to the autoscaler when it changes."""
+    """An actor: what all drivers want together, told to the autoscaler when it changes.
 
-    def __init__(self) -> None:
+    Args:
+        end: called once nobody has wanted anything for a while; by default it ends the process.
+    """
+
+    def __init__(self, end: Callable[[], object] | None = None) -> None:
+        self._end = end or partial(os._exit, 0)
         self._wants: dict[str, tuple[float, list[Bundle]]] = {}
         self._told: list[Bundle] = []
         self._lock = threading.Lock()
@@ -153,4 +160,5 @@ class Keeper:
                 if self._wants:
                     idle = now
                 elif now - idle > FORGET_SECONDS:
-                    os._exit(0)
+                    self._end()
+                    return
