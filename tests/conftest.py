@@ -56,6 +56,12 @@ def _own_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KOD_BENCH_DEBUG", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that run inside the tests' process leave no folder to look for extractors in."""
+    monkeypatch.setattr("kod_bench.evaluation.extractors._users_folder", [])
+
+
 @pytest.fixture
 def tiny_space(tmp_path: Path) -> Path:
     """A search space whose trials take seconds."""

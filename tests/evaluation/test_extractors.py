@@ -20,7 +20,6 @@ from kod_bench.evaluation import (
     ExtractorError,
     check_extractor,
     choose_extractor,
-    extractors,
     inception,
     look_for_modules_in,
     make_extractor,
@@ -242,7 +241,6 @@ def test_a_module_is_looked_for_in_the_folder_that_is_named(  # type: ignore[no-
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(ExtractorError, match="No module named"):
         make_extractor(asked)
-    monkeypatch.setattr(extractors, "_users_folder", [])
     look_for_modules_in(tmp_path)
     assert make_extractor(asked).name.startswith(f"{asked}-rgb-v1-")
 
