@@ -81,6 +81,8 @@ MODELS = {
     "lr 3e-3, restarts": Model(
         learning_rate=3e-3, priors=("correlated",), samplers=tuple(RESTARTS)
     ),
+    "base, made again": Model(samplers=("ancestral", "restart")),
+    "wrapped, made again": Model("wrapped", {}, ("uniform",), ("ancestral", "restart")),
     "lr 3e-3, variance analytic": Model(
         parameters=local(variance="analytic"), learning_rate=3e-3, priors=("correlated",)
     ),

@@ -10,13 +10,11 @@ from torch import Tensor
 from kod_bench.diffusion.batches import IndependentBatches
 from kod_bench.diffusion.checks import check_choice, check_count, check_number, check_pair
 from kod_bench.diffusion.constants import StepTable, linear_ramp
-from kod_bench.diffusion.jumps import Jump
+from kod_bench.diffusion.jumps import Jump, Variance, is_restarted, mean_square
 from kod_bench.diffusion.pixels import PixelDiffusion
 from kod_bench.diffusion.process import (
     ImageSource,
     TrainingBatch,
-    Variance,
-    mean_square,
     standard_normal,
 )
 from kod_bench.diffusion.readings import PIXEL_ANGLE_READINGS, Reading
@@ -211,14 +209,14 @@ class EuclideanDiffusion(PixelDiffusion):
             return self._signal[0] * image
         if jump.sampler == "dpm-solver++":
             return self._multistep(state, jump, image)
-        if jump.sampler != "ancestral":
+        if jump.sampler not in ("ancestral", *self.restarting):
             return self._flow(state, step, to, self._noise(state, step, image))
         share = (self._sigma[to] / self._sigma[step]) ** 2
         mean = (
             self._signal[to] * (1 - share) * image
             + self._signal[to] / self._signal[step] * share * state
         )
-        std = self._reverse_std(prediction, step, to)
+        std = self._reverse_std(prediction, jump)
         return mean + std * self._draw_noise(state, generator)
 
     @property
@@ -272,11 +270,10 @@ class EuclideanDiffusion(PixelDiffusion):
         change = self._signal[to] * (self._sigma[to] - self._sigma[step])
         return kept * state + change * noise
 
-    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
+    def _reverse_std(self, prediction: Tensor, jump: Jump) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, if x_0 is known."""
-        share = (self._sigma[to] / self._sigma[step]) ** 2
-        removed = self._sigma[step] ** 2 - self._sigma[to] ** 2
-        return self._signal[to] * math.sqrt(share * removed)
+        now, before = self._sigma[jump.step], self._sigma[jump.to]
+        return self._signal[jump.to] * math.sqrt((before / now) ** 2 * (now**2 - before**2))
 
 
 class DDPM(EuclideanDiffusion):
@@ -294,7 +291,9 @@ class DDPM(EuclideanDiffusion):
         beta (1 - abar_u) / (1 - abar_t) [+ beta^2 / (alpha (1 - abar_t)) (1 - <eps^2>)]
 
     where the bracket is what an unknown x_0 adds (`variance`). The prior is standard normal. The
-    samplers are those of `EuclideanDiffusion`.
+    samplers are those of `EuclideanDiffusion`; and "restart", which undoes some ancestral steps by
+    forward ones and makes them again, up to three times in all (arXiv 2306.14878, there between
+    steps without noise), with the variance "analytic", whatever `variance` says.
 
     Args:
         shape: (C, H, W).
@@ -314,6 +313,8 @@ class DDPM(EuclideanDiffusion):
     """
 
     angle_readings = PIXEL_ANGLE_READINGS
+    samplers = (*EuclideanDiffusion.samplers, "restart")
+    restarting = ("restart",)
 
     def __init__(
         self,
@@ -348,16 +349,21 @@ class DDPM(EuclideanDiffusion):
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]
 
-    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
+    def is_made_again(self, to: int) -> bool:
+        """By s_u / a_u, see `jumps.is_restarted`."""
+        return is_restarted(self._sigma[to])
+
+    def _reverse_std(self, prediction: Tensor, jump: Jump) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, see `variance`."""
-        before, now = self._kept[to], self._kept[step]
+        variance = self.variance if jump.sampler == "ancestral" else "analytic"
+        before, now = self._kept[jump.to], self._kept[jump.step]
         kept = now / before
         share = (1 - before) / (1 - now)
         forward = 1 - kept
         posterior = forward * share
-        if self.variance == "posterior":
+        if variance == "posterior":
             return math.sqrt(posterior)
-        if self.variance == "forward":
+        if variance == "forward":
             return math.sqrt(forward)
         # beta^2 / (alpha (1 - abar_t)): alpha share is 1 - beta / (1 - abar_t).
         unknown = forward * (1 - kept * share) / kept

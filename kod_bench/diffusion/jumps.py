@@ -1,9 +1,18 @@
-"""Steps back: where from and where to, and what a sampler knows of the one before."""
+"""Steps back: where from and where to, their noise, and what is known of the one before."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+#: Of the noise of an ancestral step back: as if x_0 were known; the best on average, by the
+#: prediction's own mean square (`mean_square`); or what the forward steps have added.
+Variance = Literal["posterior", "analytic", "forward"]
+
+#: Standard deviations of the noise, in radians or in pixels from -1 to 1, between which the sampler
+#: "restart" makes steps again.
+_RESTARTED = (0.15, 1.1)
 
 
 @dataclass(frozen=True)
@@ -39,3 +48,23 @@ class Jump:
     """One of the process's `samplers`."""
     past: Past | None = None
     """The step back that has led to t; of samplers of `multistep` alone, and not of their first."""
+
+
+def is_restarted(noise: float) -> bool:
+    """Whether the sampler "restart" makes a step again that ends at this much noise.
+
+    Below it, images are almost done; above it, most of what a step decides is forgotten. The two
+    ends are those that gave the fewest false vortices on the XY model, see docs/angles.md.
+    """
+    low, high = _RESTARTED
+    return low <= noise <= high
+
+
+def mean_square(prediction: Tensor) -> Tensor:
+    """Mean square over the pixels of each sample, (B, C, H, W) -> (B, 1, 1, 1) in float32.
+
+    What the variance "analytic" needs of a prediction. arXiv 2201.06503, eq. 8, averages it over
+    samples, too, once for a trained network. Of images of many pixels each sample's own mean is
+    near that, and no sample depends on which others are drawn beside it.
+    """
+    return prediction.float().square().mean((1, 2, 3), keepdim=True)

@@ -13,7 +13,7 @@ from kod_bench.diffusion.checks import check_choice, check_count, check_number
 from kod_bench.diffusion.circle import von_mises_log_density, wrap
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.correlated_ends import EndStatistics
-from kod_bench.diffusion.jumps import Jump
+from kod_bench.diffusion.jumps import Jump, Variance, is_restarted
 from kod_bench.diffusion.kuramoto_parameters import (
     Coupling,
     default_chain_steps,
@@ -30,7 +30,6 @@ from kod_bench.diffusion.process import (
     ImageSource,
     Kind,
     TrainingBatch,
-    Variance,
     standard_normal,
 )
 from kod_bench.diffusion.readings import PhaseReading
@@ -63,7 +62,10 @@ class KuramotoDiffusion(PhaseDiffusion):
 
     is DDIM's (arXiv 2010.02502, section 4.3): it takes all the noise away where the data are a
     point and the drift is small, however long the step. "heun" makes it again with the mean of
-    what stands behind theta_t at both of its ends, which is of second order.
+    what stands behind theta_t at both of its ends, which is of second order. "restart" makes some
+    ancestral steps up to three times, see `DiffusionProcess.step_subset`: forward steps undo them
+    (arXiv 2306.14878), so that what the network got wrong is forgotten. Its variance is "analytic",
+    whatever `variance` says: the narrower "posterior" would cool the sample each time.
 
     The network predicts ``-scale_t score``, by regression on an unbiased estimate of the score, see
     `kuramoto_target.ChainTarget`. With target "one-step" scale_t = s_t: in these units the paper's
@@ -142,8 +144,9 @@ class KuramotoDiffusion(PhaseDiffusion):
         ValueError: if a parameter is out of range.
     """
 
-    samplers = ("ancestral", "probability-flow", "heun")
+    samplers = ("ancestral", "probability-flow", "heun", "restart")
     second_order = ("heun",)
+    restarting = ("restart",)
     priors = KuramotoPriors.names
 
     def __init__(
@@ -361,18 +364,23 @@ class KuramotoDiffusion(PhaseDiffusion):
         away = state.cpu().double() - self.reference_phase
         return von_mises_log_density(away, self.concentration).flatten(1).sum(1)
 
+    def is_made_again(self, to: int) -> bool:
+        """By sigma_u, see `jumps.is_restarted`."""
+        return is_restarted(math.sqrt(self._elapsed[to]))
+
     def step_back(
         self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Draw theta_u given theta_t; the prediction is -scale_t score."""
-        if jump.sampler != "ancestral":
+        if jump.sampler not in ("ancestral", "restart"):
             return self.step_along_flow(state, jump, prediction)
         now, before = self._elapsed[jump.step], self._elapsed[jump.to]
         minus_score = prediction / self.scale[jump.step]
         mean = state - self._drift_over(state, jump) - (now - before) * minus_score
         if jump.to == 0 and not self.final_noise:
             return wrap(mean)
-        std = reverse_noise_std(self.variance, minus_score, now, before)
+        variance = self.variance if jump.sampler == "ancestral" else "analytic"
+        std = reverse_noise_std(variance, minus_score, now, before)
         return wrap(mean + std * standard_normal(state, generator))
 
     def flow_change(self, state: Tensor, at: int, jump: Jump, prediction: Tensor) -> Tensor:

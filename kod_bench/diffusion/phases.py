@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kod_bench.diffusion.checks import check_choice, check_number
 from kod_bench.diffusion.circle import TWO_PI, uniform_phases, wrap
-from kod_bench.diffusion.jumps import Jump
-from kod_bench.diffusion.process import DiffusionProcess, Kind, Variance, mean_square
+from kod_bench.diffusion.jumps import Jump, Variance, mean_square
+from kod_bench.diffusion.process import DiffusionProcess, Kind
 from kod_bench.diffusion.readings import PhaseReading, without_default_reading
 
 #: `phase_margin` of intensities, unless it is given.

@@ -17,14 +17,15 @@ from torch import Tensor
 from kod_bench.diffusion.checks import check_batch_shape, check_count, check_name
 from kod_bench.diffusion.grid import Grid
 from kod_bench.diffusion.jumps import Jump, Past
-from kod_bench.diffusion.step_grids import even_steps, steps_to_one
+from kod_bench.diffusion.step_grids import (
+    corrected_steps,
+    even_steps,
+    restarted_steps,
+    steps_to_one,
+)
 
 #: `images(n)` draws n training images: (n, C, H, W) float32 in [-1, 1], on the training device.
 ImageSource = Callable[[int], Tensor]
-
-#: Of the noise of an ancestral step back: as if x_0 were known; the best on average, by the
-#: prediction's own mean square (`mean_square`); or what the forward steps have added.
-Variance = Literal["posterior", "analytic", "forward"]
 
 #: What a process is with its parameters: its forward process has structure; or is such a one with
 #: the structure taken away, the control that tells what the structure does from what comes along
@@ -57,16 +58,6 @@ def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
 
 
-def mean_square(prediction: Tensor) -> Tensor:
-    """Mean square over the pixels of each sample, (B, C, H, W) -> (B, 1, 1, 1) in float32.
-
-    What the variance "analytic" needs of a prediction. arXiv 2201.06503, eq. 8, averages it over
-    samples, too, once for a trained network. Of images of many pixels each sample's own mean is
-    near that, and no sample depends on which others are drawn beside it.
-    """
-    return prediction.float().square().mean((1, 2, 3), keepdim=True)
-
-
 class DiffusionProcess(ABC):
     """A forward process that destroys images in T steps, and its time reversal.
 
@@ -86,6 +77,7 @@ class DiffusionProcess(ABC):
         correctors: those of `second_order` whose second question is for a step of its own, which
             stays where the first has led and draws noise: see `step_in_place`.
         multistep: those that also use what was known at the step before: `Jump.past`.
+        restarting: those that undo some of their steps by forward ones and make them again.
         priors: names of the laws of x_T that sampling can start from, the first the default.
         angle_readings: values of the constructor's `reading` with which it takes angles divided by
             pi for images, the first the default on such data; none if it takes no angles.
@@ -105,6 +97,7 @@ class DiffusionProcess(ABC):
     second_order: tuple[str, ...] = ()
     correctors: tuple[str, ...] = ()
     multistep: tuple[str, ...] = ()
+    restarting: tuple[str, ...] = ()
     priors: tuple[str, ...] = ("standard-normal",)
     angle_readings: tuple[str, ...] = ()
 
@@ -207,10 +200,8 @@ class DiffusionProcess(ABC):
         """The steps t at which a network is asked, if it is asked so many times.
 
         One entry for each evaluation, from T down, where the prior is. A sampler of second order
-        asks twice at a step that it has reached: for the correction of the jump there, and for the
-        next one. It cannot correct the last jump, to t = 0, where a network knows nothing; nor,
-        if the number is even, does it the first. So n jumps take 2 n - 1 evaluations or 2 n - 2,
-        and no budget is exceeded or left over.
+        asks twice at a step that it has reached, see `step_grids.corrected_steps`; one of
+        `restarting` where it makes a step again, see `step_grids.restarted_steps`.
 
         Args:
             evaluations: how many, 1..T.
@@ -223,11 +214,17 @@ class DiffusionProcess(ABC):
         if evaluations > self.steps:
             raise ValueError(f"evaluations must be at most T = {self.steps}, got {evaluations}")
         sampler = self.check_sampler(sampler)
-        if sampler not in self.second_order:
-            return self.step_grid(evaluations, sampler)
-        grid = self.step_grid(evaluations // 2 + 1, sampler)
-        corrected = grid[len(grid) - (evaluations - len(grid)) :]
-        return tuple(sorted((*grid, *corrected), reverse=True))
+        if sampler in self.second_order:
+            return corrected_steps(lambda count: self.step_grid(count, sampler), evaluations)
+        if sampler in self.restarting:
+            return restarted_steps(
+                lambda count: self.step_grid(count, sampler), evaluations, self.is_made_again
+            )
+        return self.step_grid(evaluations, sampler)
+
+    def is_made_again(self, to: int) -> bool:
+        """Whether samplers of `restarting` make a step again that has led to u = `to`."""
+        return False
 
     def step_grid(self, count: int, sampler: str) -> tuple[int, ...]:
         """The steps at which so many jumps begin, 1..T of them, from T down.
@@ -371,7 +368,7 @@ class DiffusionProcess(ABC):
         """
         sampler = self.check_sampler(sampler)
         if sampler not in self.second_order:
-            raise ValueError(f"sampler {sampler!r} asks the network once per step")
+            raise ValueError(f"sampler {sampler!r} corrects no step")
         self.check_states(state)
         self.check_jump(step, to)
         self.check_step(to)

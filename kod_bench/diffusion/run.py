@@ -30,8 +30,15 @@ def run_forward(process: DiffusionProcess, images: Tensor, generator: torch.Gene
     Returns:
         x_T, (B, C, H, W).
     """
-    state = process.encode(images)
-    for step in range(1, process.steps + 1):
+    every = range(1, process.steps + 1)
+    return forward_over(process, process.encode(images), every, generator)
+
+
+def forward_over(
+    process: DiffusionProcess, state: Tensor, steps: range, generator: torch.Generator
+) -> Tensor:
+    """Draw x_t given x_u through the forward steps u + 1..t."""
+    for step in steps:
         state = process.forward_step(state, step, generator)
     return state
 
@@ -86,7 +93,12 @@ def sample(
     for made, (step, to) in enumerate(pairwise(way), 1):
         prediction = ask(state, step)
         reached = process.reverse_step(state, step, to, prediction, generator, sampler, past)
-        if asked.count(to) == 2:
+        if sampler in process.restarting:
+            for _ in range(asked.count(step) - 1):
+                undone = forward_over(process, reached, range(to + 1, step + 1), generator)
+                said = ask(undone, step)
+                reached = process.reverse_step(undone, step, to, said, generator, sampler)
+        elif asked.count(to) == 2:
             reached = process.correct_step(
                 state, step, to, prediction, reached, ask(reached, to), sampler, generator
             )

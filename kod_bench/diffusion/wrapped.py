@@ -18,12 +18,11 @@ from kod_bench.diffusion.circle import (
 )
 from kod_bench.diffusion.constants import StepTable
 from kod_bench.diffusion.edm import rho_sigmas
-from kod_bench.diffusion.jumps import Jump
+from kod_bench.diffusion.jumps import Jump, Variance, is_restarted
 from kod_bench.diffusion.phases import IndependentPhases, reverse_noise_std
 from kod_bench.diffusion.process import (
     ImageSource,
     TrainingBatch,
-    Variance,
     standard_normal,
 )
 from kod_bench.diffusion.readings import PhaseReading
@@ -55,8 +54,8 @@ class WrappedDiffusion(IndependentPhases):
     e^{-sigma_max^2 / 2} in the first moment.
 
     The sampler "ancestral" steps back with the score, and noise of the given `variance`, as
-    `KuramotoDiffusion` does; "probability-flow" is Euler's method for d theta = -sigma score
-    d sigma; "heun" is of second order, see `DiffusionProcess.step_subset`.
+    `KuramotoDiffusion` does, and so does "restart"; "probability-flow" is Euler's method for
+    d theta = -sigma score d sigma; "heun" is of second order, see `DiffusionProcess.step_subset`.
 
     Args:
         shape: (C, H, W).
@@ -81,8 +80,9 @@ class WrappedDiffusion(IndependentPhases):
         ValueError: if a parameter is out of range.
     """
 
-    samplers = ("ancestral", "probability-flow", "heun")
+    samplers = ("ancestral", "probability-flow", "heun", "restart")
     second_order = ("heun",)
+    restarting = ("restart",)
 
     def __init__(
         self,
@@ -148,18 +148,23 @@ class WrappedDiffusion(IndependentPhases):
         removed = self._sigma[jump.step] - self._sigma[jump.to]
         return (removed * self._sigma[at] / self.scale[at]) * prediction
 
+    def is_made_again(self, to: int) -> bool:
+        """By sigma_u, see `jumps.is_restarted`."""
+        return is_restarted(self._sigma[to])
+
     def step_back(
         self, state: Tensor, jump: Jump, prediction: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Draw theta_u given theta_t. No noise at the end."""
-        if jump.sampler != "ancestral":
+        if jump.sampler not in ("ancestral", "restart"):
             return self.step_along_flow(state, jump, prediction)
         minus_score = prediction / self.scale[jump.step]
         now, before = self._sigma[jump.step] ** 2, self._sigma[jump.to] ** 2
         mean = state - (now - before) * minus_score
         if jump.to == 0:
             return wrap(mean)
-        std = reverse_noise_std(self.variance, minus_score, now, before)
+        variance = self.variance if jump.sampler == "ancestral" else "analytic"
+        std = reverse_noise_std(variance, minus_score, now, before)
         return wrap(mean + std * standard_normal(state, generator))
 
 

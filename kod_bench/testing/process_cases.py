@@ -42,7 +42,7 @@ class ProcessCases:
     cases: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     sizes: ClassVar[Sequence[Size]] = SIZES
     far: ClassVar[tuple[float, float]] = (-1, 1)
-    stochastic: ClassVar[Sequence[str]] = ("ancestral",)
+    stochastic: ClassVar[Sequence[str]] = ("ancestral", "restart")
     name: ClassVar[str | None] = None
 
     @classmethod

@@ -1,6 +1,7 @@
 """Tests of a process's steps, there and back, and of sampling with them."""
 
 from copy import deepcopy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -182,6 +183,11 @@ class SamplingConformance(ProcessCases):
                 assert sorted(asked, reverse=True) == asked
                 visited = sorted(set(asked), reverse=True)
                 assert observed == [*visited[1:], 0]
+                if sampler in process.restarting:
+                    assert max(map(asked.count, visited)) <= 3
+                    again = {to for step, to in pairwise(visited) if asked.count(step) > 1}
+                    assert all(map(process.is_made_again, again))
+                    continue
                 most = 2 if sampler in process.second_order else 1
                 assert max(map(asked.count, visited)) <= most
                 assert asked.count(steps) == 1
@@ -200,7 +206,7 @@ class SamplingConformance(ProcessCases):
     def test_only_stochastic_samplers_draw_noise(
         self, process: DiffusionProcess, steps: int
     ) -> None:
-        """Those of `stochastic`, which is "ancestral" unless a subclass says otherwise."""
+        """Those of `stochastic`."""
         if steps == 1:
             return
         state = process.prior(2, seeded())

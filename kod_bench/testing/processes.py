@@ -36,6 +36,7 @@ class ProcessConformance(TrainingConformance, SamplingConformance):
         assert set(process.second_order) <= set(process.samplers)
         assert set(process.correctors) <= set(process.second_order)
         assert set(process.multistep) <= set(process.samplers)
+        assert set(process.restarting) <= set(process.samplers) - set(process.second_order)
 
     def test_misfits_are_refused(self, process: DiffusionProcess, steps: int) -> None:
         """Wrong shapes, steps, samplers and counts get a ValueError that says what is allowed."""
@@ -62,7 +63,7 @@ class ProcessConformance(TrainingConformance, SamplingConformance):
         with pytest.raises(ValueError, match="evaluations must be at least 1, got 0"):
             sample(process, guess, 1, seeded(), evaluations=0)
         for sampler in process.samplers:
-            wrong = f"sampler {sampler!r} asks the network once per step"
+            wrong = f"sampler {sampler!r} corrects no step"
             if sampler in process.second_order:
                 wrong = "step must lie in"
             with pytest.raises(ValueError, match=re.escape(wrong)):

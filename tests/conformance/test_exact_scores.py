@@ -247,6 +247,11 @@ def test_targets_average_to_the_exact_prediction(kind):
         (ExactWrapped, 100, "ancestral", 100, 0.02),
         (ExactWrapped, 100, "probability-flow", 100, 0.03),
         (ExactWrapped, 100, "heun", 49, 0.02),
+        (ExactKuramoto, 100, "restart", 100, 0.02),
+        (ExactKuramoto, 100, "restart", 25, 0.14),  # of 13 jumps, each the longer
+        (ExactPosterior, 100, "restart", 25, 0.14),
+        (ExactWrapped, 100, "restart", 100, 0.03),
+        (ExactDDPM, 500, "restart", 500, 0.05),
         (ExactTorusFlow, 100, "euler", 100, 0.03),
         (ExactTorusFlow, 100, "heun", 49, 0.03),
     ],
@@ -254,13 +259,33 @@ def test_targets_average_to_the_exact_prediction(kind):
 def test_sampling_with_the_exact_prediction_gives_the_data(
     kind, steps, sampler, evaluations, bound
 ):
-    exact, bins, rng = exact_process(kind, steps), 64, generator(5)
+    exact = exact_process(kind, steps)
+    assert distance_of_samples(exact, exact.predict, sampler, evaluations) < bound
+
+
+def test_restarts_forget_what_went_wrong_before():
+    exact = exact_process(ExactKuramoto, 100)
+
+    def silent_above_half(state, step):
+        return torch.where(step.view(-1, 1, 1, 1) > 50, 0, exact.predict(state, step))
+
+    once, again = (
+        distance_of_samples(exact, silent_above_half, sampler, 100)
+        for sampler in ("ancestral", "restart")
+    )
+    assert once > 0.05
+    assert again < 0.025
+
+
+def distance_of_samples(exact, predict, sampler, evaluations):
+    """Total variation between the data and samples that follow a prediction."""
+    bins, rng = 64, generator(5)
     process = getattr(exact, "many", exact.process)
     count = 50_000 // math.prod(process.shape)
     stationary = "von-mises" if "von-mises" in process.priors else None
     drawn = sample(
         process,
-        exact.predict,
+        predict,
         count,
         rng,
         start=process.prior(count, rng, stationary),
@@ -270,7 +295,7 @@ def test_sampling_with_the_exact_prediction_gives_the_data(
     number = drawn.numel()
     real = two_peaks(generator(6))(number)
     found, expected = (torch.histc(x, bins, -1, 1) / number for x in (drawn, real))
-    assert (found - expected).abs().sum().item() / 2 < bound
+    return (found - expected).abs().sum().item() / 2
 
 
 def test_k12_the_best_prediction_is_the_marginal_score():
