@@ -81,7 +81,13 @@ class EuclideanDiffusion(PixelDiffusion):
         x_u = s_u / s_t x_t + (a_u - a_t s_u / s_t) D
 
     where D is x_0 in the first step. Its steps are even in lambda (arXiv 2206.00927, section 4.1),
-    which is taken to be log(1 / 80) where it is less. All give x_0 at u = 0.
+    which is taken to be log(1 / 80) where it is less. "restart" makes some ancestral steps up to
+    three times, see `DiffusionProcess.step_subset`: forward steps undo them (arXiv 2306.14878,
+    there between steps without noise), and what the network got wrong before is forgotten. Steps
+    that are repeated must not cool the image, so their noise is not that of a known x_0; the mean
+    square of the predicted eps over the sample's pixels says how well it is known (arXiv
+    2201.06503, theorem 1), and a part (1 - rho)^2 sigma_t^2 (1 - <eps^2>) is added to the variance
+    of x_u / a_u. All give x_0 at u = 0.
 
     Args:
         shape: (C, H, W).
@@ -96,9 +102,10 @@ class EuclideanDiffusion(PixelDiffusion):
         noise_std: s_t.
     """
 
-    samplers: tuple[str, ...] = ("ancestral", "ddim", "heun", "dpm-solver++")
+    samplers: tuple[str, ...] = ("ancestral", "ddim", "heun", "dpm-solver++", "restart")
     second_order: tuple[str, ...] = ("heun",)
     multistep: tuple[str, ...] = ("dpm-solver++",)
+    restarting: tuple[str, ...] = ("restart",)
 
     def __init__(
         self,
@@ -216,7 +223,11 @@ class EuclideanDiffusion(PixelDiffusion):
             self._signal[to] * (1 - share) * image
             + self._signal[to] / self._signal[step] * share * state
         )
-        std = self._reverse_std(prediction, jump)
+        std = (
+            self._restarted_std(state, jump, prediction)
+            if jump.sampler == "restart"
+            else self._reverse_std(prediction, step, to)
+        )
         return mean + std * self._draw_noise(state, generator)
 
     @property
@@ -270,10 +281,22 @@ class EuclideanDiffusion(PixelDiffusion):
         change = self._signal[to] * (self._sigma[to] - self._sigma[step])
         return kept * state + change * noise
 
-    def _reverse_std(self, prediction: Tensor, jump: Jump) -> float | Tensor:
+    def is_made_again(self, to: int) -> bool:
+        """By sigma_u, see `jumps.is_restarted`."""
+        return is_restarted(self._sigma[to])
+
+    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, if x_0 is known."""
-        now, before = self._sigma[jump.step], self._sigma[jump.to]
-        return self._signal[jump.to] * math.sqrt((before / now) ** 2 * (now**2 - before**2))
+        share = (self._sigma[to] / self._sigma[step]) ** 2
+        removed = self._sigma[step] ** 2 - self._sigma[to] ** 2
+        return self._signal[to] * math.sqrt(share * removed)
+
+    def _restarted_std(self, state: Tensor, jump: Jump, prediction: Tensor) -> Tensor:
+        """Of a step of "restart", (B, 1, 1, 1): with what is not known of x_0."""
+        now, before = (self._sigma[t] ** 2 for t in (jump.step, jump.to))
+        noise = self._noise(state, jump.step, self.image_of(state, jump.step, prediction))
+        unknown = (1 - mean_square(noise)).clamp(0, 1) * ((now - before) ** 2 / now)
+        return self._signal[jump.to] * (unknown + before / now * (now - before)).sqrt()
 
 
 class DDPM(EuclideanDiffusion):
@@ -291,9 +314,7 @@ class DDPM(EuclideanDiffusion):
         beta (1 - abar_u) / (1 - abar_t) [+ beta^2 / (alpha (1 - abar_t)) (1 - <eps^2>)]
 
     where the bracket is what an unknown x_0 adds (`variance`). The prior is standard normal. The
-    samplers are those of `EuclideanDiffusion`; and "restart", which undoes some ancestral steps by
-    forward ones and makes them again, up to three times in all (arXiv 2306.14878, there between
-    steps without noise), with the variance "analytic", whatever `variance` says.
+    samplers are those of `EuclideanDiffusion`.
 
     Args:
         shape: (C, H, W).
@@ -313,8 +334,6 @@ class DDPM(EuclideanDiffusion):
     """
 
     angle_readings = PIXEL_ANGLE_READINGS
-    samplers = (*EuclideanDiffusion.samplers, "restart")
-    restarting = ("restart",)
 
     def __init__(
         self,
@@ -349,21 +368,16 @@ class DDPM(EuclideanDiffusion):
         # abar_0..abar_T; a list of floats, for one step at a time.
         self._kept: list[float] = [1.0, *kept.tolist()]
 
-    def is_made_again(self, to: int) -> bool:
-        """By s_u / a_u, see `jumps.is_restarted`."""
-        return is_restarted(self._sigma[to])
-
-    def _reverse_std(self, prediction: Tensor, jump: Jump) -> float | Tensor:
+    def _reverse_std(self, prediction: Tensor, step: int, to: int) -> float | Tensor:
         """Standard deviation of the noise of an ancestral step, see `variance`."""
-        variance = self.variance if jump.sampler == "ancestral" else "analytic"
-        before, now = self._kept[jump.to], self._kept[jump.step]
+        before, now = self._kept[to], self._kept[step]
         kept = now / before
         share = (1 - before) / (1 - now)
         forward = 1 - kept
         posterior = forward * share
-        if variance == "posterior":
+        if self.variance == "posterior":
             return math.sqrt(posterior)
-        if variance == "forward":
+        if self.variance == "forward":
             return math.sqrt(forward)
         # beta^2 / (alpha (1 - abar_t)): alpha share is 1 - beta / (1 - abar_t).
         unknown = forward * (1 - kept * share) / kept

@@ -59,6 +59,7 @@ class FlowMatching(EuclideanDiffusion):
     angle_readings = PIXEL_ANGLE_READINGS
     samplers = ("euler", "heun", "midpoint", "dpm-solver++")
     multistep = ("midpoint", "dpm-solver++")
+    restarting = ()
 
     def __init__(
         self,

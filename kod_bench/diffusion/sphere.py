@@ -102,6 +102,9 @@ class SphereDiffusion(EuclideanDiffusion):
     """
 
     structured = True
+    # How well u_0 is known differs between degrees: "restart" would add one noise to all.
+    samplers = ("ancestral", "ddim", "heun", "dpm-solver++")
+    restarting = ()
 
     def __init__(
         self,

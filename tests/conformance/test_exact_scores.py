@@ -252,6 +252,8 @@ def test_targets_average_to_the_exact_prediction(kind):
         (ExactPosterior, 100, "restart", 25, 0.14),
         (ExactWrapped, 100, "restart", 100, 0.03),
         (ExactDDPM, 500, "restart", 500, 0.05),
+        (ExactVE, 200, "restart", 200, 0.03),
+        (ExactEDM, 100, "restart", 100, 0.06),
         (ExactTorusFlow, 100, "euler", 100, 0.03),
         (ExactTorusFlow, 100, "heun", 49, 0.03),
     ],

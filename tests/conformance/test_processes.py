@@ -56,7 +56,13 @@ class TestScoreSDE(ProcessConformance):
         "sgm-clamped": {"clamped": True, "corrector_snr": 0.05},
         "sgm-circle": {"reading": "circle"},
     }
-    stochastic = ("reverse-diffusion", "euler-maruyama", "predictor-corrector", "ancestral")
+    stochastic = (
+        "reverse-diffusion",
+        "euler-maruyama",
+        "predictor-corrector",
+        "ancestral",
+        "restart",
+    )
 
 
 class TestFlowMatching(ProcessConformance):
