@@ -2,8 +2,8 @@
 
     python docs/make_picture.py
 
-Both are of the study `angles-xy` in results/reference: samples of three models at 25 evaluations as
-the sweep drew them, cut, and the report's figure of quality against evaluations.
+Both are of the study `angles-restart` in results/reference: samples of three models by `restart` at
+25 evaluations as the sweep drew them, cut, and the report's figure of vortices against evaluations.
 """
 
 import base64
@@ -21,18 +21,19 @@ from kod_bench.reports.figures.quality import against_steps
 from kod_bench.sweeps.store.find import find_sweep
 
 ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "results" / "reference" / "angles-xy"
+STUDY = ROOT / "results" / "reference" / "angles-restart"
 #: Title, trials and picture of each column.
 SAMPLES = (
-    ("Kuramoto, local, correlated prior", "local-1-*", "samples-correlated-ancestral-25.png"),
-    ("wrapped normal, isotropic", "wrapped-*", "samples-uniform-ancestral-25.png"),
-    ("DDPM on (cos, sin)", "ddpm-circle-*", "samples-standard-normal-ancestral-25.png"),
+    ("Kuramoto, local, correlated prior", "local-1-*seed0-*", "samples-correlated-restart-25.png"),
+    ("wrapped normal, isotropic", "wrapped-*seed0-*", "samples-uniform-restart-25.png"),
+    ("DDPM on (cos, sin)", "ddpm-circle-*seed0-*", "samples-standard-normal-restart-25.png"),
 )
 #: Fields of each model, in a square; pixels from one to the next, and of the line between them.
 FIELDS, PITCH, LINE = 3, 68, 4
 SIDE = FIELDS * PITCH - LINE
 GAP, HEAD = 14, 22
-FIGURE = "correlation-distance-against-steps.svg"
+METRIC, HEADING = "vortex_density_difference", "Vortices, difference from the data's"
+FIGURE = "vortex-density-difference-against-steps.svg"
 
 
 def samples_image(trials: str, name: str) -> str:
@@ -50,7 +51,7 @@ def figure(width: int, height: int) -> str:
     content = make_report([find_sweep(f"reference/{STUDY.name}", ROOT / "results")]).content
     (group,) = content.groups
     with tempfile.TemporaryDirectory() as scratch:
-        chart = against_steps(group, group.headline, "Correlation distance")
+        chart = against_steps(group, METRIC, HEADING)
         assert chart is not None
         write_paper_figures(Path(scratch), [chart])
         text = (Path(scratch) / FIGURE).read_text()
