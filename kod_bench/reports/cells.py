@@ -35,6 +35,9 @@ _LABEL_PARTS: Mapping[str, str] = {
     "configuration": "configuration {}",
 }
 
+#: Values of a grid that all cells of a group share, as the group's title says.
+_OF_GROUP = r" dataset\.(?:name|image_size)=\S+"
+
 
 def numbered(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of one group with the number of their `cell`."""
@@ -66,10 +69,12 @@ def cells_of(rows: pd.DataFrame) -> pd.DataFrame:
 def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     """The model's name, with what tells apart the cells of one name at one number of evaluations.
 
+    Without the data set and its size, which are those of the group.
+
     T is said where steps were skipped and T is not the same in all; and where sampling started, if
     it was no prior.
     """
-    found = cells["model"].astype(str)
+    found = cells["model"].astype(str).str.replace(_OF_GROUP, "", regex=True)
     several = cells.groupby("model", dropna=False)
     for name, form in _LABEL_PARTS.items():
         text = cells[name].map(lambda value, form=form: ", " + form.format(shown(value)))

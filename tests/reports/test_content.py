@@ -48,6 +48,23 @@ def test_two_sweeps_with_other_extractors_or_counts_are_never_ranked_or_compared
         assert f"Nothing can be compared: {next(iter(change))} differs" in compared.notes[0]
 
 
+def test_a_label_leaves_out_the_values_of_a_grid_that_its_groups_title_says() -> None:
+    rows = [
+        make_row(
+            dataset=data,
+            model=f"{name} dataset.name={data} strength=0.5",
+            trial=f"{name}-{data}",
+        )
+        for data in ("xy", "flow")
+        for name in ("local", "ddpm dataset.image_size=32")
+    ]
+    content = make_content(frame_of(rows), title="study")
+    assert [[cell.label for cell in group.cells] for group in content.groups] == 2 * [
+        ["ddpm strength=0.5", "local strength=0.5"]
+    ]
+    assert content.groups[0].cells[0].base_model == "ddpm"
+
+
 def test_two_sweeps_are_compared_model_by_model_on_shared_seeds() -> None:
     ours = [make_row(sweep="a", seed=s, kid=1.0 + s) for s in range(7)]
     theirs = [make_row(sweep="b", seed=s, kid=2.0 + s) for s in range(1, 9)]
