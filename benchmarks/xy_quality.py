@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from kod_bench.data.xy_model import draw_fields
 from kod_bench.diffusion import DiffusionProcess, make_process, run_forward, sample
+from kod_bench.diffusion.run import forward_over
 from kod_bench.evaluation.angles import (
     AngleStatistics,
     correlation_distance,
@@ -233,8 +234,7 @@ def with_restarts(
         to = max(0, step - length)
         state = back(state, step, to)
         for _ in range(times if lowest <= to <= highest else 0):
-            for forth in range(to + 1, to + length + 1):
-                state = process.forward_step(state, forth, generator)
+            state = forward_over(process, state, range(to + 1, to + length + 1), generator)
             state = back(state, to + length, to)
         step = to
     return process.decode(state), asked

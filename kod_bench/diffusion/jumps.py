@@ -53,8 +53,8 @@ class Jump:
 def is_restarted(noise: float) -> bool:
     """Whether the sampler "restart" makes a step again that ends at this much noise.
 
-    Below it, images are almost done; above it, most of what a step decides is forgotten. The two
-    ends are those that gave the fewest false vortices on the XY model, see docs/angles.md.
+    Below it, images are almost done; above it, most of what a step decides is forgotten. Between
+    them vortices of the XY model are decided, see docs/angles.md.
     """
     low, high = _RESTARTED
     return low <= noise <= high

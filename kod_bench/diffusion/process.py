@@ -9,6 +9,7 @@ part of its state space. What the network predicts is the process's own affair, 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -214,13 +215,12 @@ class DiffusionProcess(ABC):
         if evaluations > self.steps:
             raise ValueError(f"evaluations must be at most T = {self.steps}, got {evaluations}")
         sampler = self.check_sampler(sampler)
+        grid = partial(self.step_grid, sampler=sampler)
         if sampler in self.second_order:
-            return corrected_steps(lambda count: self.step_grid(count, sampler), evaluations)
+            return corrected_steps(grid, evaluations)
         if sampler in self.restarting:
-            return restarted_steps(
-                lambda count: self.step_grid(count, sampler), evaluations, self.is_made_again
-            )
-        return self.step_grid(evaluations, sampler)
+            return restarted_steps(grid, evaluations, self.is_made_again)
+        return grid(evaluations)
 
     def is_made_again(self, to: int) -> bool:
         """Whether samplers of `restarting` make a step again that has led to u = `to`."""

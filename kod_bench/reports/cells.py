@@ -36,7 +36,7 @@ _LABEL_PARTS: Mapping[str, str] = {
 }
 
 #: Values of a grid that all cells of a group share, as the group's title says.
-_OF_GROUP = r" dataset\.(?:name|image_size)=\S+"
+_OF_GROUP = r" dataset\.(?:name|image_size)=.*?(?= [\w.]+=|$)"
 
 
 def numbered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,12 +23,7 @@ def test_as_few_jumps_as_there_can_be_are_made_three_times() -> None:
 
 def test_what_is_over_goes_to_the_steps_nearest_to_the_data() -> None:
     # Three jumps lead to 67, 33 and 0; one is made again, once, since no fifth question is left.
-    assert restarted_steps(partial(even_steps, 100), 4, lambda to: 20 <= to <= 40) == (
-        100,
-        67,
-        67,
-        33,
-    )
+    assert restarted_steps(GRID, 4, lambda to: 20 <= to <= 40) == (100, 67, 67, 33)
 
 
 @pytest.mark.parametrize("evaluations", range(1, 101))

@@ -55,7 +55,7 @@ def test_a_label_leaves_out_the_values_of_a_grid_that_its_groups_title_says() ->
             model=f"{name} dataset.name={data} strength=0.5",
             trial=f"{name}-{data}",
         )
-        for data in ("xy", "flow")
+        for data in ("xy", "angles:/my winds")
         for name in ("local", "ddpm dataset.image_size=32")
     ]
     content = make_content(frame_of(rows), title="study")
