@@ -6,6 +6,7 @@ machine (where the data lay) is cut; the sweep itself is left as it is.
 
 import argparse
 import dataclasses
+import hashlib
 import re
 import shutil
 import sys
@@ -36,15 +37,10 @@ def keep(sweep: Sweep, name: str, pictures: bool, unfinished: bool = False) -> P
     missing = [each for each, rows in found.items() if rows is None]
     if missing and not unfinished:
         raise ValueError(f"not done: {', '.join(missing)}")
-    document = (sweep.folder / SWEEP_FILE).read_text(encoding="utf-8")
-    if (data := yaml.safe_load(document).get("data_dir")) is not None:
-        document = document.replace(f"data_dir: {data}\n", f"data_dir: {Path(data).name}\n")
-        if yaml.safe_load(document)["data_dir"] != Path(data).name:
-            raise ValueError(f"{SWEEP_FILE}: its data_dir could not be cut")
+    plan = _plan_without_places(sweep)
     folder.mkdir(parents=True)
-    (folder / SWEEP_FILE).write_text(document, encoding="utf-8")
-    if (sweep.folder / TRIALS_FILE).is_file():
-        shutil.copy(sweep.folder / TRIALS_FILE, folder)
+    for file, text in plan.items():
+        (folder / file).write_text(text, encoding="utf-8")
     rows = {trial: kept for trial, kept in found.items() if kept is not None}
     for trial, of_trial in rows.items():
         there = folder / "trials" / trial
@@ -55,6 +51,44 @@ def keep(sweep: Sweep, name: str, pictures: bool, unfinished: bool = False) -> P
                 grid = grid_file(row.prior, row.sampler, row.network_evaluations)
                 shutil.copy(sweep.trials_folder / trial / grid, there)
     return folder
+
+
+def _places(sweep: Sweep) -> dict[str, str]:
+    """Where data and other sweeps lay, longest first, and what a study says in their place."""
+    plan = yaml.safe_load((sweep.folder / SWEEP_FILE).read_text(encoding="utf-8"))
+    sweeps = {trial.reused.sweep for trial in sweep.trials if trial.reused is not None}
+    if "rescores" in plan:
+        sweeps.add(plan["rescores"]["sweep"])
+    found = {place: "/".join(Path(place).parts[-2:]) for place in sweeps}  # SPACE/NAME
+    for key in ("data_dir", "source"):
+        if (place := plan.get(key)) is not None and Path(place).is_absolute():
+            found[place] = Path(place).name
+    return dict(sorted(found.items(), key=lambda each: len(each[0]), reverse=True))
+
+
+def _plan_without_places(sweep: Sweep) -> dict[str, str]:
+    """The files of the plan by name, without what tells where data and other sweeps lay."""
+    plan = {
+        file: (sweep.folder / file).read_text(encoding="utf-8")
+        for file in (SWEEP_FILE, TRIALS_FILE)
+        if (sweep.folder / file).is_file()
+    }
+    before = plan.get(TRIALS_FILE)
+    for place, said in _places(sweep).items():
+        for file in plan:
+            plan[file] = plan[file].replace(f": {place}\n", f": {said}\n")
+            plan[file] = plan[file].replace(f'"{place}"', f'"{said}"')
+            if place in plan[file]:
+                raise ValueError(f"{file}: {place} could not be cut")
+    if before is not None and before != plan[TRIALS_FILE]:  # whose size and hash the plan says
+        for old, new in zip(_size_and_hash(before), _size_and_hash(plan[TRIALS_FILE]), strict=True):
+            plan[SWEEP_FILE] = plan[SWEEP_FILE].replace(old, new)
+    return plan
+
+
+def _size_and_hash(text: str) -> tuple[str, str]:
+    data = text.encode()
+    return f"bytes: {len(data)}\n", f"sha256: {hashlib.sha256(data).hexdigest()}\n"
 
 
 def _is_shown(row: Row, rows: dict[str, list[Row]]) -> bool:

@@ -10,21 +10,24 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from kod_bench.cli.main import app
 from kod_bench.evaluation.frechet import fid
 from kod_bench.results import grid_file, provenance, read_trial, write_rows
 from kod_bench.sweeps.plan.make import make_trials
+from kod_bench.sweeps.plan.reuse import Reused
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, Sweep
 from kod_bench.sweeps.space import load_space
 from kod_bench.sweeps.store import find
-from kod_bench.sweeps.store.create import create_sweep
+from kod_bench.sweeps.store.create import create_rescoring, create_sweep
 from kod_bench.sweeps.store.find import NoSuchSweepError, find_sweep
 from tests.reports.study import draw
 from tests.rows import make_row
 
 ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference"
 
 
 def load(path: str) -> ModuleType:
@@ -145,6 +148,48 @@ def test_a_sweep_that_is_not_done_is_not_kept(
     assert not (tmp_path / "kept").exists()
     half = keeper.keep(sweep, "half", pictures=False, unfinished=True)
     assert len([*half.glob("trials/*/row.parquet")]) == len(sweep.trials) - 1
+
+
+def test_a_study_of_reused_models_does_not_tell_where_they_lay(
+    sweep: Sweep, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{sweep.space}/{sweep.name}"
+    taken = [
+        replace(trial, reuse=Reused("model", str(sweep.folder), name, trial.id, 2).values)
+        for trial in sweep.trials
+    ]
+    again = create_rescoring(
+        sweep,
+        tuple(taken),
+        results_dir=sweep.folder.parents[1],
+        resources=load_space(tiny_space, "laptop").options.resources,
+        said={},
+        provenance=provenance.collect(),
+    )
+    for trial in again.trials:
+        again.trial_folder(trial).mkdir(parents=True)
+        write_rows(again.trial_folder(trial), [make_row(trial=trial.id)])
+    assert str(tmp_path) in (again.folder / "trials.jsonl").read_text()
+    keeper = load("benchmarks/keep_study.py")
+    monkeypatch.setattr(keeper, "reference_folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(find, "reference_folder", lambda: tmp_path / "kept")
+    kept = keeper.keep(again, "steps", pictures=False)
+    for path in (kept / SWEEP_FILE, kept / "trials.jsonl"):
+        assert str(tmp_path) not in path.read_text()
+    found = find_sweep("reference/steps", tmp_path)
+    assert [trial.id for trial in found.trials] == [trial.id for trial in again.trials]
+    assert {trial.reused.sweep for trial in found.trials if trial.reused} == {name}
+
+
+@pytest.mark.parametrize(
+    "study", sorted(path.parent.name for path in REFERENCE.glob("*/sweep.yaml"))
+)
+def test_no_study_of_this_repository_tells_where_anything_lay(study: str) -> None:
+    sweep = find_sweep(f"reference/{study}", REFERENCE)
+    plan = yaml.safe_load((sweep.folder / SWEEP_FILE).read_text())
+    places = [plan.get("data_dir"), plan.get("source"), (plan.get("rescores") or {}).get("sweep")]
+    places += [trial.reused.sweep for trial in sweep.trials if trial.reused is not None]
+    assert [place for place in places if place is not None and place.startswith("/")] == []
 
 
 def test_tables_are_made_of_rows(kept: Path, sweep: Sweep) -> None:
