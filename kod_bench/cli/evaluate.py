@@ -51,7 +51,10 @@ def evaluate(
         ),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="auto, inception, efficientnet-lite0, or my_module:MyExtractor.")
+        str, typer.Option(
+            help="auto, inception, efficientnet-lite0, dinov2-vitb14, dinov2-vitl14, "
+            "or my_module:MyExtractor."
+        ),
     ] = "auto",
     grid: Grid = None,
     flip: Flip = None,

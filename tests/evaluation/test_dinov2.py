@@ -1,6 +1,7 @@
 """DINOv2's extractors, with a small random network in the form of the published files."""
 
 import hashlib
+import json
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cleanfid.fid import frechet_distance
 from PIL import Image
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from kod_bench.cli.main import app
 from kod_bench.evaluation import ExtractorError, choose_extractor, make_extractor
 from kod_bench.evaluation.dinov2 import DINOv2Base, DINOv2Large
 from kod_bench.evaluation.vision_transformer import Layout, VisionTransformer
@@ -183,6 +187,32 @@ def test_images_enter_as_the_papers_do(stand_in: Path, monkeypatch: pytest.Monke
     assert extractor.name == f"dinov2-vitb14@224-{DINOv2Base.weights.sha256[:8]}"
     gray = noise(2, channels=1)
     np.testing.assert_array_equal(extractor(gray), extractor(gray.expand(-1, 3, -1, -1)))
+
+
+def test_folders_are_scored_on_its_features(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(DINOv2Base.weights.variable, str(stand_in))
+    pixels = {"made": noise(30) // 2, "real": noise(40)}
+    for name, images in pixels.items():
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{index}.png")
+    output = tmp_path / "scores.json"
+    words = ["evaluate", tmp_path / "made", "--against", tmp_path / "real"]
+    words += ["--features", "dinov2-vitb14", "--metrics", "fid,kid", "--json", output]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    scores = json.loads(output.read_text())
+    extractor = make_extractor("dinov2-vitb14")
+    assert extractor.name in output.read_text()
+    made, real = (np.concatenate([extractor(images)]) for images in pixels.values())
+    expected = frechet_distance(
+        made.mean(0), np.cov(made, rowvar=False), real.mean(0), np.cov(real, rowvar=False)
+    )
+    # Counts below the features' number leave clean-fid's square root a little off.
+    assert scores["metrics"]["fid"]["value"] == pytest.approx(expected, rel=1e-2)
+    assert scores["metrics"]["kid"]["value"] > 0
 
 
 def test_weights_come_from_the_cache_or_a_checked_download(
