@@ -1,5 +1,6 @@
 """The bound of heat dissipation, by its closed forms."""
 
+import itertools
 import math
 
 import pytest
@@ -105,6 +106,34 @@ def test_the_bound_of_an_oracle_is_the_sum_of_its_constants():
     assert torch.allclose(bound.bits_per_dimension, bits_per_dimension(bound.nats, 64))
     again = negative_elbo(process, oracle, chosen, generator(3), draws=3)
     assert torch.equal(bound.nats, again.nats)
+
+
+def test_the_bound_is_above_minus_log_p_of_a_model_whose_law_is_known():
+    """A network that says no change adds noise alone: u_0 ~ mean_j N(F_K x_j, (K + 1) delta^2)."""
+    process, images = fitted(8, torch.float64)
+    chosen = pictures(4, 5)
+
+    def unchanged(state, step):
+        return torch.zeros_like(state)
+
+    bound = negative_elbo(process, unchanged, chosen, generator(3))
+    start = dequantised(chosen, generator(3))  # the bound's own draw, its first
+    centres = process.dissipate(process.encode(images), 6)
+    law = torch.distributions.Normal(centres, process.delta * math.sqrt(7))
+    each = law.log_prob(start.unsqueeze(1)).flatten(2).sum(2)
+    exact = math.log(8) - torch.logsumexp(each, 1)
+    assert (bound.nats > exact).all()
+
+    # The gap is what q does otherwise, in closed form: where it blurs, and sigma^2 at every level.
+    blurred = [process.dissipate(start, level) for level in range(7)]
+    steps = [(a - b).square().flatten(1).sum(1) for a, b in itertools.pairwise(blurred)]
+    noise = 64 * process.noise_std**2
+    closed = prior_loss(process, start) + reconstruction_loss(steps[0] + noise, 64, process.delta)
+    closed += sum(
+        gaussian_divergence(step + noise, 64, process.noise_std, process.delta)
+        for step in steps[1:]
+    )
+    assert torch.allclose(bound.nats, closed, rtol=0.02)
 
 
 def test_a_flat_density_costs_eight_bits():
