@@ -164,3 +164,13 @@ def test_real_before_noisy_before_noise_on_synthetic_prints() -> None:
 @pytest.mark.parametrize("side", [32, 64])
 def test_real_before_noisy_before_noise_on_real_prints(side: int) -> None:
     ranks(real_images("fingerprints", 12_800 // side, side))
+
+
+def test_turned_and_mirrored_prints_have_about_as_many() -> None:
+    """Thinning has a direction, which is a part of the error of every density."""
+    images = real_images("fingerprints", 200, 32)
+    positions = [torch.rot90(images, turn, (2, 3)) for turn in range(4)]
+    positions += [each.flip(3) for each in positions]
+    densities = np.array([np.nanmean(minutia_densities(each), axis=1) for each in positions])
+    spread = np.ptp(densities, axis=0) / densities.mean(0)
+    assert (spread < 0.12).all(), spread
