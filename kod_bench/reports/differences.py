@@ -2,8 +2,9 @@
 
 Two cells are compared if they have the same data and reference, the same number of network
 evaluations, iterations and batch size, and networks of the same size to within 1 %; a structured
-one meets the controls of its own process. Samples that started from real images' noise are never
-compared. When two cells are told apart is said in `evidence`.
+one meets the controls of its own process, and processes without structure on the same state space.
+Samples that started from real images' noise are never compared. When two cells are told apart is
+said in `evidence`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import pandas as pd
 
 from kod_bench.reports.content import MOST_SHOWN, Difference, metrics_of
 from kod_bench.reports.evidence import Evidence, adjust, compare_pairs, marked_metrics
+from kod_bench.reports.kinds import isotropic_rivals
 from kod_bench.reports.metrics import METRICS, headline, is_judged
 from kod_bench.reports.statistics import ALPHA, MIN_SEEDS, estimate_of, number
 
@@ -24,6 +26,7 @@ _SAME_SIZE = 0.01
 _OF_MODELS = tuple(name for name, metric in METRICS.items() if metric.of_model)
 #: What structured cells are compared with, by their `kind`, in the words of sentences.
 OPPONENTS: Mapping[str, str] = {"euclidean": "Euclidean", "control": "control"}
+_CONTROL = "control of its own process or state space"
 
 
 def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +34,8 @@ def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
 
     Each structured cell meets the Euclidean cells and the controls that it may be compared with,
     of each at most the `MOST_OPPONENTS` with the lowest KID, or of angles the lowest correlation
-    distance, those with enough seeds first.
+    distance, those with enough seeds first. Controls of its own process and isotropic ones on the
+    same state space are chosen apart, so that neither leaves the other out.
 
     Args:
         cells: `cells.cells_of` a group.
@@ -42,9 +46,11 @@ def find_pairs(cells: pd.DataFrame) -> pd.DataFrame:
     theirs = ranked[ranked["kind"] == "euclidean"]
     found += [(*pair, "euclidean") for pair in _pairs(structured, theirs)]
     controls = ranked[ranked["kind"] == "control"]
+    names = set(controls["process"].dropna())
     for process, own in structured.groupby("process", sort=True):
-        theirs = controls[controls["process"] == process]
-        found += [(*pair, "control") for pair in _pairs(own, theirs)]
+        for rivals in ({process}, isotropic_rivals(str(process), names - {process})):
+            theirs = controls[controls["process"].isin(rivals)]
+            found += [(*pair, "control") for pair in _pairs(own, theirs)]
     return pair_table(found)
 
 
@@ -191,10 +197,10 @@ def verdict(cells: pd.DataFrame, table: pd.DataFrame) -> tuple[str, ...]:
         if len(lines):
             said += sentences(lines, f"Structured minus {name}")
         elif kind in kinds:
-            what = "a Euclidean one" if kind == "euclidean" else "a control of its own process"
+            what = "Euclidean one" if kind == "euclidean" else _CONTROL
             said.append(
                 f"No structured model shares budget, network size and number of evaluations with "
-                f"{what}: nothing that could be compared fairly."
+                f"a {what}: nothing that could be compared fairly."
             )
     return tuple(said)
 

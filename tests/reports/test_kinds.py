@@ -17,6 +17,8 @@ from kod_bench.results import Row, write_rows
 from tests.rows import make_row
 
 SCORES = {"ddpm": 2.0, "edm": 2.2, "kod": 1.0, "uncoupled": 1.5, "induced": 1.8, "isotropic": 1.9}
+#: With the processes that live on the torus and are never structured.
+TORUS = {**SCORES, "wrapped": 1.2, "geodesic": 0.5}
 PROCESSES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("ddpm", {}),
     "edm": ("edm", {}),
@@ -24,6 +26,8 @@ PROCESSES: dict[str, tuple[str, dict[str, Any]]] = {
     "uncoupled": ("kuramoto", {"coupling": "none"}),
     "induced": ("sphere", {}),
     "isotropic": ("sphere", {"covariance": "isotropic"}),
+    "wrapped": ("wrapped", {}),
+    "geodesic": ("torus-flow", {}),
 }
 
 
@@ -35,7 +39,7 @@ def rows_of(*models: str, seeds: int = 5) -> list[Row]:
             config=json.dumps({"parameters": PROCESSES[model][1], "steps": 100}),
             seed=seed,
             trial=f"{model}{seed}",
-            kid=SCORES[model] + (seed * 7 % 5) / 1000,
+            kid=TORUS[model] + (seed * 7 % 5) / 1000,
         )
         for model in models
         for seed in range(seeds)
@@ -77,6 +81,47 @@ def test_structured_models_meet_euclidean_ones_and_the_controls_of_their_own_pro
     assert "better in 2, worse in 0" in said[1]
 
 
+def test_on_the_torus_they_meet_its_isotropic_processes_too() -> None:
+    group = group_of(rows_of(*TORUS))
+    kinds = {cell.model: cell.kind for cell in group.cells}
+    assert kinds["wrapped"] == kinds["geodesic"] == "control"
+    pairs = {
+        (d.label, d.other) for d in group.differences if (d.metric, d.against) == ("kid", "control")
+    }
+    # Not maps of the sphere, nor a control: the torus is no place of theirs, nor a question.
+    assert pairs == {
+        ("kod", "uncoupled"),
+        ("kod", "wrapped"),
+        ("kod", "geodesic"),
+        ("induced", "isotropic"),
+    }
+    said = next(s for s in group.verdict if s.startswith("Structured minus control in KID"))
+    assert "4 comparisons: better in 3, worse in 1" in said
+    assert any("kod has a KID 0.2 lower (better) than wrapped" in s for s in group.verdict)
+    assert any("kod has a KID 0.5 higher (worse) than geodesic" in s for s in group.verdict)
+
+
+def test_many_isotropic_processes_leave_no_control_of_the_own_process_out() -> None:
+    many = [
+        make_row(model=f"wrapped-{n}", process="wrapped", seed=seed, kid=1.2 + n / 10 + seed / 1000)
+        for n in range(12)
+        for seed in range(3)
+    ]
+    group = group_of([*rows_of("kod", "uncoupled"), *many])
+    others = {d.other for d in group.differences if d.metric == "kid"}
+    assert others == {"uncoupled", *(f"wrapped-{n}" for n in range(8))}
+
+
+def test_what_is_no_process_of_this_version_meets_its_own_controls_alone() -> None:
+    def rows(model: str, process: str, kind: str) -> list[Row]:
+        return [make_row(model=model, process=process, kind=kind, seed=n) for n in range(3)]
+
+    own = [*rows("own", "no-such", "structured"), *rows("own-off", "no-such", "control")]
+    group = group_of([*own, *rows("odd", "no-such-either", "control"), *rows_of("kod", "wrapped")])
+    pairs = {(d.label, d.other) for d in group.differences if d.metric == "kid"}
+    assert pairs == {("own", "own-off"), ("kod", "wrapped")}
+
+
 def test_without_a_control_nothing_is_said_of_one_and_the_other_way_round() -> None:
     assert not any("control" in s for s in group_of(rows_of("kod", "ddpm")).verdict)
     alone = group_of(rows_of("kod", "uncoupled")).verdict
@@ -90,7 +135,7 @@ def test_without_a_control_nothing_is_said_of_one_and_the_other_way_round() -> N
 def test_a_control_of_another_process_is_not_what_a_model_is_compared_with() -> None:
     group = group_of(rows_of("kod", "isotropic"))
     assert group.differences == ()
-    assert "control of its own process" in group.verdict[0]
+    assert "with a control of its own process or state space: nothing" in group.verdict[0]
 
 
 @pytest.mark.parametrize("drop", [[], ["kind"]])
