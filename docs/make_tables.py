@@ -32,7 +32,7 @@ from kod_bench.reports.comparison import compare_sides
 from kod_bench.reports.content import Cell, Group, base_model
 from kod_bench.reports.layout import CellText, TableText, difference_table, estimate_text
 from kod_bench.reports.markdown import escape, table_lines
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, heading_of
 from kod_bench.reports.statistics import Estimate
 from kod_bench.sweeps.store.find import find_sweep
 
@@ -174,7 +174,7 @@ def _by_evaluations(
         )
         real = group.real.score(metric)
         floor = estimate_text(Estimate(real, None, None, 1), metric)
-        heading = f"{METRICS[metric].heading}, {group.title}; real versus real {floor}:"
+        heading = f"{heading_of(metric, group.metrics)}, {group.title}; real versus real {floor}:"
         yield "\n".join([escape(heading), "", *table_lines(text)])
 
 

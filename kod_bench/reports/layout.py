@@ -1,11 +1,11 @@
 """Tables of a report as text, the same in every format: what stands where, in bold or not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kod_bench.reports.content import Cell, Difference, Group, PublishedNumber, Score
 from kod_bench.reports.differences import OPPONENTS
-from kod_bench.reports.metrics import METRICS, headline
+from kod_bench.reports.metrics import METRICS, heading_of, headline, of_hues
 from kod_bench.reports.statistics import ALPHA, Estimate
 
 MISSING = "n/a"
@@ -42,7 +42,7 @@ def comparison_table(group: Group) -> TableText:
         for metric, reported in METRICS.items()
         if reported.is_always_shown or any(cell.score(metric) for cell in group.cells)
     ]
-    headings = (METRICS[metric].heading for metric in metrics)
+    headings = (heading_of(metric, metrics) for metric in metrics)
     columns = ("NFE", "Model", *headings, "Seeds", "Train s", "s/image")
     real = _plain(
         "",
@@ -79,15 +79,26 @@ def difference_tables(group: Group, metric: str) -> list[tuple[str, TableText]]:
     found = []
     for kind, name in OPPONENTS.items():
         lines = [line for line in group.differences if line.against == kind]
-        table = difference_table(lines, metric)
+        table = difference_table(lines, metric, group.metrics)
         if table.lines:
-            found.append((f"Structured minus {name}, {METRICS[metric].heading}", table))
+            heading = heading_of(metric, group.metrics)
+            found.append((f"Structured minus {name}, {heading}", table))
     return found
 
 
-def difference_table(differences: Sequence[Difference], metric: str) -> TableText:
-    """One metric's differences."""
-    name = METRICS[metric].heading
+def difference_table(
+    differences: Sequence[Difference], metric: str, metrics: Collection[str] | None = None
+) -> TableText:
+    """One metric's differences.
+
+    Args:
+        differences: in all metrics.
+        metric: of `METRICS`.
+        metrics: that the rows have, where the differences may not be in all of them.
+    """
+    if metrics is None:
+        metrics = {line.metric for line in differences}
+    name, is_of_hues = heading_of(metric, metrics), bool(of_hues(metric, metrics))
     columns = ("NFE", "Model", "minus", f"{name} difference", "Seeds", "p", "Holm p", "Says")
     lines = tuple(
         _plain(
@@ -100,7 +111,7 @@ def difference_table(differences: Sequence[Difference], metric: str) -> TableTex
             else f"{line.estimate.count}, {line.other_count}",
             MISSING if line.p_value is None else f"{line.p_value:.2g}",
             MISSING if line.adjusted is None else f"{line.adjusted:.2g}",
-            _says(line),
+            _says(line, is_of_hues),
         )
         for line in differences
         if line.metric == metric
@@ -127,11 +138,11 @@ def published_table(numbers: Sequence[PublishedNumber]) -> TableText:
     return TableText(columns, lines, frozenset(columns) - {"T", "Value"})
 
 
-def _says(line: Difference) -> str:
+def _says(line: Difference, is_of_hues: bool) -> str:
     if line.p_value is None or line.estimate.mean is None:
         return "too few seeds"
-    if line.adjusted is None:  # FID of few samples, KID of the hues of angles, likelihoods
-        return "biased" if line.metric == "fid" else "not judged"
+    if line.adjusted is None:  # FID of few samples, KID and FID of hues, likelihoods
+        return "biased" if line.metric == "fid" and not is_of_hues else "not judged"
     if line.adjusted <= ALPHA:
         return "better" if line.estimate.mean < 0 else "worse"
     return "not shown"

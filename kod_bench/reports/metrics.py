@@ -89,3 +89,16 @@ def is_judged(metric: str, metrics: Collection[str]) -> bool:
     Of fields of angles KID and FID see the hues alone, which is no evidence.
     """
     return METRICS[metric].in_verdict and not (metric == "kid" and headline(metrics) != "kid")
+
+
+def heading_of(metric: str, metrics: Collection[str]) -> str:
+    """The heading of a metric's column, beside others that rows have."""
+    return of_hues(metric, metrics) + METRICS[metric].heading
+
+
+def of_hues(metric: str, metrics: Collection[str]) -> str:
+    """What stands before a metric's name where, beside others, it is of the hues of angles.
+
+    In front, as a word of its own, it fits the narrow columns of a terminal.
+    """
+    return "Hue " if metric in ("kid", "fid") and headline(metrics) != "kid" else ""

@@ -18,7 +18,7 @@ from kod_bench.reports.layout import (
     one_line,
     published_table,
 )
-from kod_bench.reports.metrics import METRICS, is_judged
+from kod_bench.reports.metrics import METRICS, heading_of, is_judged
 
 #: Models' names up to this width are not broken for the sake of other columns.
 _NAME_WIDTH = 15
@@ -47,10 +47,12 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
 def comparison_terminal(found: Comparison) -> Iterator[RenderableType]:
     """Two sides that somebody chose."""
     for each in found.groups:
-        for metric, reported in METRICS.items():
+        metrics = {line.metric for line in each.differences}
+        for metric in METRICS:
             table = difference_table(each.differences, metric)
             if table.lines:
-                title = f"{each.title}: {found.first} minus {found.second}, {reported.heading}"
+                heading = heading_of(metric, metrics)
+                title = f"{each.title}: {found.first} minus {found.second}, {heading}"
                 yield _rich(table, title, ())
                 yield Text()
         yield from _lines(each.verdict)

@@ -1,8 +1,17 @@
+import re
+
+from rich.console import Console
+
+from kod_bench.reports import make_content
+from kod_bench.reports.comparison import compare_sides
 from kod_bench.reports.figures.from_content import content_figures
 from kod_bench.reports.frame import frame_of
 from kod_bench.reports.groups import make_groups
+from kod_bench.reports.latex import to_latex
 from kod_bench.reports.layout import comparison_table
-from kod_bench.reports.markdown import table_lines
+from kod_bench.reports.markdown import comparison_markdown, table_lines, to_markdown
+from kod_bench.reports.page.write import page
+from kod_bench.reports.terminal import comparison, comparison_terminal
 from kod_bench.results import Row
 from tests.rows import make_row
 
@@ -55,7 +64,7 @@ def test_fields_of_angles_are_judged_by_their_correlation_and_never_by_hues() ->
 def test_the_table_has_the_floor_of_each_metric() -> None:
     (group,) = make_groups(frame_of(rows()))
     table = comparison_table(group)
-    for heading in ("Correlation", "Vortices", "Energy", "Order", "Angle", "KID", "FID"):
+    for heading in ("Correlation", "Vortices", "Energy", "Order", "Angle", "Hue KID", "Hue FID"):
         assert heading in table.columns
     assert table.columns[2] == "Correlation"
     floor = dict(zip(table.columns, table.lines[0], strict=True))
@@ -64,16 +73,59 @@ def test_the_table_has_the_floor_of_each_metric() -> None:
     assert table_lines(table)
 
 
+def test_kid_and_fid_are_said_to_be_of_hues_in_every_format() -> None:
+    content = make_content(frame_of(rows()), title="x")
+    markdown, latex, html = to_markdown(content), to_latex(content), page(content)
+    for name in ("KID", "FID"):
+        assert re.search(rf"\| +Hue {name} \|.*\n\|[-:| ]+\n\| .* real versus real", markdown)
+        assert re.search(rf"& Hue {name} &.*\\\\\n\\midrule", latex)
+        assert re.search(rf"<th[^>]*>.*Hue {name}\b.*</th>", html)
+        for text in (markdown, latex, html):
+            assert f"Structured minus Euclidean, Hue {name}" in text
+            assert f"Hue {name} difference" in text
+            assert f"Structured minus Euclidean, {name}" not in text
+        assert f"Hue {name} against network evaluations" in html
+    assert "Hue Correlation" not in markdown
+
+
+def test_kid_and_fid_are_said_to_be_of_hues_on_80_columns() -> None:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(comparison(make_groups(frame_of(rows()))[0]))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    below = next(place for place, line in enumerate(lines) if line.startswith("NFE"))
+    above = lines[below - 1]
+    assert above.split().count("Hue") == 2
+    for name, end in zip(("KID", "FID"), re.finditer("Hue", above), strict=True):
+        assert lines[below][: end.end()].endswith(name)
+
+
+def test_two_sides_of_angles_are_compared_by_hues_that_are_said_to_be_so() -> None:
+    frame = frame_of(rows())
+    sides = (frame[frame["model"] == model].reset_index(drop=True) for model in MODELS)
+    found = compare_sides("a", next(sides), "b", next(sides))
+    text = comparison_markdown(found)
+    assert "Hue KID difference" in text
+    assert "Hue FID difference" in text
+    assert "biased" not in text  # enough samples; it is not judged for what it sees
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(*comparison_terminal(found))
+    assert "a minus b, Hue FID" in console.export_text()
+
+
 def test_figures_go_by_the_correlation() -> None:
     (group,) = make_groups(frame_of(rows()))
     names = [figure.name for figure in content_figures(group, {})]
     assert names[0] == "correlation-distance-against-steps"  # what is drawn first is read first
     assert "correlation-distance-against-seconds" in names
     assert "kid-against-seconds" not in names
+    tabs = {figure.name: figure.title for figure in content_figures(group, {})}
+    assert tabs["kid-against-steps"] == "Hue KID against network evaluations"
 
 
 def test_images_of_intensities_have_no_columns_of_angles() -> None:
     (group,) = make_groups(frame_of([make_row(seed=seed) for seed in range(3)]))
     assert group.headline == "kid"
     headings = comparison_table(group).columns
+    assert {"KID", "FID"} < set(headings)
     assert not {"Correlation", "Vortices", "Energy", "Order", "Angle"} & set(headings)

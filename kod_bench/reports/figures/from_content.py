@@ -8,7 +8,7 @@ from kod_bench.reports.content import Group
 from kod_bench.reports.figures.chart import Figure
 from kod_bench.reports.figures.quality import against_cost, against_steps
 from kod_bench.reports.figures.search import heat_maps, sampled
-from kod_bench.reports.metrics import METRICS
+from kod_bench.reports.metrics import METRICS, of_hues
 
 
 def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Figure]:
@@ -22,7 +22,7 @@ def content_figures(group: Group, configurations: Mapping[str, str]) -> list[Fig
     for metric, reported in METRICS.items():
         if reported.of_model:  # the same at every number of evaluations
             continue
-        name = reported.name[0].upper() + reported.name[1:]
+        name = of_hues(metric, group.metrics) + reported.name[0].upper() + reported.name[1:]
         if (chart := against_steps(group, metric, name)) is not None:
             found.append(chart)
     first = METRICS[group.headline].name
