@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kod_bench.data import files
+from kod_bench.data.angle_checks import check_angles, is_one_angle
 from kod_bench.data.angle_fields import cut, middle, shrink
 from kod_bench.data.angle_options import shrinking
 from kod_bench.data.archives import is_archive
@@ -27,12 +28,7 @@ from kod_bench.data.spec import DatasetSpec, Source, SourceImage
 from kod_bench.data.sphere_maps import find_arrays
 
 _READ_AT_ONCE = 8
-_READER = 1  # raise with every change that may alter a field as it is read
-
-#: Numbers beyond this, or over more than it, are no radians unless that is said: twice around.
-_SUSPICIOUS = 4 * math.pi
-#: Over more than so many radians nothing is an angle.
-_MOST = 1e3
+_READER = 2  # raise with every change that may alter a field as it is read, or what is refused
 
 
 class AngleFolderSource:
@@ -87,7 +83,7 @@ class AngleFolderSource:
             for place, field in enumerate(fields):
                 which = f", field {place + 1} of {len(fields)}," if len(fields) > 1 else ""
                 where = f"{self.title}: {files.printable(file.name)}{which}"
-                low, high = self._check(where, np.asarray(field, np.float64))
+                low, high = self._check(where, field)
                 lowest, highest = min(lowest, low), max(highest, high)
         unit = self._options.angles.unit or "radians"
         self.reading = f"{unit} from {lowest:g} to {highest:g}, wrapped"
@@ -113,32 +109,22 @@ class AngleFolderSource:
             [cut(shrink(field, shrinking(scale)), options.image_size) for scale in options.scales]
         )
 
-    def _check(self, where: str, field: NDArray[np.float64]) -> tuple[float, float]:
+    def _check(self, where: str, field: NDArray[np.generic]) -> tuple[float, float]:
         """The lowest and highest value of a field that can be one of angles.
 
         Raises:
             DataError: It cannot; with `where` it is.
         """
-        finite = np.isfinite(field)
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
+        unit = self._options.angles.unit
+        mend = "say angles.unit: degrees, or angles.unit: radians if they go on beyond a turn"
+        try:
+            low, high = check_angles(field, unit, mend)
+        except ValueError as error:
+            raise DataError(f"{where} {error}") from None
+        if is_one_angle(field, unit):
+            turns = " but for whole turns" * (high - low > 1)  # or by rounding
             raise DataError(
-                f"{where} is {field[row, column]:g} at row {row}, column {column}; every site "
-                "needs an angle"
-            )
-        low, high = float(field.min()), float(field.max())
-        if low == high:
-            raise DataError(f"{where} is {low:g} everywhere: a constant is no field of angles")
-        degrees = self._options.angles.unit == "degrees"
-        if high - low > _MOST * (180 / math.pi if degrees else 1):
-            raise DataError(
-                f"{where} holds values from {low:g} to {high:g}: no angles, whatever their unit"
-            )
-        if self._options.angles.unit is None and max(high - low, high, -low) > _SUSPICIOUS:
-            raise DataError(
-                f"{where} holds values from {low:g} to {high:g}, more than twice around in "
-                "radians; say angles.unit: degrees, or angles.unit: radians if they go on beyond "
-                "a turn"
+                f"{where} is {low:g} everywhere{turns}: a constant is no field of angles"
             )
         return low, high
 

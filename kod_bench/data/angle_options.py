@@ -14,6 +14,8 @@ Values = Literal["intensities", "angles"]
 #: that of a line, which has no head.
 AngleKind = Literal["internal", "direction", "compass", "orientation"]
 
+#: What the numbers of a user's own fields count.
+AngleUnit = Literal["radians", "degrees"]
 
 #: Names of folders of the user's own fields begin so.
 ANGLES_PREFIX = "angles:"
@@ -77,7 +79,7 @@ class AngleFileOptions(BaseModel, extra="forbid", frozen=True):
         kind: What becomes of an angle where its field is mirrored; needed to augment.
     """
 
-    unit: Literal["radians", "degrees"] | None = None
+    unit: AngleUnit | None = None
     kind: AngleKind | None = None
 
 

@@ -12,6 +12,10 @@ def fields(count: int = 6, side: int = 16, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-np.pi, np.pi, (count, side, side))
 
 
+#: One angle, a turn on or back at every second site.
+TURNED = -3 + 2 * np.pi * (np.arange(256).reshape(16, 16) % 2)
+
+
 def load(folder: Path, size: int = 8, **said: Any) -> ImageDataset:
     options = DatasetOptions.model_validate(
         {"name": f"angles:{folder}", "image_size": size, **said}
@@ -60,6 +64,8 @@ def test_patches_are_cut_from_large_fields(winds: Path) -> None:
     [
         (np.full((16, 16), np.nan), "c.npy is nan at row 0, column 0"),
         (np.full((16, 16), 2.0), "c.npy is 2 everywhere: a constant"),
+        (4 + TURNED, "c.npy is 1 everywhere but for whole"),
+        (TURNED.astype(np.float32), "c.npy is -3 everywhere but for whole turns: a constant"),
         (np.degrees(fields())[0], "c.npy holds values from .* say angles.unit: degrees"),
         (240 + 10 * np.abs(fields()[0]) / np.pi, "holds values from 24.* angles.unit: degrees"),
         (fields()[0] * 1e4, "no angles, whatever their unit"),
@@ -79,6 +85,21 @@ def test_what_is_no_field_of_angles_is_refused_in_one_line(
     with pytest.raises(DataError, match=message) as caught:
         load(winds)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [np.int16, np.float16, np.float32, np.float64])
+def test_whole_turns_apart_is_a_constant_in_any_unit_and_precision(
+    tmp_path: Path, number: type
+) -> None:
+    """And a field that differs by little is none."""
+    (tmp_path / "winds").mkdir()
+    places = np.arange(6 * 256).reshape(6, 16, 16)
+    turns, nearly = places % 2, 30 + places % 3 + np.arange(6)[:, None, None]
+    np.save(tmp_path / "winds" / "a.npy", (nearly + 360 * turns).astype(number))
+    assert load(tmp_path / "winds", angles={"unit": "degrees"}).values == "angles"
+    np.save(tmp_path / "winds" / "b.npy", (30 + 360 * turns).astype(number))
+    with pytest.raises(DataError, match="field 1 of 6, is 30 everywhere but for whole turn"):
+        load(tmp_path / "winds", angles={"unit": "degrees"})
 
 
 def test_unwrapped_radians_are_read_where_that_is_said(winds: Path) -> None:
