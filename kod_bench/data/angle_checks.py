@@ -1,6 +1,7 @@
 """What numbers can be angles: the same rules for data sets and for samples of any tool."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,7 @@ _SUSPICIOUS = 4 * math.pi
 _MOST = 1e3
 
 
-def check_angles(
-    values: NDArray[np.generic], unit: AngleUnit | None, mend: str
-) -> tuple[float, float]:
+def check_angles(values: NDArray[Any], unit: AngleUnit | None, mend: str) -> tuple[float, float]:
     """The lowest and the highest number of a field that can be one of angles.
 
     Constants are none of its concern: `is_one_angle`.
@@ -46,7 +45,7 @@ def check_angles(
 
 
 def is_one_angle(
-    values: NDArray[np.generic], unit: AngleUnit | None = None, angle: float | None = None
+    values: NDArray[Any], unit: AngleUnit | None = None, angle: float | None = None
 ) -> bool:
     """Whether all numbers are one angle, whole turns apart or not.
 
@@ -67,3 +66,20 @@ def is_one_angle(
     own = np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
     least = max(own * np.abs(numbers).max(), np.finfo(np.float32).eps * turn / 2)
     return bool(apart.max() <= 2 * least)
+
+
+def intensity_notes(
+    lowest: float, highest: float, unit: AngleUnit | None = None
+) -> tuple[str, ...]:
+    """A warning where all fields together hold what images do; none to those who say radians.
+
+    Gray levels, the channels of a colour as (3, H, W), and parts of a turn are such numbers; so can
+    angles be, and nobody can tell for certain.
+    """
+    if unit == "radians" or not 0 <= lowest <= highest <= 1:
+        return ()
+    turn = "from 0 to 360" if unit else "from -pi to pi or from 0 to 2 pi"
+    return (
+        f"all values are from {lowest:g} to {highest:g} and look like intensities, or like parts "
+        f"of a turn: {unit or 'radians'} go {turn}",
+    )

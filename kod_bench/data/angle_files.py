@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kod_bench.data import files
-from kod_bench.data.angle_checks import check_angles, is_one_angle
+from kod_bench.data.angle_checks import check_angles, intensity_notes, is_one_angle
 from kod_bench.data.angle_fields import cut, middle, shrink
 from kod_bench.data.angle_options import shrinking
 from kod_bench.data.archives import is_archive
@@ -85,8 +85,9 @@ class AngleFolderSource:
                 where = f"{self.title}: {files.printable(file.name)}{which}"
                 low, high = self._check(where, field)
                 lowest, highest = min(lowest, low), max(highest, high)
-        unit = self._options.angles.unit or "radians"
-        self.reading = f"{unit} from {lowest:g} to {highest:g}, wrapped"
+        unit = self._options.angles.unit
+        self.notes += intensity_notes(lowest, highest, unit)
+        self.reading = f"{unit or 'radians'} from {lowest:g} to {highest:g}, wrapped"
 
     def read(self, unit: int) -> Iterable[SourceImage]:
         """The fields of one file, as views."""

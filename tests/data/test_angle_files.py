@@ -102,6 +102,23 @@ def test_whole_turns_apart_is_a_constant_in_any_unit_and_precision(
         load(tmp_path / "winds", angles={"unit": "degrees"})
 
 
+def test_what_looks_like_intensities_is_said_once(tmp_path: Path) -> None:
+    """Gray levels and parts of a turn are floats, too, and nobody can tell them for certain."""
+    folder = tmp_path / "winds"
+    folder.mkdir()
+    for name in "abc":
+        np.save(folder / f"{name}.npy", np.abs(fields(3, seed=ord(name))) / np.pi)
+    for _ in range(2):  # as it is read, and from the cache
+        (warning,) = load(folder).warnings
+        assert warning.startswith("all values are from ")
+        assert "look like intensities" in warning
+        assert "radians go from -pi to pi or from 0 to 2 pi" in warning
+    assert not load(folder, angles={"unit": "radians"}).warnings
+    assert "degrees" in load(folder, angles={"unit": "degrees"}).warnings[0]
+    np.save(folder / "d.npy", fields(1))
+    assert not load(folder).warnings
+
+
 def test_unwrapped_radians_are_read_where_that_is_said(winds: Path) -> None:
     np.save(winds / "c.npy", fields()[0] * 5)
     assert load(winds, angles={"unit": "radians"}).values == "angles"
