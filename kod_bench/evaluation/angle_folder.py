@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from kod_bench.data.angle_checks import check_angles, intensity_notes, is_one_angle
 from kod_bench.data.angle_fields import as_stored
+from kod_bench.data.files import AngleField
 from kod_bench.errors import UsageError
+from kod_bench.evaluation import arrays
 from kod_bench.evaluation.folders import ImageFolder
-
-#: Radians over more than this look like degrees: twice around.
-_SUSPICIOUS = 4 * math.pi
 
 
 class AngleFolder(ImageFolder):
@@ -28,6 +29,7 @@ class AngleFolder(ImageFolder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self._lowest, self._highest = math.inf, -math.inf
         for item in self.items:
             if item.index is None:
                 raise UsageError(f"{item.path}: is a picture; angles are numbers in .npy or .npz")
@@ -41,8 +43,16 @@ class AngleFolder(ImageFolder):
         """(B, 1, H, W) float32 in [-pi, pi) of at most `size` fields, each of one size, in order.
 
         Raises:
-            UsageError: if there are values that are not finite, or look like degrees.
+            UsageError: if there are values that are not finite, or look like degrees; or if all
+                fields are one constant.
         """
+        # One constant field, or several, may be what a model that has collapsed draws: bad samples,
+        # and the scores say so. One constant for all is an array that nothing was written to.
+        if self._is_one_angle():
+            raise UsageError(
+                f"{self.path}: all {len(self)} fields are {self._values(0).flat[0]:g} everywhere: "
+                "nothing was drawn, and there is nothing to score"
+            )
         first = 0
         while first < len(self.items):
             last = first + 1
@@ -52,16 +62,29 @@ class AngleFolder(ImageFolder):
             yield torch.from_numpy(np.stack(fields))[:, None]
             first = last
 
-    def _field(self, number: int) -> np.ndarray:
-        item = self.items[number]
-        values = np.asarray(self._opened[item.path][0][item.index], np.float64)
-        values = values.reshape(values.shape[:2])
-        if not np.isfinite(values).all():
-            raise UsageError(f"{item.path}: field {number + 1} has values that are not finite")
-        low, high = float(values.min()), float(values.max())
-        if high - low > _SUSPICIOUS:
-            raise UsageError(
-                f"{item.path}: field {number + 1} goes from {low:g} to {high:g}, more than twice "
-                "around in radians; wrap it, or turn degrees into radians"
-            )
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about the fields that have been read."""
+        return intensity_notes(self._lowest, self._highest)
+
+    def _open_array(self, file: Path) -> arrays.Images | None:
+        return arrays.open_fields(file) if arrays.is_array(file) else None
+
+    def _field(self, number: int) -> AngleField:
+        values = self._values(number)
+        try:
+            low, high = check_angles(values, None, "wrap them, or turn degrees into radians")
+        except ValueError as error:
+            item = self.items[number]
+            raise UsageError(f"{item.path}: field {(item.index or 0) + 1} {error}") from None
+        self._lowest, self._highest = min(self._lowest, low), max(self._highest, high)
         return as_stored(values)
+
+    def _is_one_angle(self) -> bool:
+        angle = float(self._values(0).flat[0])
+        return all(is_one_angle(self._values(each), angle=angle) for each in range(len(self)))
+
+    def _values(self, number: int) -> NDArray[np.floating]:
+        item = self.items[number]
+        values = np.asarray(self._opened[item.path][0][item.index])
+        return values.reshape(values.shape[:2])

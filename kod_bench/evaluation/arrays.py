@@ -19,6 +19,7 @@ SUFFIXES = (".npy", ".npz")
 FIRST = "arr_0"
 Images = tuple[NDArray[Any], Depth | None]
 
+_FIELDS = "(H, W), (N, H, W) or (N, H, W, 1)"
 _ALLOWED = "(H, W), (H, W, C), (N, H, W) or (N, H, W, C) with C 1, 3 or 4"
 
 
@@ -36,8 +37,28 @@ def open_images(path: Path) -> Images:
     Raises:
         SkippedImageError: It is no such file, or its shape or type is not allowed.
     """
+    array = _open(path)
+    return _as_batch(array), depth_of_array(array.dtype)
+
+
+def open_fields(path: Path) -> Images:
+    """As `open_images`, of fields of one number a site: three in a row are three, and no colours.
+
+    Returns:
+        (N, H, W), or (N, H, W, C).
+    """
+    array = _open(path)
+    return _as_fields(array), depth_of_array(array.dtype)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file's name says that it holds arrays."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def _open(path: Path) -> NDArray[Any]:
     try:
-        array = _map_npz(path) if path.suffix.lower() == ".npz" else _map(path)
+        return _map_npz(path) if path.suffix.lower() == ".npz" else _map(path)
     except SkippedImageError:
         raise
     except OSError as error:
@@ -46,12 +67,6 @@ def open_images(path: Path) -> Images:
         if "Python objects" in str(error):
             raise SkippedImageError("pickled Python objects; needs numbers") from None
         raise SkippedImageError("no NumPy array, or cut short") from None
-    return _as_batch(array), depth_of_array(array.dtype)
-
-
-def is_array(path: Path) -> bool:
-    """Whether a file's name says that it holds arrays."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def _map(path: Path) -> NDArray[Any]:
@@ -90,6 +105,18 @@ def _as_batch(array: NDArray[Any]) -> NDArray[Any]:
         return array
     # Three gray images, or the three channels of one? A guess would be silent.
     raise SkippedImageError(f"shape {shape}; needs {_ALLOWED}: channels come last")
+
+
+def _as_fields(array: NDArray[Any]) -> NDArray[Any]:
+    shape = tuple(array.shape)
+    in_colour = len(shape) > 2 and shape[-1] in (3, 4) and shape[-2] != shape[-1]
+    channels_last = len(shape) == 4 and shape[-1] in (1, 3, 4)
+    if 0 in shape or not (array.ndim in (2, 3) or channels_last) or (in_colour and array.ndim == 3):
+        hint = ", as images in colour have" * in_colour
+        raise SkippedImageError(f"shape {shape}{hint}; needs {_FIELDS}")
+    if array.ndim == 2 or (array.ndim == 3 and shape[-1] == 1):
+        return array[None]
+    return array
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -69,7 +69,9 @@ class ImageFolder:
         self.files = _find(path)
         self._opened = {
             file: array
-            for file, array in zip(self.files, self._each(_open_array, self.files), strict=True)
+            for file, array in zip(
+                self.files, self._each(self._open_array, self.files), strict=True
+            )
             if array
         }
         self.items = [item for file in self.files for item in self._items(file)]
@@ -154,6 +156,9 @@ class ImageFolder:
     def load(self) -> Tensor:
         """All images, (N, 3, H, W) uint8; they must have one size."""
         return torch.cat(list(self.batches(256)))
+
+    def _open_array(self, file: Path) -> arrays.Images | None:
+        return arrays.open_images(file) if arrays.is_array(file) else None
 
     def _items(self, file: Path) -> list[_Item]:
         if file not in self._opened:
@@ -306,10 +311,6 @@ def check_apart(one: ImageFolder, other: ImageFolder) -> None:
         f"{inner.path}: {len(shared)} of its images are among those of {outer.path}, where they "
         "would be counted, too; folders are searched with their subfolders: move one of them"
     )
-
-
-def _open_array(file: Path) -> arrays.Images | None:
-    return arrays.open_images(file) if arrays.is_array(file) else None
 
 
 def _find(root: Path) -> list[Path]:
