@@ -3,9 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from kod_bench.data import DatasetOptions, load_dataset
+from kod_bench.data.flow import FlowSource
 from kod_bench.data.turbulence import FIRST_WAVE, Turbulence
+from kod_bench.training import ShuffledImages
 
 
 def flows(
@@ -89,6 +93,62 @@ def test_a_data_set_of_directions(tmp_path: Path) -> None:
     # Neighbours look into nearly the same direction.
     theta = dataset.train[:, 0].numpy()
     assert np.cos(np.diff(theta, axis=2)).mean() > 0.7
+
+
+def stored(monkeypatch: pytest.MonkeyPatch, vorticity: NDArray[np.float64]) -> np.ndarray:
+    """Fields (flows, 32, 32) of a data set whose flows begin like this on the solver's 64 x 64."""
+    monkeypatch.setattr(Turbulence, "begin", lambda *_: np.fft.rfft2(vorticity))
+    monkeypatch.setattr("kod_bench.data.flow.TIMES", (0.25,))
+    options = DatasetOptions.model_validate(
+        {"name": "flow", "image_size": 32, "flow": {"count": len(vorticity)}}
+    )
+    return np.stack([field.pixels for field in FlowSource(options).read(0)])
+
+
+def test_angles_are_from_the_axis_of_columns_against_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A sum of waves of one length is a steady flow. With a > 0 it goes to the right in the upper
+    # half and to the left below; with b > 0 downwards in the left half and upwards in the right.
+    y, x = np.indices((64, 64)) * 2 * math.pi / 64
+    strengths = [(1.0, 0.0), (0.0, 1.0), (1.0, 0.5), (-0.3, 1.0)]
+    curls = [b * np.cos(x) - a * np.cos(y) for a, b in strengths]  # dv/dx - du/dy, y downwards
+    fields = stored(monkeypatch, np.stack(curls))
+    for (a, b), theta in zip(strengths, fields, strict=True):
+        right, upwards = a * np.sin(y)[::2, ::2], -b * np.sin(x)[::2, ::2]
+        velocity = right + 1j * upwards
+        moves = np.abs(velocity) > 1e-6
+        expected = velocity[moves] / np.abs(velocity[moves])
+        np.testing.assert_allclose(np.exp(1j * theta[moves]), expected, atol=1e-6)
+    # To the right; downwards; downwards at half the speed to the right.
+    assert fields[0, 8, 3] == pytest.approx(0, abs=1e-6)
+    assert fields[1, 3, 8] == pytest.approx(-math.pi / 2, abs=1e-6)
+    assert fields[2, 8, 8] == pytest.approx(-math.atan(0.5), abs=1e-6)
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("horizontal", 2), ("vertical", 1)])
+def test_a_flip_is_the_direction_of_the_mirrored_flow(
+    monkeypatch: pytest.MonkeyPatch, flip: str, axis: int
+) -> None:
+    solver = Turbulence(64, 0.0)
+    vorticity = np.fft.irfft2(solver.begin(4, np.random.default_rng(3)))
+    # A mirror turns eddies the other way about. At point 0 it leaves the points that are shown.
+    mirrored = -np.roll(np.flip(vorticity, axis), 1, axis)
+    plain, expected = (stored(monkeypatch, each) for each in (vorticity, mirrored))
+    images = torch.from_numpy(plain)[:, None]
+    draw = ShuffledImages(images, torch.Generator().manual_seed(0), [f"{flip}-flip direction"])
+    drawn = np.roll(math.pi * draw(64)[:, 0].numpy(), 1, axis)
+    unchanged = np.roll(plain, 1, axis)
+    kinds = [
+        [
+            [np.abs(np.exp(1j * one) - np.exp(1j * each)).max() < 1e-4 for each in known]
+            for known in (unchanged, expected)
+        ]
+        for one in drawn
+    ]
+    # All flows, each with and without the flip, and nothing else.
+    assert np.array(kinds).reshape(64, 8).sum(axis=1).tolist() == [1] * 64
+    assert np.array(kinds).any(axis=0).all()
 
 
 @pytest.mark.parametrize("points", [32, 64])
