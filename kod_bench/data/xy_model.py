@@ -92,9 +92,13 @@ class XyChains:
     def over_relax(self) -> None:
         """Mirror every phase at the direction of its neighbours' sum."""
         for colour in self._colours:
-            direction, _ = self._field(colour)
-            mirrored = direction * direction * self.vectors[colour].conj()
-            self.vectors[colour] = mirrored / np.abs(mirrored)  # or rounding adds up
+            self.mirror_colour(colour)
+
+    def mirror_colour(self, colour: slice) -> None:
+        """Mirror the phases of one colour at the directions that those of the other give."""
+        direction, _ = self._field(colour)
+        mirrored = direction * direction * self.vectors[colour].conj()
+        self.vectors[colour] = mirrored / np.abs(mirrored)  # or rounding adds up
 
     def fields(self) -> FieldArray:
         """The phases now, (chains, L, L), each field turned by an angle of its own."""

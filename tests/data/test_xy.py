@@ -174,8 +174,7 @@ def test_detailed_balance(step: str) -> None:
     if step == "heat bath":
         chains.draw_colour(slice(0, 2))
     else:
-        direction, _ = chains._field(slice(0, 2))
-        chains.vectors[:2] = direction**2 * chains.vectors[:2].conj()
+        chains.mirror_colour(slice(0, 2))
     moves = np.zeros((regions**2, regions**2))
     np.add.at(moves, (before, region()), 1)
     both = moves + moves.T
@@ -187,12 +186,118 @@ def test_detailed_balance(step: str) -> None:
     assert np.abs(stays).max() < 6 * math.sqrt(2 * count / 36)
 
 
+@pytest.mark.parametrize("apart", [0.0, 2.0, 3.1])
+def test_a_heat_bath_has_the_moments_of_its_conditional_law(apart: float) -> None:
+    # On 2 x 2 both neighbours count twice: h = 2 (v + w). The moments of the von Mises law about
+    # its direction are E e^{in(theta - arg h)} = I_n(|h| / T) / I_0(|h| / T).
+    from scipy.special import ive
+
+    count, temperature = 40_000, 0.7
+    others = np.exp(1j * np.array([[0.4], [0.4 + apart]]))
+    chains = XyChains(2, temperature, count, np.random.default_rng(7))
+    chains.vectors[2:] = others
+    field = 2 * chains.vectors[2:, 0].astype(np.complex128).sum()
+    chains.draw_colour(slice(0, 2))
+    drawn = chains.vectors[:2].astype(np.complex128).ravel() * (field.conjugate() / abs(field))
+    assert np.abs(chains.vectors[2:] - others).max() < 1e-6
+    concentration = abs(field) / temperature
+    for n in (1, 2, 3):
+        moment = float(ive(n, concentration) / ive(0, concentration))
+        twice = float(ive(2 * n, concentration) / ive(0, concentration))
+        errors = (1 + twice) / 2 - moment**2, (1 - twice) / 2  # variances of cosine and sine
+        wave = drawn**n
+        for mean, expected, variance in zip(
+            (wave.real.mean(), wave.imag.mean()), (moment, 0.0), errors, strict=True
+        ):
+            assert mean == pytest.approx(expected, abs=4 * math.sqrt(variance / len(drawn)))
+
+
 def test_over_relaxation_keeps_the_energy_and_moves_the_phases() -> None:
     chains = equilibrium(8, 0.8, 10, 20)
     energies, vectors = chains.energies(), chains.vectors.copy()
     chains.over_relax()
     np.testing.assert_allclose(chains.energies(), energies, atol=1e-5)
     assert np.abs(chains.vectors - vectors).mean() > 0.1
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_mirroring_one_colour_twice_changes_nothing(size: int) -> None:
+    chains = equilibrium(size, 1.0, 50, 20)
+    start, energies, half = chains.vectors.copy(), chains.energies(), size**2 // 2
+    even, odd = slice(0, half), slice(half, None)
+    for colour, other in ((even, odd), (odd, even)):
+        before = chains.vectors.copy()
+        chains.mirror_colour(colour)
+        np.testing.assert_allclose(chains.energies(), energies, atol=1e-5)
+        np.testing.assert_array_equal(chains.vectors[other], before[other])
+        assert np.abs(chains.vectors[colour] - before[colour]).mean() > 0.1
+        chains.mirror_colour(colour)
+        np.testing.assert_allclose(chains.vectors, before, atol=1e-5)
+    # Over-relaxation is one colour after the other.
+    chains.over_relax()
+    chains.mirror_colour(odd)
+    chains.mirror_colour(even)
+    np.testing.assert_allclose(chains.vectors, start, atol=1e-4)
+
+
+def test_a_round_keeps_the_law_of_all_states() -> None:
+    # Of exact draws, moved or not, energies have the moments of the sum over all states.
+    temperature, count = 1.3, 40_000
+    grid = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    b, c, d = np.meshgrid(grid, grid, grid, indexing="ij")
+    energy = -(np.cos(b) + np.cos(c) + np.cos(b - d) + np.cos(c - d)) / 2
+    weight = np.exp(-4 * energy / temperature)
+    weight /= weight.sum()
+    chains = exact_draws(count, temperature, seed=8)
+    for _ in range(3):
+        found = chains.energies()
+        diagonal = (chains.vectors[0].conj() * chains.vectors[1]).real.astype(np.float64)
+        # Sites 0 and 1 are of one colour, and so on the diagonal.
+        for values, states in ((found, energy), (found**2, energy**2), (diagonal, np.cos(d))):
+            error = values.std(ddof=1) / math.sqrt(count)
+            assert values.mean() == pytest.approx(float((weight * states).sum()), abs=4 * error)
+        chains.advance(1)
+
+
+def vortices_of_series(temperature: float) -> float:
+    """Share of plaquettes with a vortex at a high temperature, up to u^6, u = I_1 / I_0 of 1 / T.
+
+    Four phases around a plaquette alone: its wrapped differences are independent but for their
+    sum, a multiple of 2 pi. The rest of the lattice ties neighbours by paths around, 1 of three
+    bonds and 3 of five on either bond's outer side, of weight 2 u^length cos of the difference.
+    """
+    from scipy.special import ive
+
+    steps = 1024
+    difference = np.linspace(-np.pi, np.pi, steps + 1)
+    u = float(ive(1, 1 / temperature) / ive(0, 1 / temperature))
+    law = np.exp((np.cos(difference) - 1) / temperature)
+    law *= 1 + 2 * (u**3 + 3 * u**5) * np.cos(difference)
+    law[[0, -1]] /= 2
+    two = np.convolve(law, law)
+    sums = np.convolve(two, two)  # of four, from -4 pi to 4 pi
+    minus, none, plus = sums[[steps, 2 * steps, 3 * steps]]
+    return float((minus + plus) / (minus + none + plus))
+
+
+def test_high_temperatures_have_the_vortices_of_the_series() -> None:
+    import torch
+
+    from kod_bench.evaluation.angles import vortices
+
+    # Independent phases: of four uniform differences, the sum is +-2 pi with 2 (1/6) to (2/3).
+    assert vortices_of_series(1e9) == pytest.approx(1 / 3, abs=1e-6)
+    temperature, chains, each = 3.0, 100, 60
+    moving = equilibrium(16, temperature, chains, 30)
+    found = np.zeros(chains)
+    for _ in range(each):
+        moving.advance(2)
+        winding = vortices(torch.from_numpy(moving.fields()).double())
+        found += (winding != 0).double().mean((1, 2)).numpy() / each
+    error = found.std(ddof=1) / math.sqrt(chains)
+    assert error < 6e-4  # the longer paths make 0.0026
+    expected = vortices_of_series(temperature)
+    assert found.mean() == pytest.approx(expected, abs=4 * error + 1e-4)  # and u^6
 
 
 def test_fields_of_a_chain_are_far_apart() -> None:
