@@ -17,8 +17,9 @@ from kod_bench.sweeps.space.likelihoods import why_not
 from kod_bench.sweeps.space.limits import Section
 from kod_bench.sweeps.space.messages import first_error, unknown_key
 from kod_bench.sweeps.space.model import Model
+from kod_bench.sweeps.space.objectives import why_no_objective
 from kod_bench.sweeps.space.options import StudyOptions
-from kod_bench.sweeps.space.search_options import ANGLE_COLUMNS, SearchOptions
+from kod_bench.sweeps.space.search_options import SearchOptions
 from kod_bench.sweeps.space.strategies import STRATEGIES
 from kod_bench.sweeps.space.variants import ModelVariant, parameters_model, validated
 from kod_bench.sweeps.space.yaml_file import load_yaml
@@ -154,8 +155,6 @@ def _check_objectives(document: Document, options: StudyOptions) -> None:
             f"{where}: fid_infinity needs evaluation.samples of at least {least}, not "
             f"{options.evaluation.samples}"
         )
-    if "spectrum_distance" in options.search.metrics and options.dataset.name != "sphere":
-        raise UsageError(f"{where}: spectrum_distance is of data on the sphere alone")
 
 
 def _check_values(
@@ -164,16 +163,9 @@ def _check_values(
     """Refuse to search by what some data set of the study has no value of."""
     if options.search.strategy != "optuna":
         return
-    where = document.where(("search", "metric"))
-    values = {variant.dataset.values for variant in variants}
-    of_angles = sorted(set(options.search.metrics) & ANGLE_COLUMNS)
-    if "intensities" in values and of_angles:
-        raise UsageError(f"{where}: {of_angles[0]} is of data sets of angles alone")
-    if "angles" in values and options.search.metrics == ("kid",):
-        raise UsageError(
-            f"{where}: must be said for angles, of which KID sees the hues alone: "
-            "correlation_distance, for one"
-        )
+    reason = why_no_objective(options.search, [variant.dataset for variant in variants])
+    if reason is not None:
+        raise UsageError(f"{document.where(('search', 'metric'))}: {reason}")
 
 
 def _check_size(document: Document, options: StudyOptions, models: Sequence[Model]) -> None:

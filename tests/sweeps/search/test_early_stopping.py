@@ -297,7 +297,7 @@ def test_what_optuna_goes_by_on_angles_decides_at_rungs(tmp_path: Path, metric: 
         ("strategy: optuna, metric: fid", (), "early_stopping goes by one metric of few samples"),
         ("strategy: optuna, metric: [kid, fid]", (), "metric must be one of kid, correlation_dis"),
         ("strategy: optuna, metric: energy_difference", (), "is of data sets of angles alone"),
-        ("strategy: optuna", XY, "must be said for angles"),
+        ("strategy: optuna", XY, "kid is of the hues of angles; possible: corr"),
     ],
 )
 def test_rungs_have_what_they_go_by(
