@@ -40,12 +40,20 @@ class TestDDPM(ProcessConformance):
 
 class TestVarianceExploding(ProcessConformance):
     process_class = VarianceExploding
-    cases: ClassVar = {"ve": {}, "ve-circle": {"reading": "circle"}}
+    cases: ClassVar = {
+        "ve": {},
+        "ve-circle": {"reading": "circle"},
+        "ve-angle": {"reading": "angle"},
+    }
 
 
 class TestEDM(ProcessConformance):
     process_class = EDM
-    cases: ClassVar = {"edm": {}, "edm-circle": {"reading": "circle"}}
+    cases: ClassVar = {
+        "edm": {},
+        "edm-circle": {"reading": "circle"},
+        "edm-angle": {"reading": "angle"},
+    }
 
 
 class TestScoreSDE(ProcessConformance):
@@ -55,6 +63,7 @@ class TestScoreSDE(ProcessConformance):
         "sgm-ve": {"kernel": "ve"},
         "sgm-clamped": {"clamped": True, "corrector_snr": 0.05},
         "sgm-circle": {"reading": "circle"},
+        "sgm-angle": {"reading": "angle"},
     }
     stochastic = (
         "reverse-diffusion",
@@ -71,6 +80,7 @@ class TestFlowMatching(ProcessConformance):
         "flow-matching": {},
         "flow-matching-logit-normal": {"times": "logit-normal", "clamped": True},
         "flow-matching-circle": {"reading": "circle", "clamped": True},
+        "flow-matching-angle": {"reading": "angle"},
     }
     stochastic = ()
 
@@ -81,6 +91,7 @@ class TestBlurringDiffusion(ProcessConformance):
         "blurring": {},
         "blurring-none": {"blur_max": 0.0},
         "blurring-circle": {"reading": "circle"},
+        "blurring-angle": {"reading": "angle"},
     }
 
     def test_it_says_what_it_is(self, process, shape, steps):
@@ -94,6 +105,7 @@ class TestHeatDissipation(ProcessConformance):
     cases: ClassVar = {
         "heat": {"prior_images": 64},
         "heat-circle": {"prior_images": 64, "reading": "circle"},
+        "heat-angle": {"prior_images": 64, "reading": "angle"},
     }
 
 
@@ -123,6 +135,8 @@ class TestKuramotoDiffusion(ProcessConformance):
             **SMALL,
         },
         "kuramoto-angle": {"coupling": "local", "reading": "angle", **SMALL},
+        "kuramoto-angle-global": {"coupling": "global", "reading": "angle", **SMALL},
+        "kuramoto-angle-none": {"coupling": "none", "reading": "angle", **SMALL},
         "kuramoto-conditional": {"target": "conditional", **SMALL},
         "kuramoto-strides": {
             "coupling": "local",
