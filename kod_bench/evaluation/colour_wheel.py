@@ -1,7 +1,7 @@
 """Angles as colours: the hue goes round once, so that no colour marks the cut at pi.
 
 0 is red, 2 pi / 3 green, -2 pi / 3 blue. Pictures have vortices marked, white where the winding is
-positive and black where it is negative, and the wheel as their legend.
+positive and black where it is negative, each with a rim of the other, and the wheel as legend.
 """
 
 import math
@@ -10,15 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.angles import vortices
 
 _GAP = 4  # pixels between fields
-_LEAST = 512  # pixels; pictures are enlarged to at least this width
-_LEGEND = 96  # pixels a side
+_LEAST = 512  # pixels; pictures are enlarged to at least this width ...
+_FIELD = 128  # ... and each field to this: marks of a pair, a site apart, must not hide each other
+_LEGEND = 96  # pixels a side of the wheel
+_RADIUS = 3  # pixels of a mark at least, without its rim
+
+#: What is written beside the wheel.
+NOTE = "hue: the angle, 0 to the right; white dot: vortex, black dot: antivortex"
+#: With a larger share of plaquettes marked, marks hide the field; in noise it is a third.
+MOST_MARKED = 0.05
 
 
 def colour_wheel(angles: Tensor) -> Tensor:
@@ -61,7 +68,7 @@ def wheels(angles: Tensor, columns: int | None = None) -> Image.Image:
     """
     count, _, height, width = angles.shape
     columns = columns or max(1, math.ceil(math.sqrt(count * height / width)))
-    scale = max(2, math.ceil(_LEAST / (columns * width)))
+    scale = max(math.ceil(_LEAST / (columns * width)), field_scale(width))
     rows = math.ceil(count / columns)
     size = (
         columns * (scale * width + _GAP) + _GAP,
@@ -72,30 +79,53 @@ def wheels(angles: Tensor, columns: int | None = None) -> Image.Image:
         row, column = divmod(place, columns)
         corner = (_GAP + column * (scale * width + _GAP), _GAP + row * (scale * height + _GAP))
         sheet.paste(draw_field(field, scale), corner)
-    sheet.paste(legend(_LEGEND), (_GAP, size[1] - _LEGEND - _GAP))
+    left, top = _GAP, size[1] - _LEGEND - _GAP
+    sheet.paste(legend(_LEGEND), (left, top))
+    ImageDraw.Draw(sheet).text(
+        (left + _LEGEND + 2 * _GAP, top + _LEGEND // 2 - 7),
+        NOTE,
+        fill="white",
+        font=ImageFont.load_default(size=12),
+    )
     return sheet
 
 
-def draw_field(field: Tensor, scale: int) -> Image.Image:
+def field_scale(width: int) -> int:
+    """The least whole factor at which marks of a field so wide tell where they are, and which."""
+    return max(2, math.ceil(_FIELD / width))
+
+
+def draw_fields(fields: Tensor, scale: int, most: float = 1.0) -> list[Image.Image]:
+    """Fields, (N, 1, H, W) radians; vortices are marked unless more of all plaquettes have one."""
+    marked = float((vortices(fields.cpu()) != 0).double().mean()) <= most
+    return [draw_field(field, scale, marked) for field in fields]
+
+
+def draw_field(field: Tensor, scale: int, marked: bool = True) -> Image.Image:
     """One field, (1, H, W) radians, enlarged by a whole factor, its vortices marked."""
     colours = colour_wheel(field[None])[0].permute(1, 2, 0).numpy()
     picture = Image.fromarray(colours)
     picture = picture.resize(
         (scale * picture.width, scale * picture.height), Image.Resampling.NEAREST
     )
+    if not marked:
+        return picture
     draw = ImageDraw.Draw(picture)
-    radius = max(1.0, 0.4 * scale)
+    radius = max(_RADIUS, round(0.4 * scale))
     winding = vortices(field[0].cpu())
-    for row, column in winding.nonzero().tolist():
-        # Where four sites meet.
-        x, y = scale * (column + 1), scale * (row + 1)
-        positive = int(winding[row, column]) > 0
-        inside, edge = ("white", "black") if positive else ("black", "white")
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), inside, edge)
+    # Where four sites meet: between the pixels x - 1 and x.
+    marks = [
+        (scale * (column + 1), scale * (row + 1), int(winding[row, column]) > 0)
+        for row, column in winding.nonzero().tolist()
+    ]
+    for reach, inside in ((radius + radius // 3, False), (radius, True)):  # no rim on a neighbour
+        for x, y, positive in marks:
+            colour = "white" if positive == inside else "black"
+            draw.ellipse((x - reach, y - reach, x + reach - 1, y + reach - 1), colour)
     return picture
 
 
-def legend(side: int) -> Image.Image:
+def legend(side: int, around: str = "#808080") -> Image.Image:
     """The wheel: the colour of each direction from its middle, 0 to the right, pi / 2 upwards."""
     middle = (side - 1) / 2
     rows, columns = np.indices((side, side))
@@ -103,5 +133,5 @@ def legend(side: int) -> Image.Image:
     angle = torch.from_numpy(np.arctan2(y, x).astype(np.float32))[None, None]
     colours: NDArray[np.uint8] = colour_wheel(angle)[0].permute(1, 2, 0).numpy().copy()
     distance = np.hypot(x, y)
-    colours[(distance > middle) | (distance < middle / 2)] = 128
+    colours[(distance > middle) | (distance < middle / 2)] = ImageColor.getrgb(around)
     return Image.fromarray(colours)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
-from kod_bench.evaluation.colour_wheel import colour_wheel
+from kod_bench.evaluation.colour_wheel import draw_field, field_scale
 from kod_bench.evaluation.wasserstein import FloatArray
 
 #: Carlini et al.'s number of neighbours whose distance says what is near in this neighbourhood.
@@ -27,6 +27,7 @@ _ROWS = 256  # images compared at a time ...
 _NUMBERS = 2**25  # ... with so many pixels of training images
 _PAIRS = 16  # in a picture
 _PAIRS_IN_LINE = 8
+_FIELDS_IN_LINE = 4  # of angles, whose vortices must be seen
 _GAP = 4  # pixels between pictures, gray
 _WIDTH = 512  # pixels; pictures are enlarged to at least this
 
@@ -130,7 +131,8 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
 
     Args:
         path: of the PNG.
-        images: (N, C, H, W), uint8 or float32 angles, which are shown as colours.
+        images: (N, C, H, W), uint8 or float32 angles, which are shown as colours, with
+            their vortices.
         train: (M, C, H, W) likewise.
         nearest: of `images` in `train`.
 
@@ -138,15 +140,27 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
         OSError: if it cannot be written.
     """
     chosen = torch.from_numpy(np.argsort(nearest.ratio, kind="stable")[:_PAIRS].copy())
-    pairs = torch.cat([images[chosen], train[nearest.index[chosen]]], dim=2)  # one above the other
-    if pairs.dtype == torch.float32:
-        pairs = colour_wheel(pairs)
-    columns = min(_PAIRS_IN_LINE, len(pairs))
-    scale = math.ceil(_WIDTH / (columns * pairs.shape[3]))
-    pairs = pairs.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    both = [images[chosen], train[nearest.index[chosen]]]
+    of_angles = both[0].dtype == torch.float32
+    columns = min(_FIELDS_IN_LINE if of_angles else _PAIRS_IN_LINE, len(chosen))
+    width = both[0].shape[3]
+    scale = math.ceil(_WIDTH / (columns * width))
+    if of_angles:
+        scale = max(scale, field_scale(width))
+        both = [_drawn(fields, scale) for fields in both]
+    else:
+        both = [
+            each.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3) for each in both
+        ]
+    pairs = torch.cat(both, dim=2)  # one above the other
     sheet = make_grid(pairs, nrow=columns, padding=_GAP, pad_value=128)
     with atomic_write(path) as file:
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file, format="PNG")
+
+
+def _drawn(fields: Tensor, scale: int) -> Tensor:
+    pictures = [np.array(draw_field(field, scale)) for field in fields]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 def _flat(images: Tensor, device: torch.device | str) -> Tensor:

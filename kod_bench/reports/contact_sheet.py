@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
-from kod_bench.evaluation.colour_wheel import draw_field, legend
+from kod_bench.evaluation.colour_wheel import NOTE, draw_field, field_scale, legend
 
-IMAGES = 100  # on each side
+IMAGES = 100  # on each side; fewer fields of angles, whose vortices must be seen
 _SIDE = 800  # pixels of each side, about
 _GAP = 16
 _TITLE = 28
@@ -25,12 +25,13 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
         path: Where to.
         title: Above everything.
         sides: Label and images, (N, C, H, W) uint8, or float32 angles, which are shown as hues with
-            their vortices and the wheel; of the images, the first `IMAGES` are shown.
+            their vortices and the wheel; at most the first `IMAGES` are shown.
 
     Raises:
         OSError: it cannot be written.
     """
-    grids = [_grid(images[:IMAGES]) for _, images in sides]
+    most = _most(sides[0][1])
+    grids = [_grid(images[:most]) for _, images in sides]
     width = _GAP + sum(grid.width + _GAP for grid in grids)
     of_angles = sides[0][1].dtype == torch.float32
     bottom = 2 * _TITLE + max(grid.height for grid in grids) + 2 * _GAP
@@ -41,16 +42,22 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
     draw.text((_GAP, _GAP // 2), title, fill="black", font=font)
     left = _GAP
     for (label, images), grid in zip(sides, grids, strict=True):
-        shown = min(len(images), IMAGES)
+        shown = min(len(images), most)
         draw.text((left, _TITLE + 4), f"{label}: {shown} of {len(images)}", fill="black", font=font)
         sheet.paste(grid, (left, 2 * _TITLE + 4))
         left += grid.width + _GAP
     if of_angles:
-        sheet.paste(legend(_WHEEL), (_GAP, bottom))
-        note = "hue: the angle, 0 to the right; white dot: vortex, black dot: antivortex"
-        draw.text((2 * _GAP + _WHEEL, bottom + _WHEEL // 2 - 8), note, fill="black", font=font)
+        sheet.paste(legend(_WHEEL, "white"), (_GAP, bottom))
+        draw.text((2 * _GAP + _WHEEL, bottom + _WHEEL // 2 - 8), NOTE, fill="black", font=font)
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
+
+
+def _most(images: Tensor) -> int:
+    if images.dtype != torch.float32:
+        return IMAGES
+    across, down = (field_scale(side) * side for side in (images.shape[3], images.shape[2]))
+    return min(IMAGES, max(1, _SIDE // across) * max(1, _SIDE // down))
 
 
 def _grid(images: Tensor) -> Image.Image:

@@ -16,8 +16,10 @@ from kod_bench.evaluation.angles import (
     vortex_density,
     vortices,
 )
+from kod_bench.evaluation.colour_wheel import draw_fields
 from kod_bench.evaluation.metrics import METRICS, score, score_real
 from kod_bench.evaluation.reference import Reference, _read
+from tests.fields import field_around, mark_at
 
 
 def random_fields(count: int = 40, side: int = 12, seed: int = 0) -> Tensor:
@@ -31,12 +33,6 @@ def plane_waves(step: float, count: int = 8, side: int = 12) -> Tensor:
     starts = torch.linspace(-3, 3, count)[:, None]
     angles = (columns + starts)[:, None, None].expand(count, 1, side, side)
     return torch.remainder(angles + math.pi, 2 * math.pi).sub(math.pi)
-
-
-def field_around(x: float, y: float, sign: int, side: int = 12) -> Tensor:
-    """Angles that wind once around a point, rows downwards, y upwards: (1, 1, H, W)."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    return (sign * torch.atan2(y - rows.float(), columns.float() - x))[None, None]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -130,6 +126,16 @@ def test_pictures_mark_vortices(tmp_path: Path) -> None:
     y, x = gap + scale * 8, gap + scale * 5
     assert tuple(vortex[y, x]) == (255, 255, 255)
     assert tuple(plain[y, x]) == (255, 0, 0)
+
+
+def test_vortices_a_site_apart_are_both_seen() -> None:
+    field = (field_around(8.5, 15.5, 1, 32) + field_around(9.5, 15.5, -1, 32))[0]
+    assert vortices(field)[0].nonzero().tolist() == [[15, 8], [15, 9]]
+    (picture,) = draw_fields(field[None], 4)
+    assert picture.size == (128, 128)
+    assert (mark_at(picture, 36, 64), mark_at(picture, 40, 64)) == ("+", "-")
+    (plain,) = draw_fields(field[None], 4, 0.001)
+    assert (mark_at(plain, 36, 64), mark_at(plain, 40, 64)) == ("", "")
 
 
 def test_neighbours_are_near_across_the_cut() -> None:
