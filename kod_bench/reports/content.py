@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kod_bench.reports.metrics import METRICS, headline
+from kod_bench.reports.metrics import METRICS, OF_ANGLES, headline
 from kod_bench.reports.statistics import Estimate
 
 #: A page lists so many cells, and so many differences, of a comparable set; tables hold all.
@@ -187,6 +187,11 @@ class Group:
     def headline(self) -> str:
         """The metric by which its cells are chosen and drawn."""
         return headline(self.metrics)
+
+    @property
+    def of_angles(self) -> bool:
+        """Whether its data are fields of angles."""
+        return self.headline == OF_ANGLES
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ METRICS: dict[str, ReportedMetric] = {
     ),
 }
 
-_OF_ANGLES = "correlation_distance"
+#: The headline of fields of angles, which no other rows have.
+OF_ANGLES = "correlation_distance"
 
 
 def headline(metrics: Collection[str]) -> str:
@@ -80,7 +81,7 @@ def headline(metrics: Collection[str]) -> str:
     Args:
         metrics: that comparable rows have.
     """
-    return _OF_ANGLES if _OF_ANGLES in metrics else "kid"
+    return OF_ANGLES if OF_ANGLES in metrics else "kid"
 
 
 def is_judged(metric: str, metrics: Collection[str]) -> bool:

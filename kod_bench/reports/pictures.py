@@ -11,24 +11,30 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
-from kod_bench.reports.picture_files import read_picture
+from kod_bench.evaluation.colour_wheel import NOTE, legend
+from kod_bench.reports.picture_files import first_fields, read_picture
 
 _SIDE = 400
 _GAP = 12
 _LINE = 26  # of a title, with the space below
 _FONT_SIZE = 16
+_WHEEL = 96  # pixels a side of the legend of angles
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its title, placed at (row, column) of the sheet."""
+    """One picture with its title, placed at (row, column) of the sheet.
+
+    Of a grid of fields of angles (`of_angles`) the first fields are shown, the whole of others.
+    """
 
     title: str
     path: Path
     row: int
     column: int
+    of_angles: bool = False
 
 
 def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
@@ -39,7 +45,7 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
     """
     if not panels:
         raise ValueError("a contact sheet needs at least one picture")
-    loaded = [(panel, picture) for panel in panels if (picture := _thumbnail(panel.path))]
+    loaded = [(panel, picture) for panel in panels if (picture := _shown(panel))]
     if not loaded:
         return
     font = ImageFont.load_default(size=_FONT_SIZE)
@@ -53,8 +59,17 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
     each = (title + height + _GAP for title, height in zip(titles, heights, strict=True))
     tops = list(itertools.accumulate(each, initial=_GAP))
     columns = 1 + max(panel.column for panel, _ in loaded)
-    sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), tops[-1]), "white")
+    of_angles = any(panel.of_angles for panel, _ in loaded)
+    bottom = tops[-1] + (_WHEEL + _GAP if of_angles else 0)
+    sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), bottom), "white")
     draw = ImageDraw.Draw(sheet)
+    if of_angles:
+        wheel = legend(_WHEEL, "white")
+        sheet.paste(wheel, (_GAP, tops[-1]))
+        beside = _GAP + _WHEEL + _GAP
+        for number, line in enumerate(_wrap(NOTE, font, sheet.width - beside - _GAP)):
+            place = (beside, tops[-1] + number * _LINE)
+            draw.text(place, line, fill="black", font=font)
     for (panel, picture), lines in zip(loaded, wrapped, strict=True):
         left = _GAP + panel.column * (_SIDE + _GAP)
         top = tops[panel.row] + titles[panel.row]
@@ -66,28 +81,32 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
         sheet.save(file, format="PNG")
 
 
-def _thumbnail(path: Path) -> Image.Image | None:
-    if (content := read_picture(path)) is None:
+def _shown(panel: Panel) -> Image.Image | None:
+    if (content := read_picture(panel.path)) is None:
         return None
     try:
+        if panel.of_angles:
+            return first_fields(content, _SIDE)
         with Image.open(io.BytesIO(content)) as picture:
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
             return picture.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
-        _log.warning("%s: is left out (%s)", path, one_line(error))
+        _log.warning("%s: is left out (%s)", panel.path, one_line(error))
         return None
 
 
-def _wrap(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrap(
+    title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE
+) -> list[str]:
     """The title in lines no wider than a picture, broken between words or, if need be, in one."""
     lines = [""]
     for word in title.split():
-        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > _SIDE:
+        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > width:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word
-        while font.getlength(lines[-1]) > _SIDE:
+        while font.getlength(lines[-1]) > width:
             fits = next(
-                n for n in range(len(lines[-1]), 0, -1) if font.getlength(lines[-1][:n]) <= _SIDE
+                n for n in range(len(lines[-1]), 0, -1) if font.getlength(lines[-1][:n]) <= width
             )
             lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
     return lines

@@ -11,6 +11,7 @@ from kod_bench.inside import UnreadableError, child, is_file
 from kod_bench.reports.content import ReportContent
 from kod_bench.reports.latex import to_latex
 from kod_bench.reports.markdown import to_markdown
+from kod_bench.reports.metrics import OF_ANGLES
 from kod_bench.reports.page import write_page
 from kod_bench.reports.pictures import Panel, write_contact_sheet
 from kod_bench.reports.tables import write_tables
@@ -85,7 +86,8 @@ class SweepReport:
         way = ["model", "prior", "sampler", "steps", "network_evaluations"]
         rows = self.content.rows
         names = rows["space"].astype(str) + "/" + rows["sweep"].astype(str)
-        rows = rows.assign(sweep=names).sort_values("seed", kind="stable")
+        of_angles = rows[OF_ANGLES].notna()
+        rows = rows.assign(sweep=names, of_angles=of_angles).sort_values("seed", kind="stable")
         rows = rows.drop_duplicates(["sweep", *way])
         rows = rows[rows["sweep"].isin(self.folders)].sort_values(way, kind="stable")
         evaluations = sorted(rows["network_evaluations"].unique())
@@ -93,8 +95,8 @@ class SweepReport:
         columns: dict[tuple[object, ...], int] = {}
         taken: set[tuple[int, int]] = set()
         panels = [
-            Panel("real, held out", path / real, 0, 0)
-            for path in itertools.islice(self.folders.values(), 1)
+            Panel("real, held out", path / real, 0, 0, bool(of_angles[names == name].any()))
+            for name, path in itertools.islice(self.folders.items(), 1)
         ]
         priors = rows.groupby("model", observed=True)["prior"].nunique().to_dict()
         for row in rows.to_dict("records"):
@@ -111,7 +113,7 @@ class SweepReport:
                 path = child(self.folders[row["sweep"]] / "trials", row["trial"], name)
             except UnreadableError:  # a row's texts are no path to follow
                 continue
-            panels.append(Panel(title, path, line, column))
+            panels.append(Panel(title, path, line, column, row["of_angles"]))
             if len(panels) > MOST_PANELS:
                 break
         return [panel for panel in panels if is_file(panel.path)]

@@ -1,14 +1,17 @@
 """Pictures of trials inside the page, as many as it may hold."""
 
 import base64
+import io
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kod_bench.errors import one_line
 from kod_bench.inside import is_file
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures import TrialFiles
-from kod_bench.reports.picture_files import read_picture
+from kod_bench.reports.picture_files import first_fields, read_picture
 from kod_bench.results import (
     FORWARD_START,
     REAL_FILE,
@@ -19,6 +22,11 @@ from kod_bench.results import (
     nearest_file,
     trajectory_file,
 )
+
+#: Pixels of the first fields of a grid of angles, across: three columns on a wide page.
+FIELDS_SIDE = 400
+
+_log = logging.getLogger(__name__)
 
 _TYPES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -50,18 +58,30 @@ class Budget:
     left: int
     omitted: int = 0
 
-    def embed(self, path: Path | None, title: str, alt: str) -> Picture | None:
-        """The picture, if it is there and there is room for it."""
+    def embed(
+        self, path: Path | None, title: str, alt: str, of_angles: bool = False
+    ) -> Picture | None:
+        """The picture, if it is there and there is room for it; of a grid of angles a part."""
         if path is None:
             return None
         try:
-            if path.lstat().st_size * 4 // 3 > self.left:
-                self.omitted += 1
-                return None
+            size = path.lstat().st_size
         except OSError:
+            return None
+        if size * 4 // 3 > self.left and not of_angles:
+            self.omitted += 1
             return None
         if (content := read_picture(path)) is None:
             return None
+        if of_angles:
+            try:
+                content = _part(content)
+            except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
+                _log.warning("%s: is left out (%s)", path, one_line(error))
+                return None
+            if len(content) * 4 // 3 > self.left:
+                self.omitted += 1
+                return None
         encoded = base64.b64encode(content).decode()
         self.left -= len(encoded)
         return Picture(title, alt, f"data:{_TYPES[path.suffix]};base64,{encoded}")
@@ -82,6 +102,7 @@ class GroupPictures:
 
     Attributes:
         seeds: plain words: of which seed each one is.
+        of_angles: whether they are fields of angles, and grids of samples the first fields only.
         samples: real images first, then lines of cells with equal network evaluations.
         maps: likewise, of samples on the sphere: Mollweide projections.
         nearest: samples that are closest to a training image.
@@ -90,6 +111,7 @@ class GroupPictures:
     """
 
     seeds: str
+    of_angles: bool = False
     samples: list[tuple[str, list[Picture]]] = field(default_factory=list)
     maps: list[tuple[str, list[Picture]]] = field(default_factory=list)
     nearest: list[Picture] = field(default_factory=list)
@@ -105,24 +127,27 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
     shared = set.intersection(*(set(cell.seeds) for cell in group.cells)) if group.cells else set()
     seed = min(shared) if shared else None
     words = f"All of seed {seed}." if seed is not None else "Of each cell's lowest seed."
-    found = GroupPictures(words)
+    found = GroupPictures(words, group.of_angles)
 
-    def embed(cell: Cell, name: str, title: str, what: str) -> Picture | None:
+    def embed(
+        cell: Cell, name: str, title: str, what: str, of_angles: bool = False
+    ) -> Picture | None:
         path = files.find(_trial(cell, seed), name)
         alt = f"{what}: {cell.label}, {cell.network_evaluations} network evaluations"
-        return budget.embed(path, title, alt)
+        return budget.embed(path, title, alt, of_angles)
 
     def side_by_side(
         real_name: str, file: Callable[[str, str, int], str], what: str
     ) -> list[tuple[str, list[Picture]]]:
         path = next((p for sweep in files.sweeps if is_file(p := sweep / real_name)), None)
-        real = budget.embed(path, "real, held out", f"{what}: real held-out images")
+        is_cut = group.of_angles
+        real = budget.embed(path, "real, held out", f"{what}: real held-out images", is_cut)
         lines: list[tuple[str, list[Picture]]] = []
         by_evaluations: dict[int, list[Cell]] = {}
         for cell in group.cells:
             by_evaluations.setdefault(cell.network_evaluations, []).append(cell)
         for evaluations, cells in sorted(by_evaluations.items(), reverse=True):
-            line = [embed(c, _name(file, c), c.label, what) for c in cells]
+            line = [embed(c, _name(file, c), c.label, what, is_cut) for c in cells]
             shown = [picture for picture in line if picture is not None]
             if shown and not lines and real is not None:
                 shown.insert(0, real)
@@ -160,6 +185,12 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
         name = trajectory_file(cell.prior, cell.sampler, cell.network_evaluations, film=True)
         way.film = embed(cell, name, way.title, "Film of states from the prior to the image")
     return found
+
+
+def _part(content: bytes) -> bytes:
+    file = io.BytesIO()
+    first_fields(content, FIELDS_SIDE).save(file, format="PNG")
+    return file.getvalue()
 
 
 def _trial(cell: Cell, seed: int | None) -> str:
