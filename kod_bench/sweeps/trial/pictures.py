@@ -3,8 +3,9 @@
 States are drawn as they are, not as images where they are none. A phase has no gray: phases are
 coloured on a cycle (light at -pi and pi, dark at 0, blue below and red above), which tells them
 apart by lightness and, for the sign, by blue against red. Where the data are angles, these and
-phases are coloured by their hue, as everywhere else. Of several channels the first is shown.
-Any other state is drawn as its decoded image, which clamps it to black and white.
+phases are coloured by their hue, as everywhere else, and their vortices marked at times when so
+few of all plaquettes have one that marks do not hide the fields. Of several channels the first is
+shown. Any other state is drawn as its decoded image, which clamps it to black and white.
 """
 
 import math
@@ -20,14 +21,15 @@ from torch import Tensor
 from kod_bench.atomic import atomic_write
 from kod_bench.data import Values
 from kod_bench.diffusion import DiffusionProcess, circle, to_stored
-from kod_bench.evaluation import colour_wheel
+from kod_bench.evaluation.colour_wheel import MOST_MARKED, draw_fields
 
 STATES = 8  # of a strip, from the prior to the image
 SHOWN = 6  # samples of a strip
 KEPT = 16  # samples whose order parameter is followed
 ENDS = 36  # states of each grid of `write_forward_end`
 
-_CELL = 64  # pixels of a side of a picture in a strip, about
+_CELL = 64  # pixels of a side of a picture in a strip, about ...
+_FIELD = 96  # ... and of a field of angles, whose vortices must be seen
 _GAP = 4
 _TITLE = 20
 _MILLISECONDS = 250  # per frame of the film
@@ -113,13 +115,13 @@ def write_trajectory(strip: Path, film: Path, trajectory: Trajectory, values: Va
         OSError: if they cannot be written.
     """
     process = trajectory.process
-    images = _picture_bytes(process.decode(trajectory.states[-1][1][:SHOWN]), values)
+    scale = max(1, round((_FIELD if values == "angles" else _CELL) / process.shape[-1]))
     columns = [
-        (f"t = {t}", _draw(process, state[:SHOWN], values)) for t, state in trajectory.states
+        (f"t = {t}", _draw(process, state[:SHOWN], values, scale)) for t, state in trajectory.states
     ]
+    images = process.decode(trajectory.states[-1][1][:SHOWN])
     if process.periodic:
-        columns.append(("image", images))
-    scale = max(1, round(_CELL / process.shape[-1]))
+        columns.append(("image", _draw_images(images, values, scale)))
     side_x, side_y = scale * process.shape[2], scale * process.shape[1]
     count = len(images)
     size = (len(columns) * (side_x + _GAP) + _GAP, _TITLE + count * (side_y + _GAP) + _GAP)
@@ -130,10 +132,10 @@ def write_trajectory(strip: Path, film: Path, trajectory: Trajectory, values: Va
         left = _GAP + column * (side_x + _GAP)
         draw.text((left, 2), title, fill="black", font=font)
         for row, picture in enumerate(pictures):
-            sheet.paste(_picture(picture, scale), (left, _TITLE + row * (side_y + _GAP)))
+            sheet.paste(picture, (left, _TITLE + row * (side_y + _GAP)))
     with atomic_write(strip) as file:
         sheet.save(file, format="PNG")
-    frames = [_row_of(pictures, scale) for _, pictures in columns]
+    frames = [_row_of(pictures) for _, pictures in columns]
     with atomic_write(film) as file:
         frames[0].save(
             file,
@@ -153,7 +155,8 @@ def write_forward_end(
     Raises:
         OSError: if it cannot be written.
     """
-    grids = [_grid(_draw(process, states[:ENDS], values)) for states in (ends, prior)]
+    scale = max(1, round(48 / process.shape[-1]))
+    grids = [_grid(_draw(process, states[:ENDS], values, scale)) for states in (ends, prior)]
     width = sum(grid.width for grid in grids) + 3 * _GAP * 2
     sheet = Image.new("RGB", (width, grids[0].height + _TITLE + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -167,25 +170,29 @@ def write_forward_end(
         sheet.save(file, format="PNG")
 
 
-def _draw(process: DiffusionProcess, state: Tensor, values: Values) -> Tensor:
-    """States as pictures, (N, 3 or C, H, W) uint8 on the CPU."""
+def _draw(
+    process: DiffusionProcess, state: Tensor, values: Values, scale: int
+) -> list[Image.Image]:
+    """States as pictures, enlarged by a whole factor."""
     if not process.periodic or values == "angles":
-        return _picture_bytes(process.decode(state), values)
+        return _draw_images(process.decode(state), values, scale)
     phases = circle.wrap(state[:, 0].float()).cpu().numpy()
     places = np.linspace(-math.pi, math.pi, len(_CYCLE))
     colours = [np.interp(phases, places, _CYCLE[:, channel]) for channel in range(3)]
-    return torch.from_numpy(np.stack(colours, axis=1).round().astype(np.uint8))
+    drawn = torch.from_numpy(np.stack(colours, axis=1).round().astype(np.uint8))
+    return [_picture(each, scale) for each in drawn]
 
 
-def _picture_bytes(images: Tensor, values: Values) -> Tensor:
-    """Images in [-1, 1] as uint8, angles as hues.
+def _draw_images(images: Tensor, values: Values, scale: int) -> list[Image.Image]:
+    """Images in [-1, 1] as they are, angles as hues, enlarged by a whole factor.
 
     What is not finite is middle gray, or angle 0, as it is only a picture.
     """
     finite = torch.nan_to_num(images.float(), nan=0.0)
     if values == "angles":
-        return colour_wheel(to_stored(finite, values))
-    return ((finite + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        return draw_fields(to_stored(finite, values), scale, MOST_MARKED)
+    drawn = ((finite + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    return [_picture(each, scale) for each in drawn]
 
 
 def _picture(image: Tensor, scale: int) -> Image.Image:
@@ -194,8 +201,7 @@ def _picture(image: Tensor, scale: int) -> Image.Image:
     return Image.fromarray(array).resize(size, Image.Resampling.NEAREST).convert("RGB")
 
 
-def _row_of(images: Sequence[Tensor] | Tensor, scale: int) -> Image.Image:
-    pictures = [_picture(image, scale) for image in images]
+def _row_of(pictures: Sequence[Image.Image]) -> Image.Image:
     width, height = pictures[0].size
     row = Image.new("RGB", (len(pictures) * (width + _GAP) - _GAP, height), "white")
     for place, picture in enumerate(pictures):
@@ -203,13 +209,12 @@ def _row_of(images: Sequence[Tensor] | Tensor, scale: int) -> Image.Image:
     return row
 
 
-def _grid(images: Tensor) -> Image.Image:
-    columns = math.ceil(math.sqrt(len(images)))
-    scale = max(1, round(48 / images.shape[-1]))
-    height, width = scale * images.shape[2] + 2, scale * images.shape[3] + 2
-    rows = math.ceil(len(images) / columns)
+def _grid(pictures: Sequence[Image.Image]) -> Image.Image:
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = (side + 2 for side in pictures[0].size)
+    rows = math.ceil(len(pictures) / columns)
     grid = Image.new("RGB", (columns * width, rows * height), (128, 128, 128))
-    for place, image in enumerate(images):
+    for place, picture in enumerate(pictures):
         row, column = divmod(place, columns)
-        grid.paste(_picture(image, scale), (column * width + 1, row * height + 1))
+        grid.paste(picture, (column * width + 1, row * height + 1))
     return grid

@@ -1,17 +1,19 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from kod_bench.diffusion import make_process, sample
+from kod_bench.diffusion import circle, make_process, sample
 from kod_bench.sweeps.trial.pictures import (
     Trajectory,
     forward_order,
     write_forward_end,
     write_trajectory,
 )
+from tests.fields import mark_at, with_pair
 
 
 def follow(name: str, channels: int = 1) -> Trajectory:
@@ -72,6 +74,29 @@ def test_phases_at_minus_pi_and_pi_have_one_colour_and_their_middle_another(
     left, right = corner(-math.pi / 2), corner(math.pi / 2)
     assert left[2] > left[0]
     assert right[0] > right[2]
+
+
+@pytest.mark.parametrize("name", ["kuramoto", "wrapped"])
+def test_vortices_are_marked_from_when_they_are_few(tmp_path: Path, name: str) -> None:
+    process = make_process(name, shape=(1, 32, 32), steps=2, reading="angle")
+    start = process.encode(circle.wrap(with_pair()).repeat(8, 1, 1, 1) / math.pi)
+    generator = torch.Generator().manual_seed(0)
+    noise = process.encode(2 * torch.rand(8, 1, 32, 32, generator=generator) - 1)
+    trajectory = Trajectory(process, frozenset(), [(2, noise), (0, start)])
+    write_trajectory(tmp_path / "strip.png", tmp_path / "film.gif", trajectory, "angles")
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.size == (3 * 100 + 4, 20 + 6 * 100 + 4)
+        for row in range(6):
+            for column in (1, 2):  # the last states, and their images
+                left, top = 4 + 100 * column, 20 + 100 * row
+                marks = [(9, 8), (21, 22)]  # sites, of three pixels
+                found = [mark_at(strip, left + 3 * x, top + 3 * y) for x, y in marks]
+                assert found == ["+", "-"]
+        pixels = np.asarray(strip.crop((4, 20, 100, 116)))
+    assert not (pixels == pixels[..., :1]).all(axis=2).any(), "noise is covered with marks"
+    with Image.open(tmp_path / "film.gif") as film:
+        film.seek(film.n_frames - 1)  # type: ignore[attr-defined]
+        assert (mark_at(film, 27, 24), mark_at(film, 63, 66)) == ("+", "-")
 
 
 def test_the_order_parameter_is_followed_both_ways_and_only_for_phases() -> None:
