@@ -25,9 +25,8 @@ LEAST_HELD_OUT = 99
 
 _ROWS = 256  # images compared at a time ...
 _NUMBERS = 2**25  # ... with so many pixels of training images
-_PAIRS = 16  # in a picture
-_PAIRS_IN_LINE = 8
-_FIELDS_IN_LINE = 4  # of angles, whose vortices must be seen
+_PAIRS, _PAIRS_IN_LINE = 16, 8  # in a picture ...
+_FIELDS, _FIELDS_IN_LINE = 8, 4  # ... and of angles, whose vortices must be seen
 _GAP = 4  # pixels between pictures, gray
 _WIDTH = 512  # pixels; pictures are enlarged to at least this
 
@@ -139,10 +138,11 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
     Raises:
         OSError: if it cannot be written.
     """
-    chosen = torch.from_numpy(np.argsort(nearest.ratio, kind="stable")[:_PAIRS].copy())
+    of_angles = train.dtype == torch.float32
+    most, in_line = (_FIELDS, _FIELDS_IN_LINE) if of_angles else (_PAIRS, _PAIRS_IN_LINE)
+    chosen = torch.from_numpy(np.argsort(nearest.ratio, kind="stable")[:most].copy())
     both = [images[chosen], train[nearest.index[chosen]]]
-    of_angles = both[0].dtype == torch.float32
-    columns = min(_FIELDS_IN_LINE if of_angles else _PAIRS_IN_LINE, len(chosen))
+    columns = min(in_line, len(chosen))
     width = both[0].shape[3]
     scale = math.ceil(_WIDTH / (columns * width))
     if of_angles:

@@ -17,9 +17,10 @@ from kod_bench.evaluation.angles import (
     vortices,
 )
 from kod_bench.evaluation.colour_wheel import draw_fields
+from kod_bench.evaluation.memorisation import write_nearest_pairs
 from kod_bench.evaluation.metrics import METRICS, score, score_real
 from kod_bench.evaluation.reference import Reference, _read
-from tests.fields import field_around, mark_at
+from tests.fields import field_around, mark_at, with_pair
 
 
 def random_fields(count: int = 40, side: int = 12, seed: int = 0) -> Tensor:
@@ -136,6 +137,17 @@ def test_vortices_a_site_apart_are_both_seen() -> None:
     assert (mark_at(picture, 36, 64), mark_at(picture, 40, 64)) == ("+", "-")
     (plain,) = draw_fields(field[None], 4, 0.001)
     assert (mark_at(plain, 36, 64), mark_at(plain, 40, 64)) == ("", "")
+
+
+def test_vortices_are_marked_in_pairs_of_neighbours(tmp_path: Path) -> None:
+    fields = with_pair() + torch.arange(60.0).reshape(60, 1, 1, 1) / 10
+    samples, train = fields[:20], fields[20:]
+    write_nearest_pairs(tmp_path / "pairs.png", samples, train, Nearest.find(samples, train))
+    with Image.open(tmp_path / "pairs.png") as pairs:
+        assert pairs.size == (4 + 4 * 132, 4 + 2 * (2 * 128 + 4))
+        for top in (4, 4 + 128):  # a sample, its neighbour
+            found = [mark_at(pairs, 4 + 4 * x, top + 4 * y) for x, y in ((9, 8), (21, 22))]
+            assert found == ["+", "-"]
 
 
 def test_neighbours_are_near_across_the_cut() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from kod_bench.evaluation import write_wheels
 from kod_bench.reports import SweepReport, make_content, read_frame
+from kod_bench.reports.contact_sheet import write_dataset_sheet
 from kod_bench.reports.picture_files import first_fields
 from kod_bench.results import REAL_FILE, grid_file, write_rows
 from tests.fields import mark_at, with_pair
@@ -53,6 +54,18 @@ def test_a_report_on_angles_shows_vortices_of_both_signs(tmp_path: Path) -> None
             assert picture.size == (392, 392)
             assert marks_of(picture, 0, 0) == ["+", "-"] * 9
     assert "A white dot is a vortex" in page
+
+
+def test_a_contact_sheet_of_a_data_set_shows_them_too(tmp_path: Path) -> None:
+    fields = with_pair().repeat(50, 1, 1, 1)
+    sides = [("training", fields), ("test", fields)]
+    write_dataset_sheet(tmp_path / "sheet.png", "spins", sides)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        for place in range(36):  # fewer than there are, so that each is large enough
+            row, column = divmod(place, 6)
+            left, top = 16 + 1 + 130 * column, 2 * 28 + 4 + 1 + 130 * row
+            found = [mark_at(sheet, left + x, top + y) for x, y in MARKS.values()]
+            assert found == ["+", "-"]
 
 
 @pytest.mark.parametrize(

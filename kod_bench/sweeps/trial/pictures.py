@@ -21,15 +21,14 @@ from torch import Tensor
 from kod_bench.atomic import atomic_write
 from kod_bench.data import Values
 from kod_bench.diffusion import DiffusionProcess, circle, to_stored
-from kod_bench.evaluation.colour_wheel import MOST_MARKED, draw_fields
+from kod_bench.evaluation.colour_wheel import MOST_MARKED, draw_fields, field_scale
 
 STATES = 8  # of a strip, from the prior to the image
 SHOWN = 6  # samples of a strip
 KEPT = 16  # samples whose order parameter is followed
 ENDS = 36  # states of each grid of `write_forward_end`
 
-_CELL = 64  # pixels of a side of a picture in a strip, about ...
-_FIELD = 96  # ... and of a field of angles, whose vortices must be seen
+_CELL = 64  # pixels of a side of a picture in a strip, about; fields of angles are larger
 _GAP = 4
 _TITLE = 20
 _MILLISECONDS = 250  # per frame of the film
@@ -115,12 +114,13 @@ def write_trajectory(strip: Path, film: Path, trajectory: Trajectory, values: Va
         OSError: if they cannot be written.
     """
     process = trajectory.process
-    scale = max(1, round((_FIELD if values == "angles" else _CELL) / process.shape[-1]))
+    width = process.shape[-1]
+    scale = field_scale(width) if values == "angles" else max(1, round(_CELL / width))
     columns = [
         (f"t = {t}", _draw(process, state[:SHOWN], values, scale)) for t, state in trajectory.states
     ]
     images = process.decode(trajectory.states[-1][1][:SHOWN])
-    if process.periodic:
+    if process.periodic and values != "angles":  # of angles the last states are the images
         columns.append(("image", _draw_images(images, values, scale)))
     side_x, side_y = scale * process.shape[2], scale * process.shape[1]
     count = len(images)

@@ -85,18 +85,17 @@ def test_vortices_are_marked_from_when_they_are_few(tmp_path: Path, name: str) -
     trajectory = Trajectory(process, frozenset(), [(2, noise), (0, start)])
     write_trajectory(tmp_path / "strip.png", tmp_path / "film.gif", trajectory, "angles")
     with Image.open(tmp_path / "strip.png") as strip:
-        assert strip.size == (3 * 100 + 4, 20 + 6 * 100 + 4)
+        assert strip.size == (2 * 132 + 4, 20 + 6 * 132 + 4)
         for row in range(6):
-            for column in (1, 2):  # the last states, and their images
-                left, top = 4 + 100 * column, 20 + 100 * row
-                marks = [(9, 8), (21, 22)]  # sites, of three pixels
-                found = [mark_at(strip, left + 3 * x, top + 3 * y) for x, y in marks]
-                assert found == ["+", "-"]
-        pixels = np.asarray(strip.crop((4, 20, 100, 116)))
+            left, top = 4 + 132, 20 + 132 * row  # of the last state
+            marks = [(9, 8), (21, 22)]  # sites, of four pixels
+            found = [mark_at(strip, left + 4 * x, top + 4 * y) for x, y in marks]
+            assert found == ["+", "-"]
+        pixels = np.asarray(strip.crop((4, 20, 132, 148)))
     assert not (pixels == pixels[..., :1]).all(axis=2).any(), "noise is covered with marks"
     with Image.open(tmp_path / "film.gif") as film:
         film.seek(film.n_frames - 1)  # type: ignore[attr-defined]
-        assert (mark_at(film, 27, 24), mark_at(film, 63, 66)) == ("+", "-")
+        assert (mark_at(film, 36, 32), mark_at(film, 84, 88)) == ("+", "-")
 
 
 def test_the_order_parameter_is_followed_both_ways_and_only_for_phases() -> None:
