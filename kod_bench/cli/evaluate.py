@@ -51,7 +51,8 @@ def evaluate(
         ),
     ] = None,
     features: Annotated[
-        str, typer.Option(
+        str,
+        typer.Option(
             help="auto, inception, efficientnet-lite0, dinov2-vitb14, dinov2-vitl14, "
             "or my_module:MyExtractor."
         ),
