@@ -37,7 +37,12 @@ class NoisyPhases:
 
 def kuramoto():
     process = KuramotoDiffusion(
-        shape=(1, 1, 40), steps=STEPS, coupling="none", reference_strength=0.0, reading="angle"
+        shape=(1, 1, 40),
+        steps=STEPS,
+        coupling="none",
+        reference_strength=0.0,
+        reading="angle",
+        target="one-step",  # whose unit is not sigma_t, so that it matters which step it is of
     )
     variances = process.noise_std.values.square().cumsum(0)
     return NoisyPhases(process, [0.0, *variances.sqrt().tolist()])
