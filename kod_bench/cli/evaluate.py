@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kod_bench.cli.angles import Temperature, Unit, angle_sections
 from kod_bench.cli.maps import Fill, Flip, Grid, sphere_section
 from kod_bench.cli.options import expand_location, expand_path, parse_range
 from kod_bench.cli.say import echo
@@ -60,6 +61,8 @@ def evaluate(
     grid: Grid = None,
     flip: Flip = None,
     fill: Fill = None,
+    unit: Unit = None,
+    temperature: Temperature = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns to compute, such as fid,kid; default: all.")
     ] = None,
@@ -113,6 +116,7 @@ def evaluate(
             data_dir=parse_location(data_dir) if data_dir else default_data_dir(),
             options={
                 **sphere_section(against, grid=grid, flip=flip, fill=fill),
+                **angle_sections(against, unit, temperature),
                 **({} if group is None else {"group": group}),
             },
             features=features,

@@ -74,3 +74,33 @@ def test_what_angles_have_not_is_refused_and_what_to_do_is_said(
         assert code == 2
         assert message in " ".join(err.split())
         assert err.startswith("error: ")
+
+
+def test_references_may_be_in_degrees_and_spins_of_another_temperature(
+    run: Run,  # noqa: F811
+    winds: tuple[Path, Path],
+) -> None:
+    made, data = winds
+    fields = np.load(data / "winds.npy")
+    (data / "winds.npy").unlink()
+
+    def save(turned: np.ndarray) -> None:
+        for name, part in (("train", turned[:90]), ("test", turned[90:])):
+            (data / name).mkdir(exist_ok=True)
+            np.save(data / name / "winds.npy", part)
+
+    save(fields)
+    options = ("--features", "own:Pooled", "--metrics", "correlation_distance,energy")
+    assert run(made, "--against", f"angles:{data}", *options, "--json", "radians.json")[0] == 0
+    save(np.degrees(fields) + 180)
+    turned = f"angles:{data}"
+    code, _, err = run(made, "--against", turned, *options)
+    assert code == 2
+    assert "degrees" in err
+    code, _, err = run(made, "--against", turned, "--unit", "degrees", *options, "--json", "d.json")
+    assert (code, err) == (0, "")
+    # Half a turn of all references changes neither; rounding does, a little.
+    assert values(Path("d.json")) == pytest.approx(values(Path("radians.json")), abs=1e-4)
+    code, _, err = run(made, "--against", turned, "--temperature", "1.0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--temperature is an option of data set xy" in err
