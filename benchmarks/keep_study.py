@@ -12,12 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import yaml
-
 from kod_bench.results import Row, grid_file, read_trial, write_rows
 from kod_bench.storage import parse_location
 from kod_bench.sweeps.plan.sweep import SWEEP_FILE, TRIALS_FILE, Sweep
 from kod_bench.sweeps.store.find import find_sweep, reference_folder
+from kod_bench.sweeps.store.open import read_document
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -55,11 +54,11 @@ def keep(sweep: Sweep, name: str, pictures: bool, unfinished: bool = False) -> P
 
 def _places(sweep: Sweep) -> dict[str, str]:
     """Where data and other sweeps lay, longest first, and what a study says in their place."""
-    plan = yaml.safe_load((sweep.folder / SWEEP_FILE).read_text(encoding="utf-8"))
-    sweeps = {trial.reused.sweep for trial in sweep.trials if trial.reused is not None}
+    plan = read_document(sweep)
+    found = {reused.sweep: reused.name for trial in sweep.trials if (reused := trial.reused)}
     if "rescores" in plan:
-        sweeps.add(plan["rescores"]["sweep"])
-    found = {place: "/".join(Path(place).parts[-2:]) for place in sweeps}  # SPACE/NAME
+        place = plan["rescores"]["sweep"]
+        found.setdefault(place, "/".join(Path(place).parts[-2:]))  # SPACE/NAME
     for key in ("data_dir", "source"):
         if (place := plan.get(key)) is not None and Path(place).is_absolute():
             found[place] = Path(place).name

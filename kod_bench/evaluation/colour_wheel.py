@@ -95,7 +95,7 @@ def field_scale(width: int) -> int:
     return max(2, math.ceil(_FIELD / width))
 
 
-def draw_fields(fields: Tensor, scale: int, most: float = 1.0) -> list[Image.Image]:
+def draw_fields(fields: Tensor, scale: int, most: float = MOST_MARKED) -> list[Image.Image]:
     """Fields, (N, 1, H, W) radians; vortices are marked unless more of all plaquettes have one."""
     marked = float((vortices(fields.cpu()) != 0).double().mean()) <= most
     return [draw_field(field, scale, marked) for field in fields]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kod_bench.errors import one_line
 from kod_bench.inside import MOST_PICTURE, read_bytes
 
 #: Pixels of a frame; a grid of 64 images of 256 x 256 has four million.
@@ -46,6 +47,17 @@ def read_picture(path: Path) -> bytes | None:
         _log.warning("%s: is left out (%s)", path, reason)
         return None
     return content
+
+
+def read_first_fields(path: Path, side: int) -> Image.Image | None:
+    """`first_fields` of a file; None, and a line in the log, if it is no picture."""
+    if (content := read_picture(path)) is None:
+        return None
+    try:
+        return first_fields(content, side)
+    except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
+        _log.warning("%s: is left out (%s)", path, one_line(error))
+        return None
 
 
 def first_fields(content: bytes, side: int) -> Image.Image:

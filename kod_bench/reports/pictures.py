@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
 from kod_bench.evaluation.colour_wheel import NOTE, legend
-from kod_bench.reports.picture_files import first_fields, read_picture
+from kod_bench.reports.picture_files import read_first_fields, read_picture
 
 _SIDE = 400
 _GAP = 12
@@ -82,11 +82,11 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
 
 
 def _shown(panel: Panel) -> Image.Image | None:
+    if panel.of_angles:
+        return read_first_fields(panel.path, _SIDE)
     if (content := read_picture(panel.path)) is None:
         return None
     try:
-        if panel.of_angles:
-            return first_fields(content, _SIDE)
         with Image.open(io.BytesIO(content)) as picture:
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
             return picture.convert("RGB")

@@ -2,16 +2,14 @@
 
 import base64
 import io
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kod_bench.errors import one_line
 from kod_bench.inside import is_file
 from kod_bench.reports.content import Cell, Group
 from kod_bench.reports.figures import TrialFiles
-from kod_bench.reports.picture_files import first_fields, read_picture
+from kod_bench.reports.picture_files import read_first_fields, read_picture
 from kod_bench.results import (
     FORWARD_START,
     REAL_FILE,
@@ -25,8 +23,6 @@ from kod_bench.results import (
 
 #: Pixels of the first fields of a grid of angles, across: three columns on a wide page.
 FIELDS_SIDE = 400
-
-_log = logging.getLogger(__name__)
 
 _TYPES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -71,17 +67,12 @@ class Budget:
         if size * 4 // 3 > self.left and not of_angles:
             self.omitted += 1
             return None
-        if (content := read_picture(path)) is None:
+        content = _part(path) if of_angles else read_picture(path)
+        if content is None:
             return None
-        if of_angles:
-            try:
-                content = _part(content)
-            except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
-                _log.warning("%s: is left out (%s)", path, one_line(error))
-                return None
-            if len(content) * 4 // 3 > self.left:
-                self.omitted += 1
-                return None
+        if len(content) * 4 // 3 > self.left:
+            self.omitted += 1
+            return None
         encoded = base64.b64encode(content).decode()
         self.left -= len(encoded)
         return Picture(title, alt, f"data:{_TYPES[path.suffix]};base64,{encoded}")
@@ -187,9 +178,11 @@ def group_pictures(group: Group, files: TrialFiles, budget: Budget) -> GroupPict
     return found
 
 
-def _part(content: bytes) -> bytes:
+def _part(path: Path) -> bytes | None:
+    if (picture := read_first_fields(path, FIELDS_SIDE)) is None:
+        return None
     file = io.BytesIO()
-    first_fields(content, FIELDS_SIDE).save(file, format="PNG")
+    picture.save(file, format="PNG")
     return file.getvalue()
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from kod_bench.atomic import atomic_write
 from kod_bench.data import Values
 from kod_bench.diffusion import DiffusionProcess, circle, to_stored
-from kod_bench.evaluation.colour_wheel import MOST_MARKED, draw_fields, field_scale
+from kod_bench.evaluation.colour_wheel import draw_fields, field_scale
 
 STATES = 8  # of a strip, from the prior to the image
 SHOWN = 6  # samples of a strip
@@ -190,7 +190,7 @@ def _draw_images(images: Tensor, values: Values, scale: int) -> list[Image.Image
     """
     finite = torch.nan_to_num(images.float(), nan=0.0)
     if values == "angles":
-        return draw_fields(to_stored(finite, values), scale, MOST_MARKED)
+        return draw_fields(to_stored(finite, values), scale)
     drawn = ((finite + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
     return [_picture(each, scale) for each in drawn]
 
