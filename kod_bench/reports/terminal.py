@@ -1,8 +1,11 @@
 """A report for a terminal."""
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +14,7 @@ from kod_bench.reports.content import Group, PublishedNumber, ReportContent
 from kod_bench.reports.layout import (
     PUBLISHED_NOTE,
     PUBLISHED_TITLE,
+    CellText,
     TableText,
     comparison_table,
     difference_table,
@@ -20,8 +24,14 @@ from kod_bench.reports.layout import (
 )
 from kod_bench.reports.metrics import METRICS, heading_of, is_judged
 
-#: Models' names up to this width are not broken for the sake of other columns.
+#: Models' names up to this width are not broken for the sake of other columns, words never.
 _NAME_WIDTH = 15
+#: What a comparison has beside metrics: a narrow terminal has the first ones, and then the last
+#: ones if all metrics fit.
+_NAMES, _SECONDS = ("NFE", "Model"), ("Train s", "s/image")
+
+#: A mean, the ends of its interval, and the mark of what is told to be no worse than the best.
+_INTERVAL = re.compile(r"(\S+) (\[\S+, \S+\])( \S+)?")
 
 _PUBLISHED_COLUMNS = ("Data", "T", "Model", "Metric", "Value")
 
@@ -34,11 +44,7 @@ def to_terminal(content: ReportContent) -> Iterator[RenderableType]:
         yield comparison(group)
         yield Text()
         yield from _lines(group.verdict)
-        for metric in METRICS:
-            for title, table in difference_tables(group, metric):
-                if is_judged(metric, group.metrics):
-                    yield Text()
-                    yield _rich(table, title, ())
+        yield from _differences(group)
         yield Text()
     yield from _published(content.published)
     yield from _lines(content.provenance.statements)
@@ -70,9 +76,72 @@ def _published(numbers: Sequence[PublishedNumber]) -> Iterator[RenderableType]:
         yield Text()
 
 
-def comparison(group: Group) -> Table:
+def comparison(group: Group) -> RenderableType:
     """The comparison table of one group, with its caption and notes below."""
-    return _rich(comparison_table(group), group.title, (group.caption, *group.notes))
+    return _Fitting(comparison_table(group), group.title, (group.caption, *group.notes))
+
+
+def _differences(group: Group) -> Iterator[RenderableType]:
+    """Those in the headline; of other metrics the verdict has said what there is to say."""
+    for title, table in difference_tables(group, group.headline):
+        yield Text()
+        yield _rich(table, title, ())
+    others = [
+        heading_of(metric, group.metrics)
+        for metric in METRICS
+        if metric != group.headline
+        and is_judged(metric, group.metrics)
+        and difference_tables(group, metric)
+    ]
+    if others:
+        yield Text()
+        yield Text(f"Differences in {', '.join(others)}: with --markdown, and in the report.")
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A comparison table with as many columns as fit, and a line that names the others."""
+
+    table: TableText
+    title: str
+    caption: tuple[str, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns, left_out = _fitting(self.table, options.max_width)
+        said = f"Not shown here: {', '.join(left_out)}; a wider terminal, --markdown and the report"
+        note = (f"{said} have them.",) if left_out else ()
+        yield _rich(_only(self.table, columns), self.title, (*self.caption, *note))
+
+
+def _fitting(table: TableText, width: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that fit, with cells of two lines at most, and the others.
+
+    How a model is called and its first metric stay, come what may; after them come how many seeds
+    there are, the other metrics in their order, and seconds.
+    """
+    metrics = [name for name in table.columns if name not in (*_NAMES, "Seeds", *_SECONDS)]
+    wanted = (*_NAMES, *metrics[:1], "Seeds", *metrics[1:], *_SECONDS)
+    widths = [_least_width(table, name) + 1 for name in wanted]
+    fitting = sum(used <= width + 1 for used in itertools.accumulate(widths))
+    kept = set(wanted[: max(fitting, len(_NAMES) + 1)])
+    columns = tuple(name for name in table.columns if name in kept)
+    return columns, tuple(name for name in table.columns if name not in kept)
+
+
+def _least_width(table: TableText, name: str) -> int:
+    """Below this a column's numbers would be broken, or the words of its heading or of names."""
+    place = table.columns.index(name)
+    texts = [_lines_of(line[place]) for line in table.lines]
+    if name == "Model":
+        longest = max(map(len, texts), default=0)
+        texts = texts if longest <= _NAME_WIDTH else [w for text in texts for w in text.split()]
+    return max(len(part) for text in (*texts, *name.split()) for part in text.split("\n"))
+
+
+def _lines_of(cell: CellText) -> str:
+    """A mean, and its interval on a line of its own, where no number is broken by the edge."""
+    found = _INTERVAL.fullmatch(one_line(cell.text))
+    return one_line(cell.text) if found is None else f"{found[1]}{found[3] or ''}\n{found[2]}"
 
 
 def _only(table: TableText, columns: tuple[str, ...]) -> TableText:
@@ -90,6 +159,7 @@ def _rich(table: TableText, title: str, caption: tuple[str, ...]) -> Table:
         caption_justify="left",
         box=None,
         pad_edge=False,
+        collapse_padding=True,
     )
     for place, name in enumerate(table.columns):
         # A name that is too long goes on below: cut off, it would name nothing.
@@ -101,7 +171,7 @@ def _rich(table: TableText, title: str, caption: tuple[str, ...]) -> Table:
             no_wrap=name == "Model" and longest <= _NAME_WIDTH,
         )
     for line in table.lines:
-        found.add_row(*(Text(one_line(c.text), "bold" if c.bold else "") for c in line))
+        found.add_row(*(Text(_lines_of(c), "bold" if c.bold else "") for c in line))
     return found
 
 

@@ -1,6 +1,6 @@
 import re
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from kod_bench.reports import make_content
 from kod_bench.reports.comparison import compare_sides
@@ -11,7 +11,7 @@ from kod_bench.reports.latex import to_latex
 from kod_bench.reports.layout import comparison_table
 from kod_bench.reports.markdown import comparison_markdown, table_lines, to_markdown
 from kod_bench.reports.page.write import page
-from kod_bench.reports.terminal import comparison, comparison_terminal
+from kod_bench.reports.terminal import comparison, comparison_terminal, to_terminal
 from kod_bench.results import Row
 from tests.rows import make_row
 
@@ -88,16 +88,49 @@ def test_kid_and_fid_are_said_to_be_of_hues_in_every_format() -> None:
     assert "Hue Correlation" not in markdown
 
 
-def test_kid_and_fid_are_said_to_be_of_hues_on_80_columns() -> None:
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(comparison(make_groups(frame_of(rows()))[0]))
-    lines = console.export_text().splitlines()
+def printed(*pieces: RenderableType, width: int) -> list[str]:
+    """Lines of a terminal."""
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(*pieces, sep="\n")
+    return console.export_text().splitlines()
+
+
+def test_kid_and_fid_are_said_to_be_of_hues_on_a_wide_terminal() -> None:
+    lines = printed(comparison(make_groups(frame_of(rows()))[0]), width=160)
+    (headings,) = (line for line in lines if line.startswith("NFE"))
+    for name in ("Correlation", "Vortices", "Energy", "Hue KID", "Hue FID", "Train s", "s/image"):
+        assert name in headings
+    assert not any("Not shown here" in line for line in lines)
+
+
+def test_80_columns_have_whole_numbers_and_say_what_they_leave_out() -> None:
+    (group,) = make_groups(frame_of(rows()))
+    lines = printed(comparison(group), width=80)
     assert max(map(len, lines)) <= 80
-    below = next(place for place, line in enumerate(lines) if line.startswith("NFE"))
-    above = lines[below - 1]
-    assert above.split().count("Hue") == 2
-    for name, end in zip(("KID", "FID"), re.finditer("Hue", above), strict=True):
-        assert lines[below][: end.end()].endswith(name)
+    (headings,) = (line for line in lines if line.startswith("NFE"))
+    assert headings.split() == ["NFE", "Model", "Correlation", "Vortices", "Energy", "Seeds"]
+    text = " ".join(" ".join(lines).split())
+    for cell in group.cells:
+        for metric in ("correlation_distance", "vortex_density_difference", "energy_difference"):
+            found = cell.score(metric).estimate  # type: ignore[union-attr]
+            assert f"{found.mean:.4f}" in text
+            assert f"[{found.low:.4f}, {found.high:.4f}]" in text
+    assert re.search("Not shown here: .*Angle, Hue KID, Hue FID, Train s, s/image;", text)
+
+
+def test_a_terminal_too_narrow_for_anything_has_names_and_the_headline() -> None:
+    text = "\n".join(printed(comparison(make_groups(frame_of(rows()))[0]), width=30))
+    assert re.search(r"NFE +Model", text)
+    assert "Vortices" not in text.split("Features")[0]
+
+
+def test_a_terminal_has_the_differences_of_the_headline_and_names_the_others() -> None:
+    lines = printed(*to_terminal(make_content(frame_of(rows()), title="x")), width=80)
+    titles = [line for line in lines if line.startswith("Structured minus Euclidean, ")]
+    assert [title.strip() for title in titles] == ["Structured minus Euclidean, Correlation"]
+    said = " ".join(" ".join(lines).split())
+    wanted = "Differences in Vortices, Energy, Order, Angle: with --markdown, and in the report."
+    assert wanted in said
 
 
 def test_two_sides_of_angles_are_compared_by_hues_that_are_said_to_be_so() -> None:
@@ -108,9 +141,8 @@ def test_two_sides_of_angles_are_compared_by_hues_that_are_said_to_be_so() -> No
     assert "Hue KID difference" in text
     assert "Hue FID difference" in text
     assert "biased" not in text  # enough samples; it is not judged for what it sees
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(*comparison_terminal(found))
-    assert "a minus b, Hue FID" in console.export_text()
+    lines = printed(*comparison_terminal(found), width=200)
+    assert any("a minus b, Hue FID" in line for line in lines)
 
 
 def test_figures_go_by_the_correlation() -> None:
