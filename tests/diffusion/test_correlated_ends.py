@@ -179,6 +179,8 @@ def test_it_asks_for_its_fit() -> None:
         process.prior(2, generator(), "correlated")
 
 
+#: Of the laptop profiles of `angles` and `claims`.
+SIZE = 32
 DATA_SETS = {
     "xy": {"xy": {"count": 1200}},
     "orientation": {"synthetic": {"fingers": 24, "impressions": 1}},
@@ -191,10 +193,10 @@ DATA_SETS = {
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_it_is_as_coherent_as_the_ends_of_held_out_data(name: str, cache_dir: Path) -> None:
     """Every data set of angles, and prints; forward chains of its own held-out fields."""
-    said = {"name": name, "image_size": 16, **DATA_SETS[name]}
+    said = {"name": name, "image_size": SIZE, **DATA_SETS[name]}
     dataset = load_dataset(DatasetOptions.model_validate(said), None, cache_dir)
     process = KuramotoDiffusion(
-        shape=(1, 16, 16),
+        shape=(1, SIZE, SIZE),
         steps=50,
         reading="angle" if dataset.values == "angles" else "intensity",
         reference_ratio=0.0,

@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import nn
 
 from kod_bench.diffusion import ImageSource, KuramotoDiffusion, WrappedDiffusion
 from kod_bench.diffusion.wrapped import score_rms
@@ -75,6 +76,7 @@ def same_processes() -> tuple[WrappedDiffusion, KuramotoDiffusion]:
         sigma_min=math.sqrt(ADDED),
         sigma_max=math.sqrt(ADDED * STEPS),
         rho=0.5,
+        reading="angle",
     )
     kuramoto = KuramotoDiffusion(
         shape=(1, 1, 2),
@@ -85,6 +87,7 @@ def same_processes() -> tuple[WrappedDiffusion, KuramotoDiffusion]:
         noise_range=(ADDED, ADDED),
         pool_size=8000,
         chain_steps=STEPS,
+        reading="angle",
     )
     steps = torch.arange(1, STEPS + 1).double()
     assert torch.allclose(wrapped.sigma.values.square(), ADDED * steps)
@@ -98,7 +101,7 @@ def waves(phases: torch.Tensor) -> torch.Tensor:
 
 
 def test_it_learns_the_score_that_uncoupled_kuramoto_learns() -> None:
-    """The same conditional mean of targets, and the same fit of a small model to them."""
+    """The same conditional mean of targets, and the same least squares."""
     fits, means, errors = [], [], []
     chosen = (1, 4, 10, 20)
     for process in same_processes():
@@ -135,6 +138,77 @@ def test_it_learns_the_score_that_uncoupled_kuramoto_learns() -> None:
         )
         # Monte Carlo's error; the score itself is 0.06 (t = 20) to 1.7 per radian.
         assert difference < 0.012 + 0.07 * ours, t
+
+
+def known_score(phases: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Of each of the `two_peaks`, wrapped normal laws that noise has widened."""
+    theta = phases.double().detach().requires_grad_()
+    spread = ((0.1 * math.pi) ** 2 + variance).sqrt()
+    turns = 2 * math.pi * torch.arange(-4, 5).double()
+    logs = [
+        math.log(share)
+        - ((theta.unsqueeze(-1) - math.pi * peak + turns) / spread.unsqueeze(-1)).square() / 2
+        for share, peak in ((0.6, -0.5), (0.4, 0.4))
+    ]
+    torch.cat(logs, -1).logsumexp(-1).sum().backward()
+    assert theta.grad is not None
+    return theta.grad
+
+
+class SmallNetwork(nn.Module):
+    """A perceptron on waves of a phase and of its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Linear(10, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+        )
+
+    def forward(self, state: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Predictions of the shape of the state."""
+        time = (step / STEPS * math.pi).view(-1, 1, 1, 1).expand_as(state)
+        found = [f(n * state) for n in (1, 2, 3) for f in (torch.cos, torch.sin)]
+        found += [f(n * time) for n in (1, 2) for f in (torch.cos, torch.sin)]
+        predicted: torch.Tensor = self.layers(torch.stack(found, -1)).squeeze(-1)
+        return predicted
+
+
+def test_trained_networks_have_one_score_and_it_is_the_known_one() -> None:
+    """Adam on batches of either process, from the same weights."""
+    phases = math.pi * two_peaks(generator(5))(2000).expand(2000, 1, 1, 2)
+    scores = []
+    for process in same_processes():
+        network = SmallNetwork()
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+        source = two_peaks(generator(1))
+        for batch in islice(process.training_batches(source, 1000, generator(2)), 600):
+            error = network(batch.state, batch.step) - batch.target
+            optimizer.zero_grad()
+            (batch.weight * error.square()).mean().backward()
+            optimizer.step()
+            falling.step()
+        of = []
+        with torch.no_grad():
+            for t in (2, 6, 12):
+                noise = torch.randn(phases.shape, generator=generator(t))
+                state = torch.remainder(
+                    phases + math.sqrt(ADDED * t) * noise + math.pi, 2 * math.pi
+                )
+                steps = torch.full((len(state),), t)
+                predicted = network(state - math.pi, steps)
+                of.append(-predicted / process.scale.at(steps, predicted))
+        scores.append(of)
+    for place, t in enumerate((2, 6, 12)):
+        noise = torch.randn(phases.shape, generator=generator(t))
+        state = phases + math.sqrt(ADDED * t) * noise
+        known = known_score(state, torch.full(state.shape, ADDED * t).double())
+        size = known.square().mean().sqrt()
+        closed, chains = (found[place].double() for found in scores)
+        assert (closed - chains).square().mean().sqrt() < 0.12 * size
+        for found in (closed, chains):
+            assert (found - known).square().mean().sqrt() < 0.22 * size
 
 
 def test_the_closed_target_is_no_noisier_than_the_chains() -> None:
