@@ -15,11 +15,13 @@ from torch import Tensor
 
 from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.angles import vortices
+from kod_bench.evaluation.lettering import wrapped_lines
 
 _GAP = 4  # pixels between fields
 _LEAST = 512  # pixels; pictures are enlarged to at least this width ...
 _FIELD = 128  # ... and each field to this: marks of a pair, a site apart, must not hide each other
-_LEGEND = 96  # pixels a side of the wheel
+LEGEND_HEIGHT = 96  # pixels; the wheel's side
+_LETTERS = 14  # pixels of its font
 _RADIUS = 3  # pixels of a mark at least, without its rim
 
 #: What is written beside the wheel.
@@ -72,21 +74,15 @@ def wheels(angles: Tensor, columns: int | None = None) -> Image.Image:
     rows = math.ceil(count / columns)
     size = (
         columns * (scale * width + _GAP) + _GAP,
-        rows * (scale * height + _GAP) + _GAP + _LEGEND + _GAP,
+        rows * (scale * height + _GAP) + _GAP + LEGEND_HEIGHT + _GAP,
     )
     sheet = Image.new("RGB", size, (128, 128, 128))
     for place, field in enumerate(angles):
         row, column = divmod(place, columns)
         corner = (_GAP + column * (scale * width + _GAP), _GAP + row * (scale * height + _GAP))
         sheet.paste(draw_field(field, scale), corner)
-    left, top = _GAP, size[1] - _LEGEND - _GAP
-    sheet.paste(legend(_LEGEND), (left, top))
-    ImageDraw.Draw(sheet).text(
-        (left + _LEGEND + 2 * _GAP, top + _LEGEND // 2 - 7),
-        NOTE,
-        fill="white",
-        font=ImageFont.load_default(size=12),
-    )
+    below = legend(size[0] - 2 * _GAP, paper="#808080", ink="white")
+    sheet.paste(below, (_GAP, size[1] - LEGEND_HEIGHT - _GAP))
     return sheet
 
 
@@ -125,8 +121,21 @@ def draw_field(field: Tensor, scale: int, marked: bool = True) -> Image.Image:
     return picture
 
 
-def legend(side: int, around: str = "#808080") -> Image.Image:
-    """The wheel: the colour of each direction from its middle, 0 to the right, pi / 2 upwards."""
+def legend(width: int, paper: str = "white", ink: str = "black") -> Image.Image:
+    """What colours and dots mean, (LEGEND_HEIGHT, width): the wheel, and beside it `NOTE`."""
+    strip = Image.new("RGB", (width, LEGEND_HEIGHT), paper)
+    strip.paste(_wheel(LEGEND_HEIGHT, paper))
+    font, left = ImageFont.load_default(size=_LETTERS), LEGEND_HEIGHT + 2 * _GAP
+    lines = wrapped_lines(NOTE, font, max(1, width - left))
+    line_height = _LETTERS + _GAP
+    top = max(0, (LEGEND_HEIGHT - line_height * len(lines)) // 2)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((left, top + number * line_height), line, ink, font)
+    return strip
+
+
+def _wheel(side: int, around: str) -> Image.Image:
+    """The colour of each direction from its middle, 0 to the right, pi / 2 upwards."""
     middle = (side - 1) / 2
     rows, columns = np.indices((side, side))
     x, y = columns - middle, middle - rows

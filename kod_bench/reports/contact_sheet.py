@@ -9,13 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kod_bench.atomic import atomic_write
-from kod_bench.evaluation.colour_wheel import NOTE, draw_field, field_scale, legend
+from kod_bench.evaluation.colour_wheel import LEGEND_HEIGHT, draw_field, field_scale, legend
 
 IMAGES = 100  # on each side; fewer fields of angles, whose vortices must be seen
 _SIDE = 800  # pixels of each side, about
 _GAP = 16
 _TITLE = 28
-_WHEEL = 96  # pixels a side of the legend of angles
 
 
 def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tensor]]) -> None:
@@ -35,7 +34,7 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
     width = _GAP + sum(grid.width + _GAP for grid in grids)
     of_angles = sides[0][1].dtype == torch.float32
     bottom = 2 * _TITLE + max(grid.height for grid in grids) + 2 * _GAP
-    height = bottom + (_WHEEL + _GAP if of_angles else 0)
+    height = bottom + (LEGEND_HEIGHT + _GAP if of_angles else 0)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
@@ -47,8 +46,7 @@ def write_dataset_sheet(path: Path, title: str, sides: Sequence[tuple[str, Tenso
         sheet.paste(grid, (left, 2 * _TITLE + 4))
         left += grid.width + _GAP
     if of_angles:
-        sheet.paste(legend(_WHEEL, "white"), (_GAP, bottom))
-        draw.text((2 * _GAP + _WHEEL, bottom + _WHEEL // 2 - 8), NOTE, fill="black", font=font)
+        sheet.paste(legend(width - 2 * _GAP), (_GAP, bottom))
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
 

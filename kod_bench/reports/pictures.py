@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kod_bench.atomic import atomic_write
 from kod_bench.errors import one_line
-from kod_bench.evaluation.colour_wheel import NOTE, legend
+from kod_bench.evaluation.colour_wheel import LEGEND_HEIGHT, legend
+from kod_bench.evaluation.lettering import wrapped_lines
 from kod_bench.reports.picture_files import read_first_fields, read_picture
 
 _SIDE = 400
 _GAP = 12
 _LINE = 26  # of a title, with the space below
 _FONT_SIZE = 16
-_WHEEL = 96  # pixels a side of the legend of angles
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
     rows = 1 + max(panel.row for panel, _ in loaded)
     heights = [1] * rows  # those of the highest pictures
     titles = [_LINE] * rows
-    wrapped = [_wrap(panel.title, font) for panel, _ in loaded]
+    wrapped = [wrapped_lines(panel.title, font, _SIDE) for panel, _ in loaded]
     for (panel, picture), lines in zip(loaded, wrapped, strict=True):
         titles[panel.row] = max(titles[panel.row], len(lines) * _LINE)
         heights[panel.row] = max(heights[panel.row], picture.height)
@@ -60,16 +60,11 @@ def write_contact_sheet(path: Path, panels: Sequence[Panel]) -> None:
     tops = list(itertools.accumulate(each, initial=_GAP))
     columns = 1 + max(panel.column for panel, _ in loaded)
     of_angles = any(panel.of_angles for panel, _ in loaded)
-    bottom = tops[-1] + (_WHEEL + _GAP if of_angles else 0)
+    bottom = tops[-1] + (LEGEND_HEIGHT + _GAP if of_angles else 0)
     sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), bottom), "white")
     draw = ImageDraw.Draw(sheet)
     if of_angles:
-        wheel = legend(_WHEEL, "white")
-        sheet.paste(wheel, (_GAP, tops[-1]))
-        beside = _GAP + _WHEEL + _GAP
-        for number, line in enumerate(_wrap(NOTE, font, sheet.width - beside - _GAP)):
-            place = (beside, tops[-1] + number * _LINE)
-            draw.text(place, line, fill="black", font=font)
+        sheet.paste(legend(sheet.width - 2 * _GAP), (_GAP, tops[-1]))
     for (panel, picture), lines in zip(loaded, wrapped, strict=True):
         left = _GAP + panel.column * (_SIDE + _GAP)
         top = tops[panel.row] + titles[panel.row]
@@ -93,20 +88,3 @@ def _shown(panel: Panel) -> Image.Image | None:
     except (OSError, ValueError, SyntaxError) as error:  # sound outside, broken inside
         _log.warning("%s: is left out (%s)", panel.path, one_line(error))
         return None
-
-
-def _wrap(
-    title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE
-) -> list[str]:
-    """The title in lines no wider than a picture, broken between words or, if need be, in one."""
-    lines = [""]
-    for word in title.split():
-        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-        while font.getlength(lines[-1]) > width:
-            fits = next(
-                n for n in range(len(lines[-1]), 0, -1) if font.getlength(lines[-1][:n]) <= width
-            )
-            lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
-    return lines
