@@ -108,6 +108,11 @@ MODELS = {
     "wrapped, likelihood": Model("wrapped", {"level_weight": "likelihood"}, ("uniform",)),
     "wrapped, rho 3": Model("wrapped", {"rho": 3.0}, ("uniform",)),
     "torus-flow": Model("torus-flow", {}, ("uniform",), ("euler", "heun")),
+    "wrapped, thrice as long": Model("wrapped", {}, ("uniform",), iterations=1500),
+    "torus-flow, thrice as long": Model(
+        "torus-flow", {}, ("uniform",), ("euler",), iterations=1500
+    ),
+    "base, thrice as long": Model(iterations=1500),
     "alone": Model(parameters=ALONE, priors=("matched",)),
 }
 

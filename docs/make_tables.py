@@ -5,15 +5,18 @@
 
 A table stands between two comments, the first of which says what it is::
 
-    <!-- table: STUDY METRIC [--where CONDITION]... [--models A,B,...] -->
+    <!-- table: STUDY METRIC [--where CONDITION]... [--models A,B,... or A;B;...] [--by AXIS] -->
     <!-- /table -->
 
 One line per model, one column per number of evaluations, the mean over seeds with its interval, as
-`kod-bench report` has them; a study of several data sets makes one table each. ``A+B`` are two
+`kod-bench report` has them; a study of several data sets makes one table each. With ``--by``
+columns are the values of an axis in place of evaluations, which have a table each. ``A+B`` are two
 studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
-``A-minus-B METRIC`` the paired differences of two models. STUDY may also be a benchmark whose lines
-are kept, one JSON object each (`rows.jsonl`); METRIC is then some of their columns: ``A,B,C``.
+``A-minus-B METRIC`` the paired differences of two models, or of one from two priors: ``A@PRIOR``.
+STUDY may also be a benchmark whose lines are kept, one JSON object each (`rows.jsonl`); METRIC is
+then some of their columns: ``A,B,C``.
 ``speed/NAME ratios`` is of results/reference/speed/NAME.json, as `benchmarks/speed.py` writes it,
+``speed/NAME steps`` likewise, as `benchmarks/training_step.py` does,
 and ``few-samples power`` of what `benchmarks/few_samples.py` writes.
 """
 
@@ -26,6 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from kod_bench.cli.report import make_report
 from kod_bench.reports.comparison import compare_sides
@@ -59,10 +64,13 @@ def table(words: str) -> str:
     parser.add_argument("what")
     parser.add_argument("metric", nargs="?")
     parser.add_argument("--where", action="append", default=[])
-    parser.add_argument("--models", type=lambda text: text.split(","))
+    parser.add_argument("--models", type=lambda text: text.split(";" if ";" in text else ","))
+    parser.add_argument("--by")
     asked = parser.parse_args(shlex.split(words))
     if asked.what == "power":
         return "\n\n".join(_power(ROOT / "results" / "reference" / asked.study / "power.json"))
+    if asked.what == "steps":
+        return _steps(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
     if asked.what == "ratios":
         return _ratios(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
 
@@ -73,16 +81,38 @@ def table(words: str) -> str:
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
         return "\n".join(f"- {escape(line)}" for group in content.groups for line in group.verdict)
+    if asked.what in METRICS and asked.by is not None:
+        return "\n\n".join(_by_axis(content.groups, asked.what, asked.by))
     if asked.what in METRICS:
         return "\n\n".join(_by_evaluations(content.groups, asked.what, asked.models))
     sides = asked.what.split("-minus-")
     if len(sides) != 2 or asked.metric not in METRICS:
         raise ValueError(f"{words!r}: no table")
-    bases = content.rows["model"].astype(str).map(base_model)
-    ours, theirs = (content.rows[bases == side].reset_index(drop=True) for side in sides)
+    ours, theirs = (_of_side(content.rows, side) for side in sides)
     compared = compare_sides(sides[0], ours, sides[1], theirs).groups
-    tables = (table_lines(difference_table(group.differences, asked.metric)) for group in compared)
+    tables = (
+        [escape(f"{group.title}:"), "", *table_lines(difference_table(found, asked.metric))]
+        for group in compared
+        if (found := group.differences)
+    )
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _of_side(rows: pd.DataFrame, side: str) -> pd.DataFrame:
+    """Rows of ``MODEL`` or ``MODEL@PRIOR``.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    model, _, prior = side.partition("@")
+    chosen = rows["model"].astype(str).map(base_model) == model
+    if prior:
+        chosen &= rows["prior"].astype(str) == prior
+    if not chosen.any():
+        raise ValueError(f"{side}: no row")
+    found = rows[chosen].reset_index(drop=True)
+    # A name of its own: sides that share one are compared prior by prior.
+    return found.assign(model=side) if prior else found
 
 
 def _ratios(report: dict[str, Any]) -> str:
@@ -104,6 +134,16 @@ def _ratios(report: dict[str, Any]) -> str:
     said = " and ".join(f"{now} over {before}" for now, before in sorted(commits))
     caption = f"{report['machine']}, torch {report['torch']}; {said}:"
     return "\n".join([escape(caption), "", *table])
+
+
+def _steps(report: dict[str, Any]) -> str:
+    """What `benchmarks/training_step.py` has measured, a line for each T and model."""
+    lines = tuple(
+        tuple(map(CellText, (str(row["steps"]), row["model"], f"{row['over_ddpm']:.3f}")))
+        for row in report["rows"]
+    )
+    text = TableText(("T", "Model", "Step over DDPM's"), lines, frozenset({"Model"}))
+    return "\n".join([f"torch {report['torch']}:", "", *table_lines(text)])
 
 
 def _of_lines(path: Path, columns: list[str], models: list[str] | None) -> Iterator[str]:
@@ -172,10 +212,51 @@ def _by_evaluations(
             ),
             frozenset({"Model"}),
         )
-        real = group.real.score(metric)
-        floor = estimate_text(Estimate(real, None, None, 1), metric)
+        floor = _number(group.real.score(metric), metric)
         heading = f"{heading_of(metric, group.metrics)}, {group.title}; real versus real {floor}:"
         yield "\n".join([escape(heading), "", *table_lines(text)])
+
+
+_AXIS = re.compile(r" (\S+)=(\S+)")
+#: Above the column of models that do not have the axis.
+_WITHOUT = "none"
+
+
+def _by_axis(groups: tuple[Group, ...], metric: str, axis: str) -> Iterator[str]:
+    """A table for each data set and number of evaluations.
+
+    Raises:
+        ValueError: if no model has the axis.
+    """
+    for group in groups:
+        points = [(cell, dict(_AXIS.findall(cell.label))) for cell in group.cells]
+        values = sorted({point[axis] for _, point in points if axis in point}, key=float)
+        if not values:
+            raise ValueError(f"{axis}: no model has it")
+        columns = (_WITHOUT, *values)
+        for asked in sorted({cell.network_evaluations for cell in group.cells}, reverse=True):
+            lines: dict[str, dict[str, Cell]] = {}
+            for cell, point in points:
+                if cell.network_evaluations == asked:
+                    rest = [f"{k}={v}" for k, v in point.items() if k != axis]
+                    line = " ".join([cell.base_model, *rest])
+                    lines.setdefault(line, {})[point.get(axis, _WITHOUT)] = cell
+            text = TableText(
+                (axis, *columns, "Seeds"),
+                tuple(
+                    (
+                        CellText(line),
+                        *(_text(of.get(value), metric) for value in columns),
+                        CellText(str(max(len(cell.seeds) for cell in of.values()))),
+                    )
+                    for line, of in lines.items()
+                ),
+                frozenset({axis}),
+            )
+            heading = f"{heading_of(metric, group.metrics)}, {group.title}, {asked} evaluations"
+            floor = _number(group.real.score(metric), metric)
+            head = escape(f"{heading}; real versus real {floor}:")
+            yield "\n".join([head, "", *table_lines(text)])
 
 
 #: As `benchmarks/few_samples.py` names metrics.
@@ -205,6 +286,10 @@ def _power(path: Path) -> Iterator[str]:
 def _share(records: list[dict[str, int]]) -> str:
     right, pairs = (sum(each[k] for each in records) for k in ("neighbours_right", "neighbours"))
     return f"{100 * right / pairs:.0f} %" if pairs else ""
+
+
+def _number(value: float | None, metric: str) -> str:
+    return estimate_text(Estimate(value, None, None, 1), metric)
 
 
 def _text(cell: Cell | None, metric: str) -> CellText:

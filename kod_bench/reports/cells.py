@@ -1,5 +1,6 @@
 """Rows into cells: one per model, training and way of sampling, over its seeds."""
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -35,8 +36,10 @@ _LABEL_PARTS: Mapping[str, str] = {
     "configuration": "configuration {}",
 }
 
-#: Values of a grid that all cells of a group share, as the group's title says.
-_OF_GROUP = r" dataset\.(?:name|image_size)=.*?(?= [\w.]+=|$)"
+#: Values of a grid that are of the data.
+_OF_DATA = re.compile(r" dataset\.([\w.]+)=(.*?)(?= [\w.]+=|$)")
+#: Those that a group's title has in any case.
+_IN_TITLE = ("name", "image_size")
 
 
 def numbered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -69,12 +72,18 @@ def cells_of(rows: pd.DataFrame) -> pd.DataFrame:
 def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     """The model's name, with what tells apart the cells of one name at one number of evaluations.
 
-    Without the data set and its size, which are those of the group.
+    Without what all names say of the data, which is said in the title of the group.
 
     T is said where steps were skipped and T is not the same in all; and where sampling started, if
     it was no prior.
     """
-    found = cells["model"].astype(str).str.replace(_OF_GROUP, "", regex=True)
+    shared = set(shared_data(cells["model"]))
+
+    def without_data(match: re.Match[str]) -> str:
+        is_said = match[1] in _IN_TITLE or f"{match[1]}={match[2]}" in shared
+        return "" if is_said else match[0]
+
+    found = cells["model"].map(lambda name: _OF_DATA.sub(without_data, str(name)))
     several = cells.groupby("model", dropna=False)
     for name, form in _LABEL_PARTS.items():
         text = cells[name].map(lambda value, form=form: ", " + form.format(shown(value)))
@@ -93,3 +102,17 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
             needed |= cells["prior"] == FORWARD_START
         found = found + text.where(needed, "")
     return found
+
+
+def shared_data(models: "pd.Series[str]") -> tuple[str, ...]:
+    """What the names of all models say of the data, but for name and size: "xy.temperature=1.0"."""
+    said = [
+        {f"{axis}={value}": None for axis, value in _OF_DATA.findall(str(name))}
+        for name in models.unique()
+    ]
+    first = said[0] if said else {}
+    return tuple(
+        each
+        for each in first
+        if each.split("=")[0] not in _IN_TITLE and all(each in others for others in said)
+    )

@@ -118,12 +118,11 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) 
     # The two sides together: what is the same within each may tell one from the other.
     both["label"] = labels(both.drop(columns="label"))
     table = differences(pair_table(chosen), both, pd.concat([first, second], ignore_index=True))
-    line = ours.iloc[0]
     said = sentences(table, what)
     if said:
         marked = marked_metrics(ours, metrics_of(ours))
         said += (standard(int(table["adjusted"].notna().sum()), marked),)
-    return ComparedGroup(title_of(line), shown_differences(table), said)
+    return ComparedGroup(title_of(ours), shown_differences(table), said)
 
 
 def _why_not(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:

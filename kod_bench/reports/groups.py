@@ -1,10 +1,8 @@
 """Comparable sets of rows as a report shows them: cells, differences, sentences, notes."""
 
-from typing import Any
-
 import pandas as pd
 
-from kod_bench.reports.cells import cells_of, numbered
+from kod_bench.reports.cells import cells_of, numbered, shared_data
 from kod_bench.reports.content import (
     MOST_SHOWN,
     Cell,
@@ -66,7 +64,7 @@ def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
             "with the lowest p-values and means; the CSV and Parquet tables hold all."
         )
     return Group(
-        title=title_of(first),
+        title=title_of(rows),
         caption=(
             f"Features {first['features']}; {whole(first['sample_count'])} samples against "
             f"{whole(first['reference_count'])} held-out images (reference "
@@ -91,9 +89,12 @@ def _group(rows: pd.DataFrame, distinct: dict[str, set[str]]) -> Group:
     )
 
 
-def title_of(row: "pd.Series[Any]") -> str:
-    """The title of what may be compared with a row."""
-    return f"{row['dataset']}, {whole(row['image_size'])} px"
+def title_of(rows: pd.DataFrame) -> str:
+    """The title of comparable rows: their data, and the values of a grid that are of the data."""
+    first = rows.iloc[0]
+    of_data = ", ".join(shared_data(rows["model"]))
+    title = f"{first['dataset']}, {whole(first['image_size'])} px"
+    return f"{title}, {of_data}" if of_data else title
 
 
 def _listed(cells: pd.DataFrame, metric: str) -> pd.DataFrame:

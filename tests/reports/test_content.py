@@ -65,6 +65,37 @@ def test_a_label_leaves_out_the_values_of_a_grid_that_its_groups_title_says() ->
     assert content.groups[0].cells[0].base_model == "ddpm"
 
 
+def test_a_title_says_what_all_models_of_a_group_say_of_the_data() -> None:
+    """Two temperatures are two tables, which had one title."""
+    rows = [
+        make_row(
+            dataset="xy",
+            data_hash=f"at {temperature}",
+            model=f"{name} dataset.xy.temperature={temperature} strength={strength}",
+            trial=f"{name}-{temperature}-{strength}",
+        )
+        for temperature in ("0.8", "1.0")
+        for name in ("local", "global")
+        for strength in (1, 2)
+    ]
+    content = make_content(frame_of(rows), title="study")
+    assert sorted(group.title for group in content.groups) == [
+        "xy, 32 px, xy.temperature=0.8",
+        "xy, 32 px, xy.temperature=1.0",
+    ]
+    for group in content.groups:
+        assert [cell.label for cell in group.cells] == [
+            f"{name} strength={strength}" for name in ("global", "local") for strength in (1, 2)
+        ]
+    # What not all of a group say tells its cells apart: it stays where it was.
+    (group,) = make_content(
+        frame_of([make_row(model=f"local dataset.flip={way}", trial=way) for way in ("a", "b")]),
+        title="study",
+    ).groups
+    assert group.title == "fingerprints-synthetic, 32 px"
+    assert [cell.label for cell in group.cells] == ["local dataset.flip=a", "local dataset.flip=b"]
+
+
 def test_two_sweeps_are_compared_model_by_model_on_shared_seeds() -> None:
     ours = [make_row(sweep="a", seed=s, kid=1.0 + s) for s in range(7)]
     theirs = [make_row(sweep="b", seed=s, kid=2.0 + s) for s in range(1, 9)]
