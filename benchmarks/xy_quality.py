@@ -113,6 +113,9 @@ MODELS = {
         "torus-flow", {}, ("uniform",), ("euler",), iterations=1500
     ),
     "base, thrice as long": Model(iterations=1500),
+    "base, thrice as long, analytic": Model(
+        parameters=local(variance="analytic"), iterations=1500, samplers=("ancestral", "restart")
+    ),
     "alone": Model(parameters=ALONE, priors=("matched",)),
 }
 
