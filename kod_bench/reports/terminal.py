@@ -24,8 +24,9 @@ from kod_bench.reports.layout import (
 )
 from kod_bench.reports.metrics import METRICS, heading_of, is_judged
 
-#: Models' names up to this width are not broken for the sake of other columns, words never.
-_NAME_WIDTH = 15
+#: Models' names up to this width, and their words up to that, are not broken to make room for
+#: other columns.
+_NAME_WIDTH, _WORD_WIDTH = 15, 20
 #: What a comparison has beside metrics: a narrow terminal has the first ones, and then the last
 #: ones if all metrics fit.
 _NAMES, _SECONDS = ("NFE", "Model"), ("Train s", "s/image")
@@ -129,12 +130,13 @@ def _fitting(table: TableText, width: int) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _least_width(table: TableText, name: str) -> int:
-    """Below this a column's numbers would be broken, or the words of its heading or of names."""
+    """Below this a column's numbers would be broken, or words of its heading or of names."""
     place = table.columns.index(name)
     texts = [_lines_of(line[place]) for line in table.lines]
     if name == "Model":
         longest = max(map(len, texts), default=0)
-        texts = texts if longest <= _NAME_WIDTH else [w for text in texts for w in text.split()]
+        if longest > _NAME_WIDTH:
+            texts = [word[:_WORD_WIDTH] for text in texts for word in text.split()]
     return max(len(part) for text in (*texts, *name.split()) for part in text.split("\n"))
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 from rich.console import Console, RenderableType
@@ -122,6 +123,15 @@ def test_a_terminal_too_narrow_for_anything_has_names_and_the_headline() -> None
     text = "\n".join(printed(comparison(make_groups(frame_of(rows()))[0]), width=30))
     assert re.search(r"NFE +Model", text)
     assert "Vortices" not in text.split("Features")[0]
+
+
+def test_a_long_name_goes_on_below_and_costs_one_metric_at_most() -> None:
+    found = [dataclasses.replace(row, model=9 * "long-" + row.model) for row in rows()]
+    lines = printed(comparison(make_groups(frame_of(found))[0]), width=80)
+    (headings,) = (line for line in lines if line.startswith("NFE"))
+    assert {"Correlation", "Vortices"} <= set(headings.split())
+    names = "".join(line[4:].split()[0] for line in lines if line[4:].strip())
+    assert 9 * "long-" + "local" in names
 
 
 def test_a_terminal_has_the_differences_of_the_headline_and_names_the_others() -> None:
