@@ -11,8 +11,9 @@ A table stands between two comments, the first of which says what it is::
 One line per model, one column per number of evaluations, the mean over seeds with its interval, as
 `kod-bench report` has them; a study of several data sets makes one table each. With ``--by``
 columns are the values of an axis in place of evaluations, which have a table each. ``A+B`` are two
-studies together. In place of METRIC, ``verdict`` is the report's sentences on the evidence, and
-``A-minus-B METRIC`` the paired differences of two models, or of one from two priors: ``A@PRIOR``.
+studies together. A likelihood is one table, since it is the same at all evaluations. In place of
+METRIC, ``verdict [METRIC]`` is the report's sentences on the evidence, and ``A-minus-B METRIC`` the
+differences of two models, or of one from two priors: ``A@PRIOR``.
 STUDY may also be a benchmark whose lines are kept, one JSON object each (`rows.jsonl`); METRIC is
 then some of their columns: ``A,B,C``.
 ``speed/NAME ratios`` is of results/reference/speed/NAME.json, as `benchmarks/speed.py` writes it,
@@ -80,7 +81,9 @@ def table(words: str) -> str:
     sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
     content = make_report(sweeps, conditions=asked.where).content
     if asked.what == "verdict":
-        return "\n".join(f"- {escape(line)}" for group in content.groups for line in group.verdict)
+        return "\n\n".join(_verdicts(content.groups, asked.metric))
+    if asked.what in METRICS and METRICS[asked.what].of_model:
+        return "\n".join(_of_models(content.groups, asked.what))
     if asked.what in METRICS and asked.by is not None:
         return "\n\n".join(_by_axis(content.groups, asked.what, asked.by))
     if asked.what in METRICS:
@@ -90,12 +93,23 @@ def table(words: str) -> str:
         raise ValueError(f"{words!r}: no table")
     ours, theirs = (_of_side(content.rows, side) for side in sides)
     compared = compare_sides(sides[0], ours, sides[1], theirs).groups
-    tables = (
+    tables = [
         [escape(f"{group.title}:"), "", *table_lines(difference_table(found, asked.metric))]
         for group in compared
         if (found := group.differences)
-    )
+    ]
+    if not tables:
+        raise ValueError(f"{words!r}: nothing can be compared")
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _verdicts(groups: tuple[Group, ...], metric: str | None) -> Iterator[str]:
+    """Sentences on the evidence, of one metric or all, under the data if there are several."""
+    about = "" if metric is None else METRICS[metric].name
+    for group in groups:
+        title = [escape(f"{group.title}:"), ""] if len(groups) > 1 else []
+        said = [f"- {escape(line)}" for line in group.verdict if about in line]
+        yield "\n".join([*title, *said])
 
 
 def _of_side(rows: pd.DataFrame, side: str) -> pd.DataFrame:
@@ -215,6 +229,29 @@ def _by_evaluations(
         floor = _number(group.real.score(metric), metric)
         heading = f"{heading_of(metric, group.metrics)}, {group.title}; real versus real {floor}:"
         yield "\n".join([escape(heading), "", *table_lines(text)])
+
+
+def _of_models(groups: tuple[Group, ...], metric: str) -> Iterator[str]:
+    """A line for each model that has a likelihood, a column for each data set."""
+    lines: dict[str, dict[str, Cell]] = {}
+    for group in groups:
+        for cell in group.cells:
+            if (score := cell.score(metric)) is not None and score.estimate.mean is not None:
+                lines.setdefault(cell.base_model, {})[group.title] = cell
+    titles = [group.title for group in groups]
+    text = TableText(
+        ("Model", *titles, "Seeds"),
+        tuple(
+            (
+                CellText(model),
+                *(_text(of.get(title), metric) for title in titles),
+                CellText(str(max(len(cell.seeds) for cell in of.values()))),
+            )
+            for model, of in sorted(lines.items())
+        ),
+        frozenset({"Model"}),
+    )
+    yield from (f"{METRICS[metric].heading}:", "", *table_lines(text))
 
 
 _AXIS = re.compile(r" (\S+)=(\S+)")
