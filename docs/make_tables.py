@@ -23,6 +23,7 @@ and ``few-samples power`` of what `benchmarks/few_samples.py` writes.
 
 import argparse
 import json
+import math
 import re
 import shlex
 import sys
@@ -108,7 +109,13 @@ def _verdicts(groups: tuple[Group, ...], metric: str | None) -> Iterator[str]:
     about = "" if metric is None else METRICS[metric].name
     for group in groups:
         title = [escape(f"{group.title}:"), ""] if len(groups) > 1 else []
-        said = [f"- {escape(line)}" for line in group.verdict if about in line]
+        said, is_about = [], True
+        for line in group.verdict:
+            # What names no metric goes with the sentence before it: "And 2 more; ...".
+            if any(known.name in line for known in METRICS.values()):
+                is_about = about in line
+            if is_about:
+                said.append(f"- {escape(line)}")
         yield "\n".join([*title, *said])
 
 
@@ -125,8 +132,10 @@ def _of_side(rows: pd.DataFrame, side: str) -> pd.DataFrame:
     if not chosen.any():
         raise ValueError(f"{side}: no row")
     found = rows[chosen].reset_index(drop=True)
+    if not prior:
+        return found
     # A name of its own: sides that share one are compared prior by prior.
-    return found.assign(model=side) if prior else found
+    return found.assign(model=found["model"].astype(str).map(lambda x: x.replace(model, side, 1)))
 
 
 def _ratios(report: dict[str, Any]) -> str:
@@ -237,7 +246,9 @@ def _of_models(groups: tuple[Group, ...], metric: str) -> Iterator[str]:
     for group in groups:
         for cell in group.cells:
             if (score := cell.score(metric)) is not None and score.estimate.mean is not None:
-                lines.setdefault(cell.base_model, {})[group.title] = cell
+                there = lines.setdefault(cell.base_model, {}).setdefault(group.title, cell)
+                if (other := there.score(metric)) is None or other.estimate != score.estimate:
+                    raise ValueError(f"{there.label}, {cell.label}: two values of one model")
     titles = [group.title for group in groups]
     text = TableText(
         ("Model", *titles, "Seeds"),
@@ -254,7 +265,7 @@ def _of_models(groups: tuple[Group, ...], metric: str) -> Iterator[str]:
     yield from (f"{METRICS[metric].heading}:", "", *table_lines(text))
 
 
-_AXIS = re.compile(r" (\S+)=(\S+)")
+_AXIS = re.compile(r" ([\w.]+)=(.*?)(?= [\w.]+=|$)")
 #: Above the column of models that do not have the axis.
 _WITHOUT = "none"
 
@@ -263,21 +274,21 @@ def _by_axis(groups: tuple[Group, ...], metric: str, axis: str) -> Iterator[str]
     """A table for each data set and number of evaluations.
 
     Raises:
-        ValueError: if no model has the axis.
+        ValueError: if no model has the axis, or two cells have one place.
     """
     for group in groups:
-        points = [(cell, dict(_AXIS.findall(cell.label))) for cell in group.cells]
-        values = sorted({point[axis] for _, point in points if axis in point}, key=float)
-        if not values:
+        values = [(cell, dict(_AXIS.findall(cell.model)).get(axis)) for cell in group.cells]
+        columns = sorted({value for _, value in values if value is not None}, key=_in_order)
+        if not columns:
             raise ValueError(f"{axis}: no model has it")
-        columns = (_WITHOUT, *values)
+        columns.insert(0, _WITHOUT)
         for asked in sorted({cell.network_evaluations for cell in group.cells}, reverse=True):
             lines: dict[str, dict[str, Cell]] = {}
-            for cell, point in points:
+            for cell, value in values:
                 if cell.network_evaluations == asked:
-                    rest = [f"{k}={v}" for k, v in point.items() if k != axis]
-                    line = " ".join([cell.base_model, *rest])
-                    lines.setdefault(line, {})[point.get(axis, _WITHOUT)] = cell
+                    line = lines.setdefault(cell.label.replace(f" {axis}={value}", "", 1), {})
+                    if line.setdefault(value or _WITHOUT, cell) is not cell:
+                        raise ValueError(f"{cell.label}: two cells in one place")
             text = TableText(
                 (axis, *columns, "Seeds"),
                 tuple(
@@ -294,6 +305,14 @@ def _by_axis(groups: tuple[Group, ...], metric: str, axis: str) -> Iterator[str]
             floor = _number(group.real.score(metric), metric)
             head = escape(f"{heading}; real versus real {floor}:")
             yield "\n".join([head, "", *table_lines(text)])
+
+
+def _in_order(value: str) -> tuple[float, str]:
+    """Numbers by size, then texts."""
+    try:
+        return float(value), ""
+    except ValueError:
+        return math.inf, value
 
 
 #: As `benchmarks/few_samples.py` names metrics.

@@ -104,6 +104,18 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     return found
 
 
+def without_titles(models: "pd.Series[str]") -> "pd.Series[str]":
+    """Names of models without the data set and its size, which titles have.
+
+    A sweep over several data sets has them in its models' names, one of a single data set has not.
+    """
+
+    def without(match: re.Match[str]) -> str:
+        return "" if match[1] in _IN_TITLE else match[0]
+
+    return models.astype(str).map(lambda name: _OF_DATA.sub(without, name))
+
+
 def shared_data(models: "pd.Series[str]") -> tuple[str, ...]:
     """What the names of all models say of the data, but for name and size: "xy.temperature=1.0"."""
     said = [

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kod_bench.reports.cells import cells_of, labels, numbered
+from kod_bench.reports.cells import cells_of, labels, numbered, without_titles
 from kod_bench.reports.content import Difference, Group, PublishedNumber, metrics_of
 from kod_bench.reports.differences import (
     differences,
@@ -70,7 +70,10 @@ def compare_sides(first: str, ours: pd.DataFrame, second: str, theirs: pd.DataFr
         second: name of the second side.
         theirs: its rows.
     """
-    sides = [split_excluded(rows)[0] for rows in (ours, theirs)]
+    sides = [
+        rows.assign(model=without_titles(rows["model"]))
+        for rows in (split_excluded(rows)[0] for rows in (ours, theirs))
+    ]
     models = [set(rows["model"].dropna().unique()) for rows in sides]
     by_model = bool(models[0] & models[1])
     keys = list(COMPARISON_COLUMNS)
@@ -122,7 +125,7 @@ def _group(ours: pd.DataFrame, theirs: pd.DataFrame, by_model: bool, what: str) 
     if said:
         marked = marked_metrics(ours, metrics_of(ours))
         said += (standard(int(table["adjusted"].notna().sum()), marked),)
-    return ComparedGroup(title_of(ours), shown_differences(table), said)
+    return ComparedGroup(title_of(pd.concat([ours, theirs])), shown_differences(table), said)
 
 
 def _why_not(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:

@@ -58,6 +58,9 @@ def _joined(content: ReportContent, attribute: str) -> pd.DataFrame:
                 },
                 index=range(len(part)),
             )
+            # Labels do not say what a title does.
+            title = pd.Categorical.from_codes(codes, pd.Index([group.title]))
+            key.insert(0, "title", pd.Series(title))
             parts.append(pd.concat([key, part.reset_index(drop=True)], axis=1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 
+import pytest
 from rich.console import Console, RenderableType
 
 from kod_bench.reports import make_content
@@ -104,25 +105,30 @@ def test_kid_and_fid_are_said_to_be_of_hues_on_a_wide_terminal() -> None:
     assert not any("Not shown here" in line for line in lines)
 
 
-def test_80_columns_have_whole_numbers_and_say_what_they_leave_out() -> None:
-    (group,) = make_groups(frame_of(rows()))
+@pytest.mark.parametrize("model", ["local", "local as released", "a b c d e f g"])
+def test_80_columns_have_whole_numbers_and_say_what_they_leave_out(model: str) -> None:
+    named = [dataclasses.replace(r, model=model) if r.model == "local" else r for r in rows()]
+    (group,) = make_groups(frame_of(named))
     lines = printed(comparison(group), width=80)
     assert max(map(len, lines)) <= 80
     (headings,) = (line for line in lines if line.startswith("NFE"))
     assert headings.split() == ["NFE", "Model", "Correlation", "Vortices", "Energy", "Seeds"]
-    text = " ".join(" ".join(lines).split())
+    said = " ".join(" ".join(lines).split())
+    assert re.search("Not shown here: .*Angle, Hue KID, Hue FID, Train s, s/image;", said)
+    text = "\n".join(lines)  # an interval is on one line
     for cell in group.cells:
         for metric in ("correlation_distance", "vortex_density_difference", "energy_difference"):
             found = cell.score(metric).estimate  # type: ignore[union-attr]
             assert f"{found.mean:.4f}" in text
             assert f"[{found.low:.4f}, {found.high:.4f}]" in text
-    assert re.search("Not shown here: .*Angle, Hue KID, Hue FID, Train s, s/image;", text)
 
 
-def test_a_terminal_too_narrow_for_anything_has_names_and_the_headline() -> None:
-    text = "\n".join(printed(comparison(make_groups(frame_of(rows()))[0]), width=30))
-    assert re.search(r"NFE +Model", text)
-    assert "Vortices" not in text.split("Features")[0]
+def test_a_terminal_too_narrow_for_anything_cuts_no_number_off() -> None:
+    lines = printed(comparison(make_groups(frame_of(rows()))[0]), width=30)
+    table = "\n".join(lines).split("Features")[0]
+    assert "Vortices" not in table
+    first = "".join(line[:3] for line in table.splitlines()[1:])
+    assert "".join(first.split()).startswith("NFE100100")
 
 
 def test_a_long_name_goes_on_below_and_costs_one_metric_at_most() -> None:
@@ -134,12 +140,36 @@ def test_a_long_name_goes_on_below_and_costs_one_metric_at_most() -> None:
     assert 9 * "long-" + "local" in names
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_differences_keep_whole_words_and_numbers_before_p_values(width: int) -> None:
+    name = "uncoupled-reference coupling_ratio=0.3"
+    named = [dataclasses.replace(r, model=name) if r.model == "local" else r for r in rows()]
+    (group,) = make_groups(frame_of(named))
+    lines = printed(*to_terminal(make_content(frame_of(named), title="x")), width=width)
+    start = next(n for n, line in enumerate(lines) if "Structured minus Euclidean, Corr" in line)
+    table = "\n".join(lines[start:])
+    assert max(map(len, lines)) <= width
+    found = group.differences[0].estimate
+    assert f"[{found.low:+.4f}, {found.high:+.4f}]" in table
+    assert "uncoupled-reference" in table
+    assert "coupling_ratio=0.3" in table
+    if width == 60:
+        assert "Not shown here: " in table
+
+
+def test_a_name_that_looks_like_an_interval_is_not_taken_apart() -> None:
+    name = "base [0.1, 0.2] wide"
+    named = [dataclasses.replace(r, model=name) if r.model == "local" else r for r in rows()]
+    lines = printed(comparison(make_groups(frame_of(named))[0]), width=160)
+    assert any(name in line for line in lines)
+
+
 def test_a_terminal_has_the_differences_of_the_headline_and_names_the_others() -> None:
     lines = printed(*to_terminal(make_content(frame_of(rows()), title="x")), width=80)
     titles = [line for line in lines if line.startswith("Structured minus Euclidean, ")]
     assert [title.strip() for title in titles] == ["Structured minus Euclidean, Correlation"]
     said = " ".join(" ".join(lines).split())
-    wanted = "Differences in Vortices, Energy, Order, Angle: with --markdown, and in the report."
+    wanted = "Differences in Vortices, Energy, Order, Angle: with --markdown."
     assert wanted in said
 
 
@@ -152,7 +182,10 @@ def test_two_sides_of_angles_are_compared_by_hues_that_are_said_to_be_so() -> No
     assert "Hue FID difference" in text
     assert "biased" not in text  # enough samples; it is not judged for what it sees
     lines = printed(*comparison_terminal(found), width=200)
-    assert any("a minus b, Hue FID" in line for line in lines)
+    assert [line.split(":")[1].strip() for line in lines if "a minus b, " in line] == [
+        "a minus b, Correlation"
+    ]
+    assert any(re.match("Differences in Vortices, .*Hue KID, Hue FID", line) for line in lines)
 
 
 def test_figures_go_by_the_correlation() -> None:

@@ -17,7 +17,7 @@ from kod_bench.reports.latex import to_latex
 from kod_bench.reports.layout import comparison_table, difference_table
 from kod_bench.reports.markdown import comparison_markdown, to_markdown
 from kod_bench.reports.published import COLUMNS, all_published, read_published
-from kod_bench.reports.tables import write_tables
+from kod_bench.reports.tables import tables, write_tables
 from kod_bench.results import write_rows
 from tests.rows import make_row
 
@@ -94,6 +94,59 @@ def test_a_title_says_what_all_models_of_a_group_say_of_the_data() -> None:
     ).groups
     assert group.title == "fingerprints-synthetic, 32 px"
     assert [cell.label for cell in group.cells] == ["local dataset.flip=a", "local dataset.flip=b"]
+
+
+def test_tables_for_programs_say_the_title_that_labels_leave_out() -> None:
+    rows = [
+        make_row(
+            dataset="xy",
+            data_hash=f"at {temperature}",
+            model=f"{name} dataset.xy.temperature={temperature}",
+            process=process,
+            kind=kind,
+            seed=seed,
+            trial=f"{name}-{temperature}-{seed}",
+        )
+        for temperature in ("0.8", "1.0")
+        for name, process, kind in (
+            ("local", "kuramoto", "structured"),
+            ("ddpm", "ddpm", "euclidean"),
+        )
+        for seed in range(3)
+    ]
+    found = tables(make_content(frame_of(rows), title="study"))
+    for table in (found["cells"], found["differences"]):
+        assert set(table["title"]) == {f"xy, 32 px, xy.temperature={t}" for t in ("0.8", "1.0")}
+        assert not table.duplicated(
+            [name for name in ("title", "label", "other", "metric") if name in table]
+        ).any()
+
+
+def test_a_title_of_two_sides_says_what_both_say_of_the_data() -> None:
+    sides = [
+        frame_of([make_row(model=name, seed=seed, trial=f"{name}-{seed}") for seed in range(3)])
+        for name in ("local dataset.flip=a", "local dataset.flip=b", "ddpm dataset.flip=a")
+    ]
+    for ours, theirs, title in ((0, 1, "32 px"), (1, 0, "32 px"), (0, 2, "32 px, flip=a")):
+        (group,) = compare_sides("x", sides[ours], "y", sides[theirs]).groups
+        assert group.title == f"fingerprints-synthetic, {title}"
+
+
+def test_a_sweep_over_data_sets_and_one_of_a_single_one_are_compared_model_by_model() -> None:
+    """The first has the data set in its models' names."""
+    sides = [
+        frame_of(
+            [
+                make_row(model=f"{name}{tail}", seed=seed, trial=f"{name}-{seed}", kid=kid + seed)
+                for name, kid in (("local", 1.0), ("ddpm", 2.0))
+                for seed in range(3)
+            ]
+        )
+        for tail in (" dataset.name=fingerprints", "")
+    ]
+    (group,) = compare_sides("all", sides[0], "one", sides[1]).groups
+    pairs = {(line.label.split(",")[0], line.other.split(",")[0]) for line in group.differences}
+    assert pairs == {("local", "local"), ("ddpm", "ddpm")}
 
 
 def test_two_sweeps_are_compared_model_by_model_on_shared_seeds() -> None:
