@@ -71,10 +71,9 @@ def table(words: str) -> str:
     asked = parser.parse_args(shlex.split(words))
     if asked.what == "power":
         return "\n\n".join(_power(ROOT / "results" / "reference" / asked.study / "power.json"))
-    if asked.what == "steps":
-        return _steps(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
-    if asked.what == "ratios":
-        return _ratios(json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8")))
+    if asked.what in ("steps", "ratios"):
+        report = json.loads((STUDIES / f"{asked.study}.json").read_text(encoding="utf-8"))
+        return _steps(report) if asked.what == "steps" else _ratios(report)
 
     lines = ROOT / "results" / "reference" / asked.study / "rows.jsonl"
     if lines.is_file():

@@ -1,7 +1,7 @@
 """Rows into cells: one per model, training and way of sampling, over its seeds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -77,13 +77,7 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     T is said where steps were skipped and T is not the same in all; and where sampling started, if
     it was no prior.
     """
-    shared = set(shared_data(cells["model"]))
-
-    def without_data(match: re.Match[str]) -> str:
-        is_said = match[1] in _IN_TITLE or f"{match[1]}={match[2]}" in shared
-        return "" if is_said else match[0]
-
-    found = cells["model"].map(lambda name: _OF_DATA.sub(without_data, str(name)))
+    found = without_titles(cells["model"], shared_data(cells["model"]))
     several = cells.groupby("model", dropna=False)
     for name, form in _LABEL_PARTS.items():
         text = cells[name].map(lambda value, form=form: ", " + form.format(shown(value)))
@@ -104,14 +98,15 @@ def labels(cells: pd.DataFrame) -> "pd.Series[str]":
     return found
 
 
-def without_titles(models: "pd.Series[str]") -> "pd.Series[str]":
-    """Names of models without the data set and its size, which titles have.
+def without_titles(models: "pd.Series[str]", shared: Collection[str] = ()) -> "pd.Series[str]":
+    """Names of models without the data set and its size, which titles have, and what is `shared`.
 
     A sweep over several data sets has them in its models' names, one of a single data set has not.
     """
 
     def without(match: re.Match[str]) -> str:
-        return "" if match[1] in _IN_TITLE else match[0]
+        is_said = match[1] in _IN_TITLE or f"{match[1]}={match[2]}" in shared
+        return "" if is_said else match[0]
 
     return models.astype(str).map(lambda name: _OF_DATA.sub(without, name))
 

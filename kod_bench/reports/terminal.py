@@ -95,13 +95,8 @@ def _differences(group: Group) -> Iterator[RenderableType]:
     for title, table in difference_tables(group, group.headline):
         yield Text()
         yield _Fitting(table, title, ())
-    others = [
-        metric
-        for metric in METRICS
-        if metric != group.headline
-        and is_judged(metric, group.metrics)
-        and difference_tables(group, metric)
-    ]
+    found = {line.metric for line in group.differences} - {group.headline}
+    others = [each for each in METRICS if each in found and is_judged(each, group.metrics)]
     if others:
         yield Text()
         yield from _elsewhere(others, group.metrics)

@@ -176,7 +176,11 @@ class SmallNetwork(nn.Module):
 
 def test_trained_networks_have_one_score_and_it_is_the_known_one() -> None:
     """Adam on batches of either process, from the same weights."""
-    phases = math.pi * two_peaks(generator(5))(2000).expand(2000, 1, 1, 2)
+    phases = math.pi * two_peaks(generator(5))(2000)
+    states = {
+        t: phases + math.sqrt(ADDED * t) * torch.randn(phases.shape, generator=generator(t))
+        for t in (2, 6, 12)
+    }
     scores = []
     for process in same_processes():
         network = SmallNetwork()
@@ -191,18 +195,12 @@ def test_trained_networks_have_one_score_and_it_is_the_known_one() -> None:
             falling.step()
         of = []
         with torch.no_grad():
-            for t in (2, 6, 12):
-                noise = torch.randn(phases.shape, generator=generator(t))
-                state = torch.remainder(
-                    phases + math.sqrt(ADDED * t) * noise + math.pi, 2 * math.pi
-                )
+            for t, state in states.items():
                 steps = torch.full((len(state),), t)
-                predicted = network(state - math.pi, steps)
+                predicted = network(torch.remainder(state + math.pi, 2 * math.pi) - math.pi, steps)
                 of.append(-predicted / process.scale.at(steps, predicted))
         scores.append(of)
-    for place, t in enumerate((2, 6, 12)):
-        noise = torch.randn(phases.shape, generator=generator(t))
-        state = phases + math.sqrt(ADDED * t) * noise
+    for place, (t, state) in enumerate(states.items()):
         known = known_score(state, torch.full(state.shape, ADDED * t).double())
         size = known.square().mean().sqrt()
         closed, chains = (found[place].double() for found in scores)

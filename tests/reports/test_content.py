@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +19,7 @@ from kod_bench.reports.layout import comparison_table, difference_table
 from kod_bench.reports.markdown import comparison_markdown, to_markdown
 from kod_bench.reports.published import COLUMNS, all_published, read_published
 from kod_bench.reports.tables import tables, write_tables
-from kod_bench.results import write_rows
+from kod_bench.results import Row, write_rows
 from tests.rows import make_row
 
 HOSTILE = "a|b <script>alert(1)</script> [x](http://e) $x_1$ \\input{/etc/passwd} %~^&# \n\x1b[31m"
@@ -65,15 +66,21 @@ def test_a_label_leaves_out_the_values_of_a_grid_that_its_groups_title_says() ->
     assert content.groups[0].cells[0].base_model == "ddpm"
 
 
+def spins(model: str, temperature: str, tail: str = "", **more: Any) -> Row:
+    """A row of one temperature of a grid, which is in its model's name."""
+    return make_row(
+        dataset="xy",
+        data_hash=f"at {temperature}",
+        model=f"{model} dataset.xy.temperature={temperature}{tail}",
+        trial=f"{model}-{temperature}{tail}-{more.get('seed', 0)}",
+        **more,
+    )
+
+
 def test_a_title_says_what_all_models_of_a_group_say_of_the_data() -> None:
     """Two temperatures are two tables, which had one title."""
     rows = [
-        make_row(
-            dataset="xy",
-            data_hash=f"at {temperature}",
-            model=f"{name} dataset.xy.temperature={temperature} strength={strength}",
-            trial=f"{name}-{temperature}-{strength}",
-        )
+        spins(name, temperature, f" strength={strength}")
         for temperature in ("0.8", "1.0")
         for name in ("local", "global")
         for strength in (1, 2)
@@ -98,15 +105,7 @@ def test_a_title_says_what_all_models_of_a_group_say_of_the_data() -> None:
 
 def test_tables_for_programs_say_the_title_that_labels_leave_out() -> None:
     rows = [
-        make_row(
-            dataset="xy",
-            data_hash=f"at {temperature}",
-            model=f"{name} dataset.xy.temperature={temperature}",
-            process=process,
-            kind=kind,
-            seed=seed,
-            trial=f"{name}-{temperature}-{seed}",
-        )
+        spins(name, temperature, process=process, kind=kind, seed=seed)
         for temperature in ("0.8", "1.0")
         for name, process, kind in (
             ("local", "kuramoto", "structured"),
