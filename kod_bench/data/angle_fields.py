@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from kod_bench.data import portable
 from kod_bench.data.files import AngleField, SkippedImageError
 
 FloatArray = NDArray[np.float64]
@@ -27,9 +28,10 @@ def shrink(angles: NDArray[np.floating], factor: int) -> FloatArray:
     if factor == 1:
         return np.asarray(angles, np.float64)
     height, width = (side // factor for side in angles.shape)
-    vectors = np.exp(1j * np.asarray(angles[: height * factor, : width * factor], np.float64))
-    blocks = vectors.reshape(height, factor, width, factor)
-    return np.asarray(np.angle(blocks.mean(axis=(1, 3))), np.float64)
+    whole = np.asarray(angles[: height * factor, : width * factor], np.float64)
+    blocks = whole.reshape(height, factor, width, factor)
+    cosine, sine = (each(blocks).mean(axis=(1, 3)) for each in (portable.cos, portable.sin))
+    return np.asarray(portable.arctan2(sine, cosine), np.float64)
 
 
 def middle(angles: NDArray[np.floating], size: int) -> AngleField:

@@ -99,7 +99,10 @@ class SyntheticSource:
 
     def identity(self) -> dict[str, object]:
         """How the prints are drawn."""
-        return {"synthetic": self._options.synthetic.model_dump()}
+        return {
+            "synthetic": self._options.synthetic.model_dump(),
+            "drawing": synthetic_fingerprints.DRAWING,
+        }
 
     def unpack(self, folder: object) -> None:
         """Nothing to do."""

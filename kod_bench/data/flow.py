@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kod_bench.data import portable
 from kod_bench.data.angle_fields import as_stored
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
 from kod_bench.data.splits import held_out_count
-from kod_bench.data.turbulence import Turbulence
+from kod_bench.data.turbulence import DRAWING, Turbulence
 
 #: When a flow is looked at, in units of the box's side over 2 pi and the initial mean velocity: by
 #: the first, it has forgotten that its phases were independent.
@@ -43,7 +44,11 @@ class FlowSource:
 
     def identity(self) -> dict[str, object]:
         """How the flows are drawn."""
-        return {"flow": self._options.model_dump(mode="json"), "times": TIMES}
+        return {
+            "flow": self._options.model_dump(mode="json"),
+            "times": TIMES,
+            "drawing": DRAWING,
+        }
 
     def unpack(self, folder: object) -> None:
         """Nothing to do."""
@@ -62,7 +67,7 @@ class FlowSource:
             before = time
             u, v = solver.velocity(vorticity)
             # Rows run downwards, and directions are counted against the clock.
-            angles = np.arctan2(-v, u)[:, ::every, ::every]
+            angles = portable.arctan2(-v[:, ::every, ::every], u[:, ::every, ::every])
             for flow, angle in zip(flows, angles, strict=True):
                 if place * self._flows + flow < self._options.count:
                     side = "test" if flow < self._test else "train"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kod_bench.data import synthetic_fingerprints
+from kod_bench.data import portable, synthetic_fingerprints
 from kod_bench.data.angle_fields import cut, shrink
 from kod_bench.data.angle_options import shrinking
 from kod_bench.data.archives import ArchivedSource, is_archive
@@ -51,7 +51,10 @@ class KnownSource:
 
     def identity(self) -> dict[str, object]:
         """How the fingers are drawn; impressions are no part of it."""
-        return {"synthetic": self._options.synthetic.model_dump(exclude={"impressions"})}
+        return {
+            "synthetic": self._options.synthetic.model_dump(exclude={"impressions"}),
+            "drawing": synthetic_fingerprints.DRAWING,
+        }
 
     def unpack(self, folder: object) -> None:
         """Nothing to do."""
@@ -120,7 +123,7 @@ def doubled_orientation(
     real, imaginary = rows - columns, 2 * mixed
     total = rows + columns
     coherence = np.hypot(real, imaginary) / np.maximum(total, _FLAT)
-    return np.arctan2(imaginary, real), np.where(total > _FLAT, coherence, 0.0)
+    return portable.arctan2(imaginary, real), np.where(total > _FLAT, coherence, 0.0)
 
 
 def _patches(

@@ -15,8 +15,8 @@ Maio and Maltoni 2000):
 
 Lengths are in pixels at 500 dpi, angles in radians. Every draw comes from a
 `numpy.random.Generator` seeded by (seed, finger) or (seed, finger, impression), so that the number
-of workers is immaterial. Another processor or SciPy may round a few pixels differently; the content
-hash of the data set then says so.
+of workers is immaterial, and so is the processor (`portable`). Another SciPy may round a few pixels
+differently; the content hash of the data set then says so.
 """
 
 import math
@@ -27,6 +27,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, special
+
+from kod_bench.data import portable
 
 FloatArray = NDArray[np.float32]
 FingerClass = Literal["left loop", "right loop", "whorl", "arch", "tented arch"]
@@ -39,6 +41,8 @@ CLASS_SHARES: dict[FingerClass, float] = {
     "arch": 0.037,
     "tented arch": 0.029,
 }
+#: Raised when what is drawn changes: prints of an earlier number are not taken from the cache.
+DRAWING = 2
 IMPRESSION_SHAPE = (374, 388)  # that of an FVC2002 DB1 scan
 FINGER_SHAPE = (432, 320)  # products of small primes: fast Fourier transforms
 MEAN_PERIOD = 8.8  # ridge to ridge
@@ -91,20 +95,19 @@ def orientation_field(
     height, width = shape
     x = (np.arange(width) - (width - 1) / 2)[None, :]
     y = ((height - 1) / 2 - np.arange(height))[:, None]
-    z = x + 1j * y
     cores, deltas = _singular_points(kind, generator)
 
     # Ridges rise most about the middle of the finger and stay bent up to its tip; its base is flat.
     strength = generator.uniform(0.5, 0.9) if cores else generator.uniform(0.9, 1.5)
     middle, spread = generator.uniform(0, 40), generator.uniform(75, 100)
-    bend = strength * np.exp(-0.5 * ((y - middle) / spread) ** 2)
+    bend = strength * portable.exp(-0.5 * ((y - middle) / spread) ** 2)
     bend = bend + 0.6 * special.expit((y - 40) / 30)
-    theta = -np.arctan(bend * np.sin(np.pi * x / generator.uniform(150, 190)))
+    theta = -portable.arctan(bend * portable.sin(np.pi * x / generator.uniform(150, 190)))
 
     for core in cores:
-        theta = theta + np.angle(z - core) / 2
+        theta = theta + portable.arctan2(y - core.imag, x - core.real) / 2
     for delta in deltas:
-        theta = theta - np.angle(z - delta) / 2
+        theta = theta - portable.arctan2(y - delta.imag, x - delta.real) / 2
     theta = theta + 0.07 * smooth_noise(shape, 45, generator)
     return np.asarray(np.mod(theta, np.pi), np.float32)
 
@@ -140,17 +143,18 @@ def grow_ridges(
     """
     shape = orientation.shape
     height, width = shape
-    v = -fft.fftfreq(height)[:, None]  # y points up
-    u = fft.rfftfreq(width)[None, :]
+    v = -fft.fftfreq(height)  # y points up
+    u = fft.rfftfreq(width)
     spread = 2 * (np.pi * 0.55 * period) ** 2  # envelope of 0.55 periods: about three ridges wide
-    normals = np.pi * (np.arange(_ORIENTATIONS) / _ORIENTATIONS + 0.5)
-    filters = np.stack(
-        [
-            np.exp(-spread * ((u - np.cos(a) / period) ** 2 + (v - np.sin(a) / period) ** 2))
-            + np.exp(-spread * ((u + np.cos(a) / period) ** 2 + (v + np.sin(a) / period) ** 2))
-            for a in normals
-        ]
-    ).astype(np.float32)
+
+    def bump(frequency: NDArray[np.float64], centre: float) -> NDArray[np.float64]:
+        return portable.exp(-spread * (frequency - centre) ** 2)
+
+    filters = np.empty((_ORIENTATIONS, height, width // 2 + 1), np.float32)
+    for place in range(_ORIENTATIONS):
+        normal = math.pi * (place / _ORIENTATIONS + 0.5)
+        x, y = math.cos(normal) / period, math.sin(normal) / period
+        filters[place] = np.outer(bump(v, y), bump(u, x)) + np.outer(bump(v, -y), bump(u, -x))
     filters[:, 0, 0] = 0
 
     position = orientation / np.pi * _ORIENTATIONS
@@ -166,7 +170,7 @@ def grow_ridges(
         responses = fft.irfft2(filters * fft.rfft2(ridges), s=shape)
         blended = (1 - share) * np.take_along_axis(responses, lower[None], 0)[0]
         blended += share * np.take_along_axis(responses, upper[None], 0)[0]
-        ridges = np.tanh(_FILTER_GAIN * blended)
+        ridges = 2 * _sigmoid(2 * _FILTER_GAIN * blended) - 1  # the hyperbolic tangent
     return ridges
 
 
@@ -201,7 +205,8 @@ def draw_impression(finger: Finger, generator: np.random.Generator) -> NDArray[n
 
     # Distance in pixels, about, from the edge of the contact area, a superellipse; inside positive.
     semi_axes = generator.uniform(150, 185), generator.uniform(98, 122)
-    radius = sum(np.abs(p / a) ** 2.3 for p, a in zip(place, semi_axes, strict=True)) ** (1 / 2.3)
+    powers = (portable.power(np.abs(p / a), 2.3) for p, a in zip(place, semi_axes, strict=True))
+    radius: FloatArray = portable.power(np.asarray(sum(powers)), 1 / 2.3)
     inside = (1 - radius) * semi_axes[1]
     inside += 4 * smooth_noise(shape, 30, generator) + 1.5 * smooth_noise(shape, 3, generator)
 
@@ -234,9 +239,10 @@ def _placement(shape: tuple[int, int], generator: np.random.Generator) -> FloatA
     down = rows - height / 2 - generator.normal(0, 18) + 2.5 * smooth_noise(shape, 60, generator)
     right = columns - width / 2 - generator.normal(0, 22) + 2.5 * smooth_noise(shape, 60, generator)
     angle = np.clip(generator.normal(0, 0.12), -0.35, 0.35)
+    cosine, sine = math.cos(angle), math.sin(angle)
     turned = (
-        np.cos(angle) * down - np.sin(angle) * right,
-        np.sin(angle) * down + np.cos(angle) * right,
+        cosine * down - sine * right,
+        sine * down + cosine * right,
     )
     return np.stack(turned).astype(np.float32)
 
@@ -246,10 +252,12 @@ def _pressure(inside: FloatArray, generator: np.random.Generator) -> FloatArray:
     shape = inside.shape[0], inside.shape[1]
     pressure = generator.normal(0, 0.35) + 0.33 * smooth_noise(shape, 40, generator)
     pressure += 0.12 * smooth_noise(shape, 8, generator)
-    pressure = 0.8 * np.tanh(pressure / 0.8)  # neither all skin nor all paper
+    pressure = 0.8 * portable.tanh(pressure / 0.8)  # neither all skin nor all paper
     pressure += generator.uniform(0.15, 0.4) * smooth_noise(shape, 2.6, generator)
     pressure += 0.2 * smooth_noise(shape, 1.0, generator)
-    pressure -= 0.9 * np.exp(-np.maximum(inside, 0) / 8)  # the skin curves away from the sensor
+    pressure -= 0.9 * portable.exp(
+        -np.maximum(inside, 0) / 8
+    )  # the skin curves away from the sensor
     return np.asarray(pressure, np.float32)
 
 
@@ -283,13 +291,15 @@ def _creases(shape: tuple[int, int], generator: np.random.Generator) -> FloatArr
     bare = np.zeros(shape, np.float32)
     for _ in range(generator.poisson(5)):
         angle = generator.normal(0, 0.5)
+        cosine, sine = math.cos(angle), math.sin(angle)
         down = rows - height * generator.uniform(0.2, 0.8)
         right = columns - width * generator.uniform(0.25, 0.75)
-        along = down * np.sin(angle) + right * np.cos(angle)
-        across = down * np.cos(angle) - right * np.sin(angle) + waver
+        along = down * sine + right * cosine
+        across = down * cosine - right * sine + waver
         across = across + generator.normal(0, 0.0015) * along**2
-        half_width = 0.2 + generator.exponential(0.8)
-        half_width = half_width * (1 - (along / generator.uniform(25, 110)) ** 2)
+        half_width = (0.2 + generator.exponential(0.8)) * (
+            1 - (along / generator.uniform(25, 110)) ** 2
+        )
         bare = np.maximum(bare, _sigmoid((half_width - np.abs(across) + ragged) / 0.5))
     return bare
 

@@ -18,8 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from kod_bench.data import portable
+
 FloatArray = NDArray[np.float64]
 Spectrum = NDArray[np.complex128]  # (..., n, n // 2 + 1)
+
+#: Raised when what is drawn changes: flows of an earlier number are not taken from the cache.
+DRAWING = 2
 
 FIRST_WAVE = 6.0
 _COURANT = 0.5  # cells that the fastest flow, three times the mean, passes in a step
@@ -48,9 +53,8 @@ class Turbulence:
     def begin(self, count: int, generator: np.random.Generator) -> Spectrum:
         """The vorticity of so many flows, as Fourier coefficients: (count, n, n // 2 + 1)."""
         white = generator.standard_normal((count, self.points, self.points))
-        wave = np.sqrt(self.squares)
         # Of vorticity: E(k) k^2 over the k waves of a ring.
-        shape = wave**3.5 * np.exp(-1.75 * (wave / FIRST_WAVE) ** 2) * np.sqrt(wave)
+        shape = self.squares**2 * portable.exp(-1.75 * self.squares / FIRST_WAVE**2)
         vorticity = fft.rfft2(white) * shape * self._kept
         u, v = self.velocity(vorticity)
         speed = np.sqrt((u**2 + v**2).mean(axis=(1, 2), keepdims=True))
@@ -65,7 +69,7 @@ class Turbulence:
         """The vorticity a time later."""
         steps = max(1, math.ceil(time / self.step))
         dt = time / steps
-        half = np.exp(-self.viscosity * self.squares * dt / 2)
+        half = portable.exp(-self.viscosity * self.squares * dt / 2)
         for _ in range(steps):
             one = self._transport(vorticity)
             two = self._transport(half * (vorticity + dt / 2 * one))

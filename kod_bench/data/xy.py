@@ -8,7 +8,7 @@ import numpy as np
 from kod_bench.data.options import DatasetOptions
 from kod_bench.data.spec import DatasetSpec, SourceImage, built_in_alone
 from kod_bench.data.splits import held_out_count
-from kod_bench.data.xy_model import draw_fields
+from kod_bench.data.xy_model import DRAWING, draw_fields
 
 _EACH = 20  # fields of a chain, at most
 _FEWEST = 50  # chains, if there are so many fields
@@ -40,7 +40,7 @@ class XySource:
 
     def identity(self) -> dict[str, object]:
         """How the fields are drawn; which options there are is not of their concern."""
-        return {"xy": self._options.model_dump(mode="json")}
+        return {"xy": self._options.model_dump(mode="json"), "drawing": DRAWING}
 
     def unpack(self, folder: object) -> None:
         """Nothing to do."""

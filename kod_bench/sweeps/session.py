@@ -165,9 +165,14 @@ def prepare_rescore(
             say(f"data: {datasets[key].name}: {datasets[key].description}")
         if datasets[key].content_hash != trial.data_hash:
             raise UsageError(
-                f"{parent.shown}: its models were trained on other images than those that are now "
-                f"in {parent.data_dir or 'the built-in generator'}; put those back, or name where "
-                "they are: --data-dir"
+                f"{parent.shown}: its models were trained on other images than "
+                + (
+                    "are built in here; copy the cache of prepared images (KOD_BENCH_CACHE) from "
+                    "where they were trained"
+                    if parent.data_dir is None
+                    else f"those that are now in {parent.data_dir}; put those back, or name where "
+                    "they are: --data-dir"
+                )
             )
     options = trials[0].evaluation_options
     say(f"features: {options.features}; {options.samples} samples of each way")

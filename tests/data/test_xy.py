@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from kod_bench.data import DataError, DatasetOptions, load_dataset, open_dataset
-from kod_bench.data.xy_model import SPACING, XyChains, burn_in, draw_fields
+from kod_bench.data.xy_model import SPACING, XyChains, burn_in, draw_fields, von_mises
 
 
 def xy(size: int = 8, **section: object) -> DatasetOptions:
@@ -127,19 +127,48 @@ def plaquettes_with_vortex(fields: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.abs(around) > 3).mean(axis=(1, 2)), np.float64)
 
 
+def on_circle(angles: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+
+
+def in_plane(chains: XyChains) -> NDArray[np.complex128]:
+    """(L L, chains): the vectors as complex numbers."""
+    cosine, sine = chains.vectors.astype(np.float64)
+    return np.asarray(cosine + 1j * sine)
+
+
+@pytest.mark.parametrize("concentration", [0.0, 0.3, 2.0, 9.0, 400.0])
+def test_von_mises_draws_have_its_moments(concentration: float) -> None:
+    # E cos(n theta) = I_n(k) / I_0(k), E sin(n theta) = 0.
+    from scipy.special import ive
+
+    cosine, sine = von_mises(np.full(200_000, concentration), np.random.default_rng(1)).astype(
+        float
+    )
+    np.testing.assert_allclose(cosine**2 + sine**2, 1, atol=3e-7)
+    ratios = [float(ive(n, concentration) / ive(0, concentration)) for n in range(9)]
+    for n in (1, 2, 4):
+        wave = (cosine + 1j * sine) ** n
+        variances = (1 + ratios[2 * n]) / 2 - ratios[n] ** 2, (1 - ratios[2 * n]) / 2
+        for found, expected, variance in zip(
+            (wave.real.mean(), wave.imag.mean()), (ratios[n], 0.0), variances, strict=True
+        ):
+            assert found == pytest.approx(expected, abs=4 * math.sqrt(variance / 200_000) + 1e-7)
+
+
 def exact_draws(count: int, temperature: float, seed: int) -> XyChains:
     """A lattice of 2 x 2, each of whose four bonds counts twice, drawn by rejection."""
     generator = np.random.default_rng(seed)
     chains = XyChains(2, temperature, count, generator)
     filled = 0
     while filled < count:
-        chains.vectors = np.exp(2j * np.pi * generator.random((4, count))).astype(np.complex64)
+        chains.vectors = on_circle(2 * np.pi * generator.random((4, count)))
         weight = np.exp(-(4 * chains.energies() + 8) / temperature)  # 1 at the least energy
-        kept = chains.vectors[:, generator.random(count) < weight][:, : count - filled]
+        kept = chains.vectors[..., generator.random(count) < weight][..., : count - filled]
         if not filled:
-            found = np.empty((4, count), np.complex64)
-        found[:, filled : filled + kept.shape[1]] = kept
-        filled += kept.shape[1]
+            found = np.empty((2, 4, count), np.float32)
+        found[..., filled : filled + kept.shape[2]] = kept
+        filled += kept.shape[2]
     chains.vectors = found
     return chains
 
@@ -166,7 +195,8 @@ def test_detailed_balance(step: str) -> None:
     chains = exact_draws(count, 1.5, seed=3)
 
     def region() -> NDArray[np.intp]:
-        theta = np.angle(chains.vectors / chains.vectors[2])
+        vectors = in_plane(chains)
+        theta = np.angle(vectors / vectors[2])
         own = np.floor((theta[:2] + np.pi) / (2 * np.pi) * regions).astype(np.intp) % regions
         return np.asarray(own[0] * regions + own[1])
 
@@ -193,13 +223,13 @@ def test_a_heat_bath_has_the_moments_of_its_conditional_law(apart: float) -> Non
     from scipy.special import ive
 
     count, temperature = 40_000, 0.7
-    others = np.exp(1j * np.array([[0.4], [0.4 + apart]]))
+    others = on_circle(np.array([[0.4], [0.4 + apart]]))
     chains = XyChains(2, temperature, count, np.random.default_rng(7))
-    chains.vectors[2:] = others
-    field = 2 * chains.vectors[2:, 0].astype(np.complex128).sum()
+    chains.vectors[:, 2:] = others
+    field = 2 * in_plane(chains)[2:, 0].sum()
     chains.draw_colour(slice(0, 2))
-    drawn = chains.vectors[:2].astype(np.complex128).ravel() * (field.conjugate() / abs(field))
-    assert np.abs(chains.vectors[2:] - others).max() < 1e-6
+    drawn = in_plane(chains)[:2].ravel() * (field.conjugate() / abs(field))
+    np.testing.assert_array_equal(chains.vectors[:, 2:], np.broadcast_to(others, (2, 2, count)))
     concentration = abs(field) / temperature
     for n in (1, 2, 3):
         moment = float(ive(n, concentration) / ive(0, concentration))
@@ -229,8 +259,8 @@ def test_mirroring_one_colour_twice_changes_nothing(size: int) -> None:
         before = chains.vectors.copy()
         chains.mirror_colour(colour)
         np.testing.assert_allclose(chains.energies(), energies, atol=1e-5)
-        np.testing.assert_array_equal(chains.vectors[other], before[other])
-        assert np.abs(chains.vectors[colour] - before[colour]).mean() > 0.1
+        np.testing.assert_array_equal(chains.vectors[:, other], before[:, other])
+        assert np.abs(chains.vectors[:, colour] - before[:, colour]).mean() > 0.1
         chains.mirror_colour(colour)
         np.testing.assert_allclose(chains.vectors, before, atol=1e-5)
     # Over-relaxation is one colour after the other.
@@ -251,7 +281,7 @@ def test_a_round_keeps_the_law_of_all_states() -> None:
     chains = exact_draws(count, temperature, seed=8)
     for _ in range(3):
         found = chains.energies()
-        diagonal = (chains.vectors[0].conj() * chains.vectors[1]).real.astype(np.float64)
+        diagonal = (chains.vectors[:, 0] * chains.vectors[:, 1]).sum(0, dtype=np.float64)
         # Sites 0 and 1 are of one colour, and so on the diagonal.
         for values, states in ((found, energy), (found**2, energy**2), (diagonal, np.cos(d))):
             error = values.std(ddof=1) / math.sqrt(count)
