@@ -164,14 +164,15 @@ def prepare_rescore(
             datasets[key] = load_dataset(trial.dataset_options, parent.data_dir)
             say(f"data: {datasets[key].name}: {datasets[key].description}")
         if datasets[key].content_hash != trial.data_hash:
+            place = trial.dataset_options.folder or parent.data_dir
             raise UsageError(
                 f"{parent.shown}: its models were trained on other images than "
                 + (
                     "are built in here; copy the cache of prepared images (KOD_BENCH_CACHE) from "
                     "where they were trained"
-                    if parent.data_dir is None
-                    else f"those that are now in {parent.data_dir}; put those back, or name where "
-                    "they are: --data-dir"
+                    if place is None
+                    else f"those that are now in {place}; put those back, or name where they are: "
+                    "--data-dir"
                 )
             )
     options = trials[0].evaluation_options

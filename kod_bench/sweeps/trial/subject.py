@@ -38,14 +38,15 @@ class Subject:
         """
         dataset = load_dataset(trial.dataset_options, sweep.data_dir)
         if dataset.content_hash != trial.data_hash:
+            place = trial.dataset_options.folder or sweep.data_dir
             # Not the hashes: with them, a plan could be made to fit somebody else's images.
             raise DataChangedError(
-                "the built-in images are drawn here as others than the sweep was planned on, by "
-                "another version of kod-bench or of SciPy, or on another kind of processor; start "
-                "a new sweep, or copy the cache of prepared images (KOD_BENCH_CACHE) from where "
-                "it was planned"
-                if sweep.data_dir is None
-                else f"the images in {sweep.data_dir}, or how this version divides them, have "
+                "the built-in images are others here than the sweep was planned on: of another "
+                "version of kod-bench, SciPy or scikit-image, or drawn by another kind of "
+                "processor; start a new sweep, or copy the cache of prepared images "
+                "(KOD_BENCH_CACHE) from where it was planned"
+                if place is None
+                else f"the images in {place}, or how this version divides them, have "
                 "changed since the sweep was planned; start a new sweep, or put the images back"
             )
         _, channels, height, width = dataset.train.shape
