@@ -16,6 +16,7 @@ from kod_bench.sweeps.store.create import create_sweep
 
 #: Runs a trial's `train_and_score` with so many MiB of address space beyond what the process has
 #: when the first training step begins: a real limit of the kernel, hit by PyTorch's own allocator.
+#: Prints how many the training came to have.
 PROGRAM = """
 import resource, sys
 from pathlib import Path
@@ -28,9 +29,14 @@ torch.set_num_threads(1)
 sweep = open_sweep(Path(sys.argv[1]))
 limit = int(sys.argv[2]) * 2**20
 
+def mebibytes(name):
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(name + ":")[1].split()[0]) / 1024
+
 def report(status):
     # Scoring loads libraries that map more than this; training is what is measured.
     if status.phase == "sampling":
+        print(mebibytes("VmPeak") - before)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 load = trials.Subject.load
@@ -41,9 +47,10 @@ def load_then_limit(sweep, trial, device):
     state = torch.zeros(1, *subject.process.shape)
     network(state, torch.ones(1, dtype=torch.int64)).sum().backward()
     torch.optim.AdamW(network.parameters()).step()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    global before
+    before = mebibytes("VmSize")
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + limit, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (int(before * 2**20) + limit, hard))
     return subject
 
 trials.Subject.load = load_then_limit
@@ -55,28 +62,41 @@ name: memory
 dataset: {name: fingerprints, image_size: 32, scale: 0.25,
           synthetic: {fingers: 6, impressions: 2}}
 network: {width: 16, multipliers: [1], blocks: 1}
-training: {iterations: 4, batch_size: 128, log_every: 1, checkpoint_every: 2, warmup: 1}
+training: {iterations: 4, batch_size: 128, log_every: 1, checkpoint_every: 2, warmup: 1,
+           micro_batch_size: MICRO}
 evaluation: {samples: 16, references: 16, batch_size: 16}
 models: {ddpm: {process: ddpm, steps: 4}}
 profiles: {laptop: {}}
 """
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
+def planned(folder: Path, micro_batch_size: int | None) -> Sweep:
     from kod_bench.data import load_dataset
 
-    path = tmp_path / "memory.yaml"
-    path.write_text(SPACE)
+    folder.mkdir()
+    path = folder / "memory.yaml"
+    path.write_text(SPACE.replace("MICRO", json.dumps(micro_batch_size)))
     space = load_space(path, "laptop")
     dataset = load_dataset(space.options.dataset, None)
     return create_sweep(
         space,
         make_trials(space, dataset.content_hash),
-        results_dir=tmp_path / "results",
+        results_dir=folder / "results",
         data_dir=None,
         provenance=provenance.collect(),
     )
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return planned(tmp_path / "whole", None)
+
+
+def needed(sweep: Sweep) -> float:
+    """MiB that training came to have: how many convolutions take depends on the processor."""
+    done = run_with(sweep, 20_000)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
 
 
 def run_with(sweep: Sweep, mebibytes: int) -> "subprocess.CompletedProcess[str]":
@@ -88,9 +108,11 @@ def run_with(sweep: Sweep, mebibytes: int) -> "subprocess.CompletedProcess[str]"
     )
 
 
-def test_half_the_micro_batch_is_tried_once_and_recorded(sweep: Sweep) -> None:
+def test_half_the_micro_batch_is_tried_once_and_recorded(sweep: Sweep, tmp_path: Path) -> None:
+    whole, half = (needed(planned(tmp_path / str(size), size)) for size in (128, 64))
+    assert whole > 1.2 * half
     folder = sweep.trial_folder(sweep.trials[0])
-    done = run_with(sweep, 440)
+    done = run_with(sweep, round((whole + half) / 2))
     assert done.returncode == 0, done.stderr
     (row,) = pq.read_table(folder / "row.parquet").to_pylist()
     assert (row["batch_size"], row["micro_batch_size"]) == (128, 64)
