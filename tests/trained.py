@@ -7,19 +7,15 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor
 
-from kod_bench.data import load_dataset
 from kod_bench.evaluation import FeatureExtractor
 from kod_bench.evaluation.features import Features
-from kod_bench.results import provenance
 from kod_bench.storage import Location
-from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.plan.trial import Trial
-from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_sweep
 from kod_bench.sweeps.trial import scoring as scoring_module
 from kod_bench.sweeps.trial.run import run_trial, train_and_score
+from tests.planned import plan_sweep
 
 SPACE = """
 name: trained
@@ -54,17 +50,7 @@ class Blocks(FeatureExtractor):
 
 def plan(folder: Path, results: Location) -> Sweep:
     """The sweep, none of whose trials has been run."""
-    path = folder / "trained.yaml"
-    path.write_text(SPACE)
-    space = load_space(path, "laptop")
-    dataset = load_dataset(space.options.dataset, None)
-    return create_sweep(
-        space,
-        make_trials(space, dataset.content_hash),
-        results_dir=results,
-        data_dir=None,
-        provenance=provenance.collect(),
-    )
+    return plan_sweep(SPACE, folder, results)
 
 
 def train_all(sweep: Sweep, models: dict[str, tuple[int, ...]]) -> None:

@@ -130,7 +130,7 @@ class XyChains:
         """Direction and length of the neighbours' sum; any direction where there is none."""
         total = self._sums(colour)
         length = _length(total)
-        direction: Vectors = (total / np.maximum(length, _SMALL)).astype(np.float32)
+        direction: Vectors = np.asarray(total / np.maximum(length, _SMALL), np.float32)
         nowhere = length <= _SMALL
         direction[0][nowhere], direction[1][nowhere] = 1, 0
         return direction, length

@@ -165,16 +165,14 @@ def prepare_rescore(
             say(f"data: {datasets[key].name}: {datasets[key].description}")
         if datasets[key].content_hash != trial.data_hash:
             place = trial.dataset_options.folder or parent.data_dir
-            raise UsageError(
-                f"{parent.shown}: its models were trained on other images than "
-                + (
-                    "are built in here; copy the cache of prepared images (KOD_BENCH_CACHE) from "
-                    "where they were trained"
-                    if place is None
-                    else f"those that are now in {place}; put those back, or name where they are: "
-                    "--data-dir"
-                )
+            others = "its models were trained on other images than " + (
+                "are built in here; copy the cache of prepared images (KOD_BENCH_CACHE) from where "
+                "they were trained"
+                if place is None
+                else f"those that are now in {place}; put those back, or name where they are: "
+                "--data-dir"
             )
+            raise UsageError(f"{parent.shown}: {others}")
     options = trials[0].evaluation_options
     say(f"features: {options.features}; {options.samples} samples of each way")
     if (mark := marks(options.samples)) is not None:

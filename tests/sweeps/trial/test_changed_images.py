@@ -9,15 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kod_bench.data import load_dataset
 from kod_bench.data.cache import content_hash
-from kod_bench.results import provenance
-from kod_bench.storage import parse_location
-from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
-from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.trial.subject import DataChangedError, Subject
+from tests.planned import plan_sweep
 
 SPACE = """
 name: changed
@@ -32,18 +27,7 @@ profiles: {laptop: {}}
 
 def planned(folder: Path, dataset: str, data_dir: Path | None = None) -> Sweep:
     """A sweep of the images as they are now."""
-    path = folder / "changed.yaml"
-    path.write_text(SPACE.replace("DATASET", dataset))
-    space = load_space(path, "laptop")
-    there = parse_location(str(data_dir)) if data_dir else None
-    found = load_dataset(space.options.dataset, there)
-    return create_sweep(
-        space,
-        make_trials(space, found.content_hash),
-        results_dir=folder / "results",
-        data_dir=there,
-        provenance=provenance.collect(),
-    )
+    return plan_sweep(SPACE.replace("DATASET", dataset), folder, data_dir=data_dir)
 
 
 def load(sweep: Sweep) -> Subject:

@@ -14,18 +14,14 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor
 
-from kod_bench.data import load_dataset
 from kod_bench.evaluation import FeatureExtractor
 from kod_bench.evaluation.features import Features
-from kod_bench.results import Row, provenance
+from kod_bench.results import Row
 from kod_bench.sampling import Claims, ShardFolder
 from kod_bench.storage import ObjectFolder, StoredObject
-from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.progress import Status
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.session import prepare_sweep
-from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.store.create import create_sweep
 from kod_bench.sweeps.store.open import open_planned
 from kod_bench.sweeps.store.stopping import STOP_FILE
 from kod_bench.sweeps.trial import meter as meter_module
@@ -36,6 +32,7 @@ from kod_bench.sweeps.trial.reference import load_reference
 from kod_bench.sweeps.trial.run import draw_trained, run_trial, score_trained, train_and_score
 from kod_bench.training import StoppedError
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
+from tests.planned import plan_sweep
 
 SPACE = """
 name: shards
@@ -77,18 +74,7 @@ class KilledError(Exception):
 
 
 def plan(folder: Path, keep: str = "auto") -> Sweep:
-    path = folder / "shards.yaml"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(SPACE.replace("KEEP", keep))
-    space = load_space(path, "laptop")
-    dataset = load_dataset(space.options.dataset, None)
-    return create_sweep(
-        space,
-        make_trials(space, dataset.content_hash),
-        results_dir=folder / "results",
-        data_dir=None,
-        provenance=provenance.collect(),
-    )
+    return plan_sweep(SPACE.replace("KEEP", keep), folder)
 
 
 def run(sweep: Sweep, report: Callable[[Status], None] = lambda _: None) -> list[dict[str, Any]]:

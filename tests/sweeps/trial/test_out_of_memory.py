@@ -8,11 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kod_bench.results import provenance
-from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.sweep import Sweep
-from kod_bench.sweeps.space import load_space
-from kod_bench.sweeps.store.create import create_sweep
+from tests.planned import plan_sweep
 
 #: Runs a trial's `train_and_score` with so many MiB of address space beyond what the process has
 #: when the first training step begins: a real limit of the kernel, hit by PyTorch's own allocator.
@@ -71,20 +68,7 @@ profiles: {laptop: {}}
 
 
 def planned(folder: Path, micro_batch_size: int | None) -> Sweep:
-    from kod_bench.data import load_dataset
-
-    folder.mkdir()
-    path = folder / "memory.yaml"
-    path.write_text(SPACE.replace("MICRO", json.dumps(micro_batch_size)))
-    space = load_space(path, "laptop")
-    dataset = load_dataset(space.options.dataset, None)
-    return create_sweep(
-        space,
-        make_trials(space, dataset.content_hash),
-        results_dir=folder / "results",
-        data_dir=None,
-        provenance=provenance.collect(),
-    )
+    return plan_sweep(SPACE.replace("MICRO", json.dumps(micro_batch_size)), folder)
 
 
 @pytest.fixture
