@@ -55,66 +55,44 @@ def drawers(sweep: Path) -> list[int]:
     return [int(number) for number in re.findall(r"drawing on .*, process (\d+)", log(sweep))]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)  # a minute or two where nothing else runs
-def test_both_draw_and_a_kill_changes_no_bit_of_the_row(
-    kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
-) -> None:
+@pytest.fixture
+def undisturbed(kod_bench: Command, cluster: "Cluster", tmp_path: Path) -> Path:
+    """The sweep's folder when nothing was killed; both workers have drawn their share."""
     space = tmp_path / "tiny.yaml"
     space.write_text(SPACE)
     arguments = ("--results-dir", tmp_path / "results", "--address", cluster.address)
     done = kod_bench("sweep", space, *arguments, timeout=400)
     assert done.returncode == 0, done.stderr
-    undisturbed = only_sweep(tmp_path / "results")
-    assert len(shards(undisturbed)) == SHARDS
-    assert len(set(drawers(undisturbed))) == 2
-    share = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(undisturbed))]
+    folder = only_sweep(tmp_path / "results")
+    assert len(shards(folder)) == SHARDS
+    assert len(set(drawers(folder))) == 2
+    share = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(folder))]
     assert len(share) == 2
     assert sum(share) == SHARDS
     assert min(share) >= 4  # a share is 7 or 8, unless one of them was much slower
+    return folder
 
-    # The same checkpoint, nothing drawn.
-    killed = tmp_path / "killed" / "tiny" / undisturbed.name
-    shutil.copytree(undisturbed, killed)
-    (trial,) = killed.glob("trials/*")
+
+def unscored(undisturbed: Path, name: str, kept: int) -> Path:
+    """A copy with the same checkpoint, no row, and so many shards."""
+    copied = undisturbed.parents[2] / name / "tiny" / undisturbed.name
+    shutil.copytree(undisturbed, copied)
+    (trial,) = copied.glob("trials/*")
     (trial / "row.parquet").unlink()
     (trial / "log.txt").unlink()
-    shutil.rmtree(trial / "samples")
-    with started(command, "resume", killed, "--address", cluster.address) as resume:
-        wait_for(lambda: len(shards(killed)) >= 3 or resume.poll() is not None, "some shards", 300)
-        assert resume.poll() is None, resume.communicate()
-        before = shards(killed)
-        assert len(before) < SHARDS
-        os.kill(drawers(killed)[-1], signal.SIGKILL)
-        _, err = resume.communicate(timeout=300)
-    assert resume.returncode == 0, err
-    assert row(killed) == row(undisturbed)
-    assert before.items() <= shards(killed).items()  # none of them was drawn again
-    assert len(shards(killed)) == SHARDS
-
-    # And the trial's own process, with the driver, while others draw.
-    again = tmp_path / "again" / "tiny" / undisturbed.name
-    shutil.copytree(killed, again)
-    (trial,) = again.glob("trials/*")
-    (trial / "row.parquet").unlink()
-    for path in sorted(trial.glob("samples/*/shard-*.npz"))[4:]:
+    if not kept:
+        shutil.rmtree(trial / "samples")
+    for path in sorted(trial.glob("samples/*/shard-*.npz"))[kept:]:
         path.unlink()
-    before = shards(again)
-    with started(command, "resume", again, "--address", cluster.address) as resume:
-        wait_for(lambda: len(shards(again)) > 5 or resume.poll() is not None, "more shards", 300)
-        resume.kill()
-    done = kod_bench("resume", again, "--address", cluster.address, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert row(again) == row(undisturbed)
-    assert before.items() <= shards(again).items()
+    return copied
 
-    # And a whole node, half-way.
-    without = tmp_path / "without" / "tiny" / undisturbed.name
-    shutil.copytree(undisturbed, without)
-    (trial,) = without.glob("trials/*")
-    (trial / "row.parquet").unlink()
-    (trial / "log.txt").unlink()
-    shutil.rmtree(trial / "samples")
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # a minute or two where nothing else runs
+def test_a_lost_node_changes_no_bit_of_the_row(
+    command: list[str], cluster: "Cluster", undisturbed: Path
+) -> None:
+    without = unscored(undisturbed, "without", 0)
     with started(command, "resume", without, "--address", cluster.address) as resume:
         wait_for(lambda: len(shards(without)) >= 6 or resume.poll() is not None, "half", 300)
         assert resume.poll() is None, resume.communicate()
@@ -124,5 +102,35 @@ def test_both_draw_and_a_kill_changes_no_bit_of_the_row(
         _, err = resume.communicate(timeout=600)
     assert resume.returncode == 0, err
     assert row(without) == row(undisturbed)
-    assert before.items() <= shards(without).items()
+    assert before.items() <= shards(without).items()  # none of them was drawn again
     assert len(shards(without)) == SHARDS
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1800)
+def test_a_killed_process_changes_no_bit_of_the_row(
+    kod_bench: Command, command: list[str], cluster: "Cluster", undisturbed: Path
+) -> None:
+    killed = unscored(undisturbed, "killed", 0)
+    with started(command, "resume", killed, "--address", cluster.address) as resume:
+        wait_for(lambda: len(shards(killed)) >= 3 or resume.poll() is not None, "some shards", 300)
+        assert resume.poll() is None, resume.communicate()
+        before = shards(killed)
+        assert len(before) < SHARDS
+        os.kill(drawers(killed)[-1], signal.SIGKILL)
+        _, err = resume.communicate(timeout=300)
+    assert resume.returncode == 0, err
+    assert row(killed) == row(undisturbed)
+    assert before.items() <= shards(killed).items()
+    assert len(shards(killed)) == SHARDS
+
+    # And the trial's own process, with the driver, while others draw.
+    again = unscored(killed, "again", 4)
+    before = shards(again)
+    with started(command, "resume", again, "--address", cluster.address) as resume:
+        wait_for(lambda: len(shards(again)) > 5 or resume.poll() is not None, "more shards", 300)
+        resume.kill()
+    done = kod_bench("resume", again, "--address", cluster.address, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert row(again) == row(undisturbed)
+    assert before.items() <= shards(again).items()
