@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
 from kod_bench.evaluation.colour_wheel import draw_field, field_scale
@@ -153,6 +152,8 @@ def write_nearest_pairs(path: Path, images: Images, train: Tensor, nearest: Near
             each.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3) for each in both
         ]
     pairs = torch.cat(both, dim=2)  # one above the other
+    from torchvision.utils import make_grid  # seconds, which no process should start with
+
     sheet = make_grid(pairs, nrow=columns, padding=_GAP, pad_value=128)
     with atomic_write(path) as file:
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file, format="PNG")

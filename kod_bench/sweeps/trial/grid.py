@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from kod_bench.atomic import atomic_write
 from kod_bench.evaluation import write_wheels
@@ -23,6 +22,8 @@ def write_grid(path: Path, images: Tensor, min_side: int = 512) -> None:
     if images.dtype == torch.float32:
         write_wheels(path, images)
         return
+    from torchvision.utils import make_grid  # seconds, which no process should start with
+
     height, width = images.shape[-2:]
     columns = max(1, math.ceil(math.sqrt(len(images) * height / width)))
     scale = max(1, math.ceil(min_side / (columns * images.shape[-1])))

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,12 @@ def test_the_order_parameter_is_followed_both_ways_and_only_for_phases() -> None
     assert forward[0] == (0, pytest.approx(1.0))  # one gray is one phase
     assert forward[-1][0] == 12
     assert forward[-1][1] < 1
+
+
+def test_a_process_of_a_sweep_does_not_start_with_what_only_pictures_need() -> None:
+    """It is half of what every worker imports."""
+    code = (
+        "import kod_bench.sweeps.runner, kod_bench.sweeps.trial.run, sys; "
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
