@@ -95,6 +95,8 @@ class DiffusersModel(Drawable):
         seed = self.seed if seed is None else check_whole("seed", seed, 0)
         size = self.batch_size if batch_size is None else check_whole("batch_size", batch_size, 1)
         scheduler = self._scheduler(sampler)
+        scheduler.set_timesteps(evaluations)
+        self._check_timesteps(scheduler, evaluations)
 
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "sample", index))
@@ -112,6 +114,23 @@ class DiffusersModel(Drawable):
         diffusers: Any = importlib.import_module("diffusers")
         kind = diffusers.DDPMScheduler if sampler == "ddpm" else diffusers.DDIMScheduler
         return kind.from_config(self.scheduler.config)
+
+    def _check_timesteps(self, scheduler: Any, evaluations: int) -> None:
+        """Refuse steps that a scheduler makes up and does not complain of.
+
+        By rounding, "trailing" ones may be one more than was asked for, down to a timestep of -1,
+        which is read as the last: pure noise at the end. An offset moves all steps beyond T - 1.
+        """
+        made = scheduler.timesteps.tolist()
+        if len(set(made)) == evaluations and min(made) >= 0 and max(made) < self.steps:
+            return
+        config = scheduler.config
+        raise ModelError(
+            f"{self.name}: for {evaluations} evaluations diffusers {version('diffusers')} makes "
+            f"{len(made)} steps, from timestep {made[0]} to {made[-1]}, of a model whose timesteps "
+            f"are 0 to {self.steps - 1} (timestep_spacing {config.timestep_spacing}, steps_offset "
+            f"{config.steps_offset}); choose another number of evaluations"
+        )
 
     @torch.no_grad()
     def _draw(

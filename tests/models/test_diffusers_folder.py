@@ -84,15 +84,41 @@ def test_images_are_those_of_the_pipeline(
     assert drawing.way.sampler == scheduler.lower()
     other = model.sample(4, batch_size=4, network_evaluations=5, seed=3)
     assert torch.equal(other, theirs(pipeline, 4, 0, 5, seed=3))
-    # All steps of the training, unless fewer are asked for.
-    assert model.drawing(1).way.network_evaluations == 20
+
+
+@pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
+@pytest.mark.parametrize(
+    ("steps", "options", "evaluations", "said"),
+    [
+        # Rounding: one step more than was asked for, and the last timestep is -1.
+        (50, {"timestep_spacing": "trailing"}, 29, "30 steps, from timestep 49 to -1"),
+        # Of as many evaluations as T, which are those of the default, none may be moved.
+        (20, {"steps_offset": 1}, None, "20 steps, from timestep 20 to 1"),
+    ],
+)
+def test_steps_that_do_not_exist_are_refused(
+    tmp_path: Path,
+    kind: str,
+    steps: int,
+    options: dict[str, Any],
+    evaluations: int | None,
+    said: str,
+) -> None:
+    made = getattr(diffusers, f"{kind}Scheduler")(num_train_timesteps=steps, **options)
+    model = open_model(save_pipeline(tmp_path / "model", made))
+    with pytest.raises(ModelError, match=f"makes {said}, of a model .* 0 to {steps - 1} .*choose"):
+        model.drawing(1, network_evaluations=evaluations)
+    assert model.sample(1, network_evaluations=5).shape == (1, 3, SIDE, SIDE)
 
 
 def test_a_ddpm_folder_is_drawn_by_ddim_as_its_pipeline_does(tmp_path: Path) -> None:
     folder = save_pipeline(tmp_path / "model", diffusers.DDPMScheduler(num_train_timesteps=20))
     pipeline = diffusers.DDIMPipeline.from_pretrained(folder)
-    found = open_model(folder).sample(4, batch_size=4, sampler="ddim", network_evaluations=5)
+    model = open_model(folder)
+    found = model.sample(4, batch_size=4, sampler="ddim", network_evaluations=5)
     assert torch.equal(found, theirs(pipeline, 4, 0, 5))
+    # All steps of the training, unless fewer are asked for.
+    assert model.drawing(1).way.network_evaluations == 20
 
 
 def test_weights_that_were_pickled_are_read_without_unpickling(tmp_path: Path) -> None:
