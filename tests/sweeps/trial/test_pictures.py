@@ -116,7 +116,7 @@ def test_the_order_parameter_is_followed_both_ways_and_only_for_phases() -> None
 
 
 def test_a_process_of_a_sweep_does_not_start_with_what_only_pictures_need() -> None:
-    """It is half of what every worker imports."""
+    """It is two fifths of what every worker's imports take."""
     code = (
         "import kod_bench.sweeps.runner, kod_bench.sweeps.trial.run, sys; "
         "sys.exit('torchvision' in sys.modules)"
