@@ -94,13 +94,11 @@ class DiffusersModel(Drawable):
             raise ModelError(f"{self.name}: has learnt its variances, which sampler ddim lacks")
         seed = self.seed if seed is None else check_whole("seed", seed, 0)
         size = self.batch_size if batch_size is None else check_whole("batch_size", batch_size, 1)
-        scheduler = self._scheduler(sampler)
-        scheduler.set_timesteps(evaluations)
-        self._check_timesteps(scheduler, evaluations)
+        scheduler = self._scheduler(sampler, evaluations)
 
         def draw(index: int, on_call: Callable[[], None]) -> Tensor:
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "sample", index))
-            return self._draw(scheduler, sampler, evaluations, size, generator, on_call)
+            return self._draw(scheduler, sampler, size, generator, on_call)
 
         way = Way(PRIOR, sampler, evaluations)
         # Its schedule counts as its subject, its libraries as code.
@@ -109,21 +107,21 @@ class DiffusersModel(Drawable):
         identity = Identity(weights_hash(self.network), schedule, code, way, seed, size)
         return Drawing(way, count, seed, size, draw, identity)
 
-    def _scheduler(self, sampler: str) -> Any:
-        """One of its own for each drawing: a scheduler holds the steps that were set last."""
+    def _scheduler(self, sampler: str, evaluations: int) -> Any:
+        """One of its own for each drawing: a scheduler holds the steps that were set last.
+
+        Raises:
+            ModelError: if they are not what was asked for, of which diffusers says nothing. By
+                rounding, "trailing" ones may be one more, down to a timestep of -1, which is read
+                as the last: pure noise at the end. An offset moves all of T steps beyond T - 1.
+        """
         diffusers: Any = importlib.import_module("diffusers")
         kind = diffusers.DDPMScheduler if sampler == "ddpm" else diffusers.DDIMScheduler
-        return kind.from_config(self.scheduler.config)
-
-    def _check_timesteps(self, scheduler: Any, evaluations: int) -> None:
-        """Refuse steps that a scheduler makes up and does not complain of.
-
-        By rounding, "trailing" ones may be one more than was asked for, down to a timestep of -1,
-        which is read as the last: pure noise at the end. An offset moves all steps beyond T - 1.
-        """
+        scheduler = kind.from_config(self.scheduler.config)
+        scheduler.set_timesteps(evaluations)
         made = scheduler.timesteps.tolist()
         if len(set(made)) == evaluations and min(made) >= 0 and max(made) < self.steps:
-            return
+            return scheduler
         config = scheduler.config
         raise ModelError(
             f"{self.name}: for {evaluations} evaluations diffusers {version('diffusers')} makes "
@@ -137,7 +135,6 @@ class DiffusersModel(Drawable):
         self,
         scheduler: Any,
         sampler: str,
-        evaluations: int,
         size: int,
         generator: torch.Generator,
         on_call: Callable[[], None],
@@ -148,7 +145,6 @@ class DiffusersModel(Drawable):
             device=self.device,
             dtype=self.network.dtype,
         )
-        scheduler.set_timesteps(evaluations)
         # DDIM without noise of its own, as its pipeline has it.
         more = {"eta": 0.0} if sampler == "ddim" else {}
         for step in scheduler.timesteps:

@@ -35,6 +35,17 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 120) -
         time.sleep(0.05)
 
 
+def wait_while_running(
+    process: "subprocess.Popen[str]",
+    condition: Callable[[], object],
+    what: str,
+    timeout: float = 120,
+) -> None:
+    """Wait until a condition holds; fail the test if the process ends before, with what it said."""
+    wait_for(lambda: condition() or process.poll() is not None, what, timeout)
+    assert process.poll() is None, process.communicate()
+
+
 #: A trial that is soon done, and one that trains for some seconds.
 SHORT_AND_LONG = """models:
   short: {process: ddpm, steps: 4}

@@ -18,7 +18,7 @@ import torch
 from benchmarks.chaos import session_processes
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.trial.run import run_trial, train_and_score
-from tests.cli.processes import edit, only_sweep, row_files, started, wait_for
+from tests.cli.processes import edit, only_sweep, row_files, started, wait_for, wait_while_running
 from tests.conftest import TINY_SPACE, Command
 
 SMALL_SPACE = re.sub(r"  kuramoto-local:\n(    .*\n)+", "", TINY_SPACE)
@@ -151,8 +151,7 @@ def test_a_lock_of_a_killed_driver_is_no_obstacle(
         wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end", 60)
     assert "not running" in kod_bench("status", folder).stdout
     with started(command, "resume", folder) as again:
-        wait_for(lambda: again.poll() is not None or training_again(folder), "training to go on")
-        assert again.poll() is None
+        wait_while_running(again, lambda: training_again(folder), "training to go on")
 
 
 def training_again(folder: Path) -> bool:

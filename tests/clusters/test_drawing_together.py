@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.processes import only_sweep, started, wait_for
+from tests.cli.processes import only_sweep, started, wait_for, wait_while_running
 from tests.conftest import Command
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def test_a_lost_node_changes_no_bit_of_the_row(
 ) -> None:
     without = unscored(undisturbed, "without", 0)
     with started(command, "resume", without, "--address", cluster.address) as resume:
-        wait_for(lambda: len(shards(without)) >= 6 or resume.poll() is not None, "half", 300)
-        assert resume.poll() is None, resume.communicate()
+        wait_while_running(resume, lambda: len(shards(without)) >= 6, "half", 300)
         before = shards(without)
         (node,) = cluster.worker_nodes
         cluster.remove_node(node, allow_graceful=False)
@@ -113,8 +112,7 @@ def test_a_killed_process_changes_no_bit_of_the_row(
 ) -> None:
     killed = unscored(undisturbed, "killed", 0)
     with started(command, "resume", killed, "--address", cluster.address) as resume:
-        wait_for(lambda: len(shards(killed)) >= 3 or resume.poll() is not None, "some shards", 300)
-        assert resume.poll() is None, resume.communicate()
+        wait_while_running(resume, lambda: len(shards(killed)) >= 3, "some shards", 300)
         before = shards(killed)
         assert len(before) < SHARDS
         os.kill(drawers(killed)[-1], signal.SIGKILL)

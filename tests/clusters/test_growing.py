@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import edit, only_sweep, started, wait_for
+from tests.cli.processes import edit, only_sweep, started, wait_for, wait_while_running
 
 _MOST = 4
 #: What `ray up` would run on nodes, and the autoscaler wants to know.
@@ -125,9 +125,8 @@ def test_a_cluster_grows_for_all_that_wait_and_shrinks_when_their_driver_is_kill
     arguments = ("--results-dir", results, "--address", growing.address, "--wait-for-nodes", 300)
     with started(command, "sweep", tiny_space, *arguments) as sweep:
 
-        def until(condition: str, holds: object) -> None:
-            wait_for(lambda: holds() or sweep.poll() is not None, condition, 300)  # type: ignore[operator]
-            assert sweep.poll() is None, sweep.communicate()
+        def until(what: str, condition: Callable[[], object]) -> None:
+            wait_while_running(sweep, condition, what, 300)
 
         assert growing.raylets() == 1
         # Two for the first trial, which the option waits for; two more for the second.

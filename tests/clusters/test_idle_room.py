@@ -1,7 +1,6 @@
 """A trial of one worker is helped to draw where there is idle room, and loses no bit by it."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.processes import only_sweep, started, wait_for
-from tests.clusters.test_drawing_together import log, row, shards
+from tests.cli.processes import only_sweep, started, wait_while_running
+from tests.clusters.test_drawing_together import log, row, shards, unscored
 from tests.conftest import Command
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def test_help_comes_gives_way_and_may_be_lost(
     """As far as CI has time for: the trial is stopped as soon as it goes on without its help."""
     with _lost_help(kod_bench, command, cluster, tmp_path) as (sweep, folder):
         before = len(shards(folder))
-        wait_for(
-            lambda: len(shards(folder)) > before + 2 or sweep.poll() is not None, "shards", 400
-        )
-        assert sweep.poll() is None, sweep.communicate()
+        wait_while_running(sweep, lambda: len(shards(folder)) > before + 2, "more shards", 400)
         assert len(shards(folder)) < SHARDS
         sweep.terminate()
         out, err = sweep.communicate(timeout=200)
@@ -69,12 +65,8 @@ def test_help_and_its_loss_change_no_bit_of_the_row(
     assert drawn[-1] < SHARDS  # by the trial itself
 
     # And by one process alone, or with help on one machine: the same bits.
-    again = tmp_path / "again" / "tiny" / folder.name
-    shutil.copytree(folder, again)
-    (trial,) = again.glob("trials/*")
-    for name in ("row.parquet", "log.txt"):
-        (trial / name).unlink()
-    for path in sorted(trial.glob("samples/*/shard-*.npz"))[::4]:  # of both processes
+    again = unscored(folder, "again", SHARDS)
+    for path in sorted(again.glob("trials/*/samples/*/shard-*.npz"))[::4]:  # of both processes
         path.unlink()
     done = kod_bench("resume", again, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -94,9 +86,8 @@ def _lost_help(
     where = ("--results-dir", tmp_path / "results", "--address", cluster.address)
     with started(command, "sweep", long, *where) as sweep:
 
-        def until(condition: str, holds: Callable[[], bool]) -> None:
-            wait_for(lambda: holds() or sweep.poll() is not None, condition, 400)
-            assert sweep.poll() is None, sweep.communicate()
+        def until(what: str, condition: Callable[[], bool]) -> None:
+            wait_while_running(sweep, condition, what, 400)
 
         until("shards", lambda: any((tmp_path / "results").rglob("shard-*.npz")))
         folder = only_sweep(tmp_path / "results")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.processes import edit, short_and_long, started, trial_process, wait_for
+from tests.cli.processes import edit, short_and_long, started, trial_process, wait_while_running
 from tests.conftest import Command
 
 if TYPE_CHECKING:
@@ -29,15 +29,8 @@ def test_a_trial_begins_again_at_its_checkpoint(
     results = tmp_path / "results"
     arguments = ("sweep", tiny_space, "--results-dir", results, "--address", cluster.address)
     with started(command, *arguments) as sweep:
-        wait_for(
-            lambda: (
-                any(results.glob("tiny/*/trials/long-*/checkpoints/*.pt"))
-                or sweep.poll() is not None
-            ),
-            "a checkpoint",
-            200,
-        )
-        assert sweep.poll() is None, sweep.communicate()
+        checkpoints = "tiny/*/trials/long-*/checkpoints/*.pt"
+        wait_while_running(sweep, lambda: any(results.glob(checkpoints)), "a checkpoint", 200)
         (trial,) = results.glob("tiny/*/trials/long-*")
         os.kill(trial_process(trial), signal.SIGKILL)
         out, err = sweep.communicate(timeout=300)

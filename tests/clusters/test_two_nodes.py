@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.processes import edit, only_sweep, row_files, short_and_long, started, wait_for
+from tests.cli.processes import (
+    edit,
+    only_sweep,
+    row_files,
+    short_and_long,
+    started,
+    wait_while_running,
+)
 from tests.conftest import Command
 
 if TYPE_CHECKING:
@@ -34,8 +41,7 @@ def test_a_trial_continues_when_the_node_that_it_lost_is_back(
     results = tmp_path / "results"
     arguments = ("sweep", tiny_space, "--results-dir", results, "--address", cluster.address)
     with started(command, *arguments) as sweep:
-        wait_for(lambda: saved(results) or sweep.poll() is not None, "a checkpoint", 300)
-        assert sweep.poll() is None, sweep.communicate()
+        wait_while_running(sweep, lambda: saved(results), "a checkpoint", 300)
         (node,) = cluster.worker_nodes
         cluster.remove_node(node, allow_graceful=False)
         folder = only_sweep(results)
