@@ -32,7 +32,7 @@ from typing import Any
 TRIALS = 12
 ITERATIONS = 300
 CHECKPOINTS = 12  # of a whole training
-PATIENCE = 60.0
+PATIENCE = 400.0
 STANDSTILL = 240.0  # seconds in which no trial trains: the sweep hangs
 SEVERAL_WORKERS = 10  # one round in so many; they take several times as long
 SPACE = """

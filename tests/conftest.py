@@ -34,6 +34,9 @@ profiles:
   laptop: {}
 """
 
+#: Seconds after which a test gives up on a process: long, since no machine's speed may decide it.
+PATIENCE = 400
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -80,7 +83,7 @@ def command() -> list[str]:
 def kod_bench(command: list[str]) -> Command:
     """Run kod-bench in a process of its own and return what it printed."""
 
-    def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
         )

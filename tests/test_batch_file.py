@@ -17,6 +17,7 @@ import typer
 
 from kod_bench.cli.main import app
 from tests.cli.processes import wait_for
+from tests.conftest import PATIENCE
 from tests.linters import assert_finds_nothing
 
 ROOT = Path(__file__).parent.parent
@@ -87,7 +88,7 @@ class Job:
     def run(self, *arguments: str, **changes: str) -> tuple[int, str]:
         """Gives the exit status and what was said."""
         process = self.start(*arguments, **changes)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, said
 
     @property
@@ -206,10 +207,10 @@ def test_a_signal_reaches_the_sweep_once_and_the_job_is_queued_again_if_slurm_do
     job: Job, number: signal.Signals, state: str, requeued: bool
 ) -> None:
     process = job.start("tiny", ENDS="no", STATE=state)
-    wait_for((job.said / "runs").exists, "the sweep", 30)
+    wait_for((job.said / "runs").exists, "the sweep")
     process.send_signal(number)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert "trials save where they are" in said
     assert (job.said / "signals").read_text() == "asked\n"
     assert (job.said / "requeued").exists() == requeued
@@ -221,17 +222,17 @@ def test_the_last_task_of_an_array_queues_itself_again_and_no_other(job: Job) ->
     """Its number is that of the array: Slurm would take `scontrol requeue 7` for all tasks."""
     array = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "4"}
     process = job.start("tiny", ENDS="no", **array)
-    wait_for((job.said / "runs").exists, "the sweep", 30)
+    wait_for((job.said / "runs").exists, "the sweep")
     process.send_signal(signal.SIGUSR1)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert (job.said / "requeued").read_text() == "7_4\n"
 
 
 def test_a_job_whose_time_is_over_as_it_begins_is_not_queued_for_ever(job: Job) -> None:
     process = job.start("tiny", ENDS="no", SECONDS="0")
-    wait_for((job.said / "runs").exists, "the sweep", 30)
+    wait_for((job.said / "runs").exists, "the sweep")
     process.send_signal(signal.SIGUSR1)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert "--time is no longer than what --signal leaves" in said
     assert not (job.said / "requeued").exists()
@@ -242,14 +243,14 @@ def test_a_sweep_that_slurm_has_told_itself_is_not_told_again(job: Job) -> None:
     results = job.folder / "results" / "slurm-7"
     has_begun(results)
     process = job.start("tiny", ENDS="no")
-    wait_for((job.said / "runs").exists, "the sweep", 30)
+    wait_for((job.said / "runs").exists, "the sweep")
     (results / "fingerprints" / "20260101-000000" / "stop").touch()
     process.send_signal(signal.SIGUSR1)
-    wait_for((results / ".slurm-7" / "asked").exists, "the signal", 30)
+    wait_for((results / ".slurm-7" / "asked").exists, "the signal")
     subprocess.run(["/bin/sleep", "0.3"], check=True)
     assert not (job.said / "signals").exists()
     os.kill(int((results / ".slurm-7" / "driver").read_text()), signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
 
 
 def submissions() -> list[str]:

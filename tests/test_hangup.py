@@ -11,6 +11,7 @@ import pytest
 
 from kod_bench import hangup
 from kod_bench.hangup import Echoes, asks_to_stop, deaf_children, leave_terminal
+from tests.conftest import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_what_is_printed_to_a_terminal_that_is_gone_goes_nowhere() -> None:
     )
     os.close(end)
     os.close(terminal)  # its line ends with the terminal
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=PATIENCE)
     assert (child.returncode, said) == (0, b"")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.chaos import session_processes
+from tests.conftest import PATIENCE
 
 
 def only_sweep(results: Path) -> Path:
@@ -27,7 +28,7 @@ def row_files(sweep: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout: float = 120) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
     """Wait until a condition holds; fail the test if it does not in time."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -39,7 +40,7 @@ def wait_while_running(
     process: "subprocess.Popen[str]",
     condition: Callable[[], object],
     what: str,
-    timeout: float = 120,
+    timeout: float = PATIENCE,
 ) -> None:
     """Wait until a condition holds; fail the test if the process ends before, with what it said."""
     wait_for(lambda: condition() or process.poll() is not None, what, timeout)

@@ -69,7 +69,7 @@ def test_a_killed_sweep_is_finished_from_another_machine(
 ) -> None:
     two_trials.write_text(two_trials.read_text().replace("iterations: 40", "iterations: 300"))
     with started(command, "sweep", two_trials, "--results-dir", results.uri) as driver:
-        wait_for(lambda: checkpointed(results), "a checkpoint on the store", 200)
+        wait_for(lambda: checkpointed(results), "a checkpoint on the store")
         with frozen(*computing(driver.pid)):
             assert ": running; " in kod_bench("status", "--results-dir", results.uri).stdout
             driver.kill()

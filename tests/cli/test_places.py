@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import only_sweep, row_files
-from tests.conftest import TINY_SPACE
+from tests.conftest import PATIENCE, TINY_SPACE
 from tests.pages import ROOT
 
 ONE_TRIAL = re.sub(r"  kuramoto-local:\n(    .*\n)+", "", TINY_SPACE).replace(
@@ -48,7 +48,7 @@ def _in_namespace(script: str, folder: Path, **variables: str | None) -> tuple[i
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -163,4 +163,4 @@ def test_two_share_a_machine_whose_usual_ports_are_taken() -> None:
             for each in pair:
                 assert each.stdin is not None
                 each.stdin.close()
-        assert [each.wait(timeout=100) for each in pair] == [0, 0]
+        assert [each.wait(timeout=PATIENCE) for each in pair] == [0, 0]

@@ -67,7 +67,7 @@ def test_a_study_grows_without_paying_twice(
     assert "with Ray" not in same.stdout
 
     again = kod_bench("rescore", parent, "--network-evaluations", "2,3", "--model", "dd*",
-                      "--where", "steps=4", *where, timeout=400)  # fmt: skip
+                      "--where", "steps=4", *where)  # fmt: skip
     assert again.returncode == 0, again.stderr
     line = next(line for line in again.stdout.splitlines() if line.startswith("with the rows"))
     rescored = open_sweep(Path(line.split()[-1]))
@@ -78,7 +78,7 @@ def test_a_study_grows_without_paying_twice(
     # A kill that took the row: resume makes it again, from the model, though the parent is gone.
     shutil.rmtree(parent)
     (rescored.trial_folder(rescored.trials[0]) / "row.parquet").unlink()
-    resumed = kod_bench("resume", rescored.folder, *where, timeout=400)
+    resumed = kod_bench("resume", rescored.folder, *where)
     assert resumed.returncode == 0, resumed.stderr
     after = read_trial(rescored.trial_folder(rescored.trials[0]))
     assert after is not None

@@ -20,7 +20,7 @@ from kod_bench.results import read_trial
 from kod_bench.sweeps.plan.make import current_code
 from kod_bench.sweeps.plan.sweep import Sweep
 from tests.cli.test_surviving import can_mount
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 from tests.trained import folder_of, trial_of
 
 
@@ -289,7 +289,7 @@ def test_a_full_disk_is_one_line(trained: Sweep, out: str) -> None:
         '; code=$?; ls -A "$(dirname small/x)" >&2; exit $code'
     )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=200
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 2, done.stderr
     line, *left = done.stderr.splitlines()

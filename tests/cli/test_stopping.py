@@ -26,7 +26,7 @@ from tests.cli.processes import (
     trial_process,
     wait_for,
 )
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 SIGNALS = [
     pytest.param(signal.SIGINT, id="ctrl-c"),
@@ -59,9 +59,9 @@ def test_one_signal_saves_what_is_running_and_resume_finishes_it(
             wait_for(lambda: row_files(folder), "the short trial's row")
             sweep.send_signal(number)
             wait_for(lambda: (folder / "stop").exists(), "the request")
-        out, err = sweep.communicate(timeout=60)
+        out, err = sweep.communicate(timeout=PATIENCE)
         assert sweep.returncode == 130, err
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end")
     assert "stopping: trials save where they are" in out
     assert "run_on_ray" not in out  # Tune's own words
     assert err.splitlines() == [
@@ -111,7 +111,7 @@ def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
     sweep = subprocess.Popen(order, preexec_fn=as_a_shell_would, **where)
     os.close(end)
     try:
-        wait_for(lambda: training_begun(results, "long"), "the long trial to train", 240)
+        wait_for(lambda: training_begun(results, "long"), "the long trial to train")
         folder = only_sweep(results)
         (long,) = folder.glob("trials/long-*")
         with frozen(trial_process(long)):
@@ -120,9 +120,9 @@ def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
                 wait_for(lambda: (folder / "stop").exists(), "the request")
         if ignored:
             wait_for(lambda: len(row_files(folder)) == 2, "both rows")
-        code = sweep.wait(60)
+        code = sweep.wait(PATIENCE)
         assert ignored or code == 130
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end")
     finally:
         sweep.kill()
         sweep.wait()
@@ -145,9 +145,9 @@ def test_two_signals_stop_at_once(
             wait_for(lambda: (folder / "stop").exists(), "the request")
             time.sleep(ECHO_SECONDS)  # sooner, it would be the same one, passed on
             sweep.send_signal(signal.SIGINT)
-        _, err = sweep.communicate(timeout=30)
+        _, err = sweep.communicate(timeout=PATIENCE)
         assert sweep.returncode == 130
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end")
     assert f"interrupted. Continue with: kod-bench resume {folder}" in err
     assert len(err.strip().splitlines()) == 1
     assert [*folder.glob("trials/*/checkpoints/*.pt")]
@@ -167,7 +167,7 @@ def test_a_signal_before_the_sweep_begins_ends_it_quietly(
     with started(command, "sweep", tiny_space, "--results-dir", tmp_path / "results") as sweep:
         wait_for(lambda: [*(tmp_path / "cache").glob("*")], "the preparation")
         sweep.send_signal(number)
-        _, err = sweep.communicate(timeout=60)
+        _, err = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 130
     assert "Traceback" not in err
     assert not [*(tmp_path / "results").glob("*/*/sweep.yaml")]

@@ -19,7 +19,7 @@ from benchmarks.chaos import session_processes
 from kod_bench.sweeps.session import prepare_sweep
 from kod_bench.sweeps.trial.run import run_trial, train_and_score
 from tests.cli.processes import edit, only_sweep, row_files, started, wait_for, wait_while_running
-from tests.conftest import TINY_SPACE, Command
+from tests.conftest import PATIENCE, TINY_SPACE, Command
 
 SMALL_SPACE = re.sub(r"  kuramoto-local:\n(    .*\n)+", "", TINY_SPACE)
 
@@ -127,7 +127,7 @@ def test_of_two_resumes_at_once_one_runs(
         reopen(trial)
     with started(command, "resume", finished) as first, started(command, "resume", finished) as two:
         for process in (first, two):
-            process.wait(timeout=150)
+            process.wait(timeout=PATIENCE)
         codes = sorted([first.returncode, two.returncode])
         outputs = [process.communicate() for process in (first, two)]
     assert codes == [0, 2]
@@ -148,7 +148,7 @@ def test_a_lock_of_a_killed_driver_is_no_obstacle(
         driver.wait()
         folder = only_sweep(results)
         assert (folder / "lock").exists()
-        wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end", 60)
+        wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")
     assert "not running" in kod_bench("status", folder).stdout
     with started(command, "resume", folder) as again:
         wait_while_running(again, lambda: training_again(folder), "training to go on")
@@ -190,7 +190,7 @@ def test_a_full_disk_costs_no_finished_row(
         f'cp -a "{small}/." "{out}"; exit $code'
     )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=200
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1, done.stderr
     assert "No space left on device" in done.stderr
@@ -222,7 +222,7 @@ def test_read_only_results_can_be_looked_at_and_not_resumed(
             ["unshare", "-m", "sh", "-c", script],
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=PATIENCE,
             env={**os.environ, "COLUMNS": "200"},
         )
 
@@ -274,7 +274,7 @@ def test_a_gcs_that_is_killed_while_ray_starts_does_not_hang_the_driver(
             ]
             return bool(victims)
 
-        wait_for(gcs, "Ray to start", 120)
+        wait_for(gcs, "Ray to start")
         os.kill(victims[0], signal.SIGKILL)
-        assert driver.wait(timeout=60) == 1
+        assert driver.wait(timeout=PATIENCE) == 1
         wait_for(lambda: not session_processes(driver.pid), "Ray's processes to end")

@@ -26,7 +26,7 @@ from tests.cli.processes import (
     trial_process,
     wait_for,
 )
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 TRIALS = 3
 
@@ -148,7 +148,7 @@ def test_failed_trials_stop_no_other_and_are_retried(
         sweep = only_sweep(results)
         (victim,) = sweep.glob("trials/long-*")
         os.kill(trial_process(victim), signal.SIGKILL)
-        out, err = driver.communicate(timeout=200)
+        out, err = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 1
     *failed, retry = sorted(err.splitlines())
     reason = "its process ended without a word: killed, or out of memory"
@@ -256,7 +256,7 @@ def test_a_sweep_on_a_running_cluster(kod_bench: Command, tiny_space: Path, tmp_
         )
     finally:
         head.terminate()
-        head.wait(timeout=60)
+        head.wait(timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert len(row_files(only_sweep(tmp_path))) == 1
     gone = kod_bench("resume", only_sweep(tmp_path), "--address", f"127.0.0.1:{port}")

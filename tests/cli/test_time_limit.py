@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.chaos import session_processes
 from tests.cli.processes import edit, only_sweep, row_files, started, trial_process, wait_for
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 #: A user's own extractor. One trial's scoring sleeps for ever: whichever finds the folder there. It
 #: sleeps before it holds the lock of the reference, for which the other would wait as long.
@@ -53,11 +52,9 @@ def test_a_stopped_process_is_ended_and_its_neighbour_is_not(
         folder = only_sweep(results)
         victim = next(iter(folder.glob("trials/*/checkpoints/*.pt"))).parent.parent
         os.kill(trial_process(victim), signal.SIGSTOP)
-        began = time.monotonic()
-        _, err = sweep.communicate(timeout=150)
-        assert time.monotonic() - began < 100
+        _, err = sweep.communicate(timeout=PATIENCE)
         assert sweep.returncode == 1
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 30)
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end")
     failed, retry = err.splitlines()
     assert failed == f"failed {victim.name}: over resources.time_limit_minutes (0.7), ended"
     assert retry == f"retry with: kod-bench resume {folder}"
@@ -119,9 +116,9 @@ def test_a_stopped_worker_of_two_is_ended(
         ]
         assert len(workers) == 2
         os.kill(workers[1], signal.SIGSTOP)
-        _, err = sweep.communicate(timeout=200)
+        _, err = sweep.communicate(timeout=PATIENCE)
         assert sweep.returncode == 1
-        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end", 60)
+        wait_for(lambda: not session_processes(sweep.pid), "Ray's processes to end")
     assert "over resources.time_limit_minutes (1), ended" in err
     edit_limit = only_sweep(results) / "sweep.yaml"
     edit(edit_limit, "time_limit_minutes: 1.0", "time_limit_minutes: null")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import only_sweep, row_files
-from tests.conftest import TINY_SPACE
+from tests.conftest import PATIENCE, TINY_SPACE
 from tests.pages import ROOT
 
 _OLDEST = (0, 9)
@@ -99,7 +99,7 @@ def project(tmp_path: Path) -> Path:
 
 def run(*command: object, cwd: Path) -> str:
     done = subprocess.run(
-        [*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=280
+        [*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -185,7 +185,7 @@ def test_a_signal_to_the_whole_group_asks_once(
     try:
         assert process.stdout.readline() == "ready\n"
         os.killpg(process.pid, number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()

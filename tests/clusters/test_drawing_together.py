@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.processes import only_sweep, started, wait_for, wait_while_running
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -61,7 +61,7 @@ def undisturbed(kod_bench: Command, cluster: "Cluster", tmp_path: Path) -> Path:
     space = tmp_path / "tiny.yaml"
     space.write_text(SPACE)
     arguments = ("--results-dir", tmp_path / "results", "--address", cluster.address)
-    done = kod_bench("sweep", space, *arguments, timeout=400)
+    done = kod_bench("sweep", space, *arguments)
     assert done.returncode == 0, done.stderr
     folder = only_sweep(tmp_path / "results")
     assert len(shards(folder)) == SHARDS
@@ -116,7 +116,7 @@ def test_a_killed_process_changes_no_bit_of_the_row(
         before = shards(killed)
         assert len(before) < SHARDS
         os.kill(drawers(killed)[-1], signal.SIGKILL)
-        _, err = resume.communicate(timeout=300)
+        _, err = resume.communicate(timeout=PATIENCE)
     assert resume.returncode == 0, err
     assert row(killed) == row(undisturbed)
     assert before.items() <= shards(killed).items()
@@ -126,9 +126,9 @@ def test_a_killed_process_changes_no_bit_of_the_row(
     again = unscored(killed, "again", 4)
     before = shards(again)
     with started(command, "resume", again, "--address", cluster.address) as resume:
-        wait_for(lambda: len(shards(again)) > 5 or resume.poll() is not None, "more shards", 300)
+        wait_for(lambda: len(shards(again)) > 5 or resume.poll() is not None, "more shards")
         resume.kill()
-    done = kod_bench("resume", again, "--address", cluster.address, timeout=400)
+    done = kod_bench("resume", again, "--address", cluster.address)
     assert done.returncode == 0, done.stderr
     assert row(again) == row(undisturbed)
     assert before.items() <= shards(again).items()

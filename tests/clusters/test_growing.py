@@ -137,4 +137,4 @@ def test_a_cluster_grows_for_all_that_wait_and_shrinks_when_their_driver_is_kill
         )
         sweep.send_signal(signal.SIGKILL)
         sweep.wait()
-    wait_for(lambda: growing.raylets() == 1, "the nodes to go", 300)
+    wait_for(lambda: growing.raylets() == 1, "the nodes to go")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.processes import only_sweep, started, wait_while_running
 from tests.clusters.test_drawing_together import log, row, shards, unscored
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -45,7 +45,7 @@ def test_help_comes_gives_way_and_may_be_lost(
         wait_while_running(sweep, lambda: len(shards(folder)) > before + 2, "more shards", 400)
         assert len(shards(folder)) < SHARDS
         sweep.terminate()
-        out, err = sweep.communicate(timeout=200)
+        out, err = sweep.communicate(timeout=PATIENCE)
     assert "have saved where they were" in out + err
 
 
@@ -95,7 +95,7 @@ def _lost_help(
         second = cluster.add_node(num_cpus=1)
         until("help", lambda: helpers(folder) == 1)
         elsewhere = ("--results-dir", tmp_path / "others", "--address", cluster.address)
-        done = kod_bench("sweep", short, *elsewhere, timeout=400)
+        done = kod_bench("sweep", short, *elsewhere)
         assert done.returncode == 0, done.stderr
         assert "gave its room to those who wait for it" in log(folder)
         until("help again", lambda: helpers(folder) == 2)

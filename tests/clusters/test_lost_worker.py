@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.processes import edit, short_and_long, started, trial_process, wait_while_running
-from tests.conftest import Command
+from tests.conftest import PATIENCE, Command
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -33,7 +33,7 @@ def test_a_trial_begins_again_at_its_checkpoint(
         wait_while_running(sweep, lambda: any(results.glob(checkpoints)), "a checkpoint", 200)
         (trial,) = results.glob("tiny/*/trials/long-*")
         os.kill(trial_process(trial), signal.SIGKILL)
-        out, err = sweep.communicate(timeout=300)
+        out, err = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, err
     assert "1 trial(s) lost their process" in out
     (row,) = pq.read_table(trial / "row.parquet").to_pylist()

@@ -141,7 +141,7 @@ def check_nothing_runs(submitter: Submitter) -> None:
         ours = re.compile(r"raylet|gcs_server|ray::|kod_bench")
         return "\n".join(program for program in running if ours.search(program))
 
-    wait_for(lambda: not left(), "the ends of all processes", 60)
+    wait_for(lambda: not left(), "the ends of all processes")
 
 
 @pytest.mark.endurance  # a quarter of an hour, much of it Slurm letting jobs wait; needs root
@@ -211,7 +211,7 @@ def test_an_array_and_a_cancelled_job_go_on(submitter: Submitter) -> None:
     wait_for(lambda: reached(results[0], "long") >= 50, "training", PATIENCE)
     submitter.run("scancel", job)
     submitter.await_state(job, "CANCELLED")
-    wait_for(lambda: "ended with status 130" in submitter.said(job), "the job's end", 60)
+    wait_for(lambda: "ended with status 130" in submitter.said(job), "the job's end")
     again = submitter.submit(*words, "--results-dir", f"results/slurm-{job}")
     submitter.await_state(again, "COMPLETED")
     assert "kod-bench resume" in submitter.said(again)

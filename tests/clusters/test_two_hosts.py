@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.processes import wait_for
 from tests.clusters import hosts
-from tests.conftest import TINY_SPACE
+from tests.conftest import PATIENCE, TINY_SPACE
 from tests.object_store import BUCKET, SECRET, VARIABLES, serve_bucket
 
 _log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Launcher:
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_for(self._dashboard_answers, "the dashboard's tunnel", 60)
+            wait_for(self._dashboard_answers, "the dashboard's tunnel")
             yield
         finally:
             process.kill()
@@ -231,7 +231,7 @@ def test_a_sweep_on_two_hosts_that_ray_up_started(folder: Path) -> None:
         (folder / "submitted").mkdir()
         (folder / "submitted" / "tiny.yaml").write_text(SPACE)
 
-        launcher.ray("up", "-y", "--no-config-cache", cluster, timeout=300)
+        launcher.ray("up", "-y", "--no-config-cache", cluster, timeout=PATIENCE)
         with launcher.tunnel(cluster):
             said = launcher.ray(
                 "job", "submit", "--address", DASHBOARD, "--working-dir", folder / "submitted",
@@ -249,7 +249,7 @@ def test_a_sweep_on_two_hosts_that_ray_up_started(folder: Path) -> None:
         client = launcher.kod_bench(
             "sweep", folder / "submitted" / "tiny.yaml", "--address", f"ray://{hosts.HEAD}:10001",
             *(word for change in one for word in ("--set", change)),
-            "--results-dir", f"{RESULTS}-by-client", timeout=300,
+            "--results-dir", f"{RESULTS}-by-client", timeout=PATIENCE,
         )  # fmt: skip
         assert "1 of 1 trials" in client
         assert "not running; 1 done" in launcher.kod_bench(

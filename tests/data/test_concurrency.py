@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kod_bench.data import DatasetOptions, cache, load_dataset
+from tests.conftest import PATIENCE
 
 # Prints a line for each unit, and waits after the first ones, so that there is time to kill it.
 PREPARE = """
@@ -71,7 +72,7 @@ def test_kill_and_repeat(prints: Prints, tmp_path: Path) -> None:
 def test_two_at_once_prepare_once(prints: Prints, tmp_path: Path) -> None:
     root, cache_dir = prints(), tmp_path / "cache"
     processes = [start(root, cache_dir, pause=0.2) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0].split("\n") for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0].split("\n") for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     hashes = {output[-2].split()[0] for output in outputs}
     assert len(hashes) == 1

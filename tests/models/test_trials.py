@@ -21,6 +21,7 @@ from kod_bench.storage import ObjectFolder
 from kod_bench.sweeps.plan.sweep import Sweep
 from kod_bench.sweeps.store.find import find_sweep
 from kod_bench.sweeps.trial import scoring as scoring_module
+from tests.conftest import PATIENCE
 from tests.object_store import BUCKET, bucket_in_environment, serve_bucket
 from tests.plugins import BLUR, PROCESSES, Announce
 from tests.trained import Blocks, folder_of, plan, train_all, trial_of
@@ -312,7 +313,7 @@ print(tuple(images.shape), type(model) is kod_bench.Model)
         [sys.executable, "-c", script, str(folder_of(trained, "kuramoto"))],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(4, 1, 16, 16) True\n"

@@ -6,6 +6,7 @@ import pytest
 
 from kod_bench.reports import SweepOrigin, frame_of, make_content
 from kod_bench.reports.latex import to_latex
+from tests.conftest import PATIENCE
 from tests.rows import make_row
 
 HOSTILE = '\\end{document} #1 $_^ {% & ~ "q" `x\' -- é ß μ 中 ¡ð þ° ﬁ'
@@ -25,7 +26,7 @@ def compiled(folder: Path, text: str) -> str:
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout[-2000:]
     return done.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import wait_for
+from tests.conftest import PATIENCE
 
 #: Starts a child that starts a grandchild, under a guardian, and says their ids.
 PROGRAM = """
@@ -87,9 +88,9 @@ def test_it_ends_the_descendants_of_a_killed_driver_alone(killed: bool) -> None:
             os.kill(child, 9)  # whose child is an orphan from now on
             time.sleep(2)
             driver.kill()
-        driver.wait(timeout=30)
+        driver.wait(timeout=PATIENCE)
         if killed:
-            wait_for(lambda: not alive(grandchild), "the orphan's end", 20)
+            wait_for(lambda: not alive(grandchild), "the orphan's end")
         assert alive(grandchild) is not killed
         assert alive(other)
     finally:
@@ -105,8 +106,8 @@ def test_what_a_failed_body_has_left_ends_with_its_driver() -> None:
     try:
         time.sleep(3)
         assert alive(orphan)
-        driver.communicate("\n", timeout=30)
-        wait_for(lambda: not alive(orphan), "the orphan's end", 20)
+        driver.communicate("\n", timeout=PATIENCE)
+        wait_for(lambda: not alive(orphan), "the orphan's end")
         assert alive(later)
     finally:
         end_all(orphan, later)
@@ -121,7 +122,7 @@ def test_an_orphan_that_writes_to_its_drivers_ray_session_ends_with_it(tmp_path:
     )
     writer, reader = map(int, driver.stdout.split())
     try:
-        wait_for(lambda: not alive(writer), "the orphan's end", 20)
+        wait_for(lambda: not alive(writer), "the orphan's end")
         assert alive(reader)
     finally:
         end_all(writer, reader)

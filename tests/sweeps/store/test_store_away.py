@@ -57,15 +57,15 @@ def test_training_goes_on_without_the_store_and_the_end_waits_for_it(
         beside the training, so that each step waits for the one before it.
         """
         if status.phase == "training" and status.done == 20:
-            wait_for(lambda: checkpoints(), "the checkpoint of iteration 10", 60)
+            wait_for(lambda: checkpoints(), "the checkpoint of iteration 10")
             gate.shut()
         elif status.phase == "training" and status.done == 30:
-            wait_for(lambda: GAVE_UP in (folder / "log.txt").read_text(), "the store missed", 60)
+            wait_for(lambda: GAVE_UP in (folder / "log.txt").read_text(), "the store missed")
             gate.open()
             seen[30] = checkpoints()
         elif status.phase == "training" and status.done == 40:
             missed = "checkpoints/iteration-00000020.pt"
-            wait_for(lambda: missed in checkpoints(), "what was missed is put on the store", 60)
+            wait_for(lambda: missed in checkpoints(), "what was missed is put on the store")
         elif status.phase not in ("preparing", "training") and "away" not in seen:
             seen["away"] = checkpoints()
             gate.shut()

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kod_bench.sweeps.plan.sweep import Sweep
+from tests.conftest import PATIENCE
 from tests.planned import plan_sweep
 
 #: Runs a trial's `train_and_score` with so many MiB of address space beyond what the process has
@@ -88,7 +89,7 @@ def run_with(sweep: Sweep, mebibytes: int) -> "subprocess.CompletedProcess[str]"
         [sys.executable, "-c", PROGRAM, str(sweep.folder), str(mebibytes)],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
     )
 
 
