@@ -115,8 +115,8 @@ def blocks(features: FeatureSet, rows: int = ROWS) -> Iterator[Features]:
 def moments(features: FeatureSet) -> tuple[Features, Features]:
     """Mean (D,) and covariance (D, D).
 
-    In memory by NumPy's own functions, as clean-fid computes them. From a file the same sums are
-    added up block by block: in another order, so that they agree to rounding.
+    In memory by NumPy's own functions. From a file the same sums are added up block by block: in
+    another order, so that they agree to rounding.
     """
     if not isinstance(features, SpooledFeatures):
         # Of one feature, NumPy's covariance has no dimensions.

@@ -1,8 +1,5 @@
 """The Frechet distance of two sets of features, and its limit for infinitely many samples."""
 
-import contextlib
-import warnings
-
 import numpy as np
 
 from kod_bench.evaluation.checks import check_features
@@ -17,14 +14,16 @@ INFINITY_SMALLEST = 5000
 def fid(features: FeatureSet, reference: FeatureSet) -> float:
     """Frechet distance of the Gaussians fitted to two feature sets (Heusel et al. 2017).
 
-    ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^{1/2})``, by clean-fid's own function; where
-    that finds no real square root, as it may below D images, from eigenvalues. Biased upwards at
-    small counts, and rank-deficient where a count is below the feature dimension: compare equal
-    counts only.
+    ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^{1/2})``. Biased upwards at small counts, and
+    rank-deficient where a count is below the feature dimension: compare equal counts only.
 
-    Of a set that is too large for memory, mean and covariance are added up block by block. They
-    agree with NumPy's to rounding, and the distance with clean-fid's to a millionth of itself
-    (tests/evaluation/test_feature_sets.py).
+    The trace of the root is that of the symmetric ``(R^T S R)^{1/2}``, with ``R R^T`` the
+    covariance of the smaller set: of as many rows as it has images where these are fewer than D.
+    clean-fid takes the root of the D x D product, whatever the counts, and adds 1e-6 to the
+    diagonals of singular ones. Both agree to a millionth (tests/evaluation/test_scores.py).
+
+    Of a set that is too large for memory, mean and covariance are added up block by block, which
+    agrees with NumPy's to rounding.
 
     Args:
         features: (N, D).
@@ -34,17 +33,8 @@ def fid(features: FeatureSet, reference: FeatureSet) -> float:
         ValueError: if there are fewer than two images on a side, or a feature is not finite.
     """
     check_features(features, reference)
-    from cleanfid.fid import frechet_distance
-
-    ours, theirs = moments(features), moments(reference)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of singular products, and of SciPy's next version
-        # clean-fid prints when the product is singular, as it is below D images.
-        with contextlib.redirect_stdout(None), contextlib.suppress(ValueError):
-            if np.isfinite(value := float(frechet_distance(*ours, *theirs))):
-                return value
-    return _distance(ours, theirs[0], _root(theirs[1]))
+    few, many = sorted((features, reference), key=len)
+    return _distance(moments(many), *_mean_and_root(few))
 
 
 def fid_infinity(
@@ -78,25 +68,27 @@ def fid_infinity(
     if len(features) < 2 * smallest:
         return None
     generator = np.random.default_rng(seed)
-    mean, covariance = moments(reference)
-    root = _root(covariance)
+    mean, root = _mean_and_root(reference)
     sizes = np.linspace(smallest, len(features), points).astype(int)
     chosen = (generator.choice(len(features), size, replace=False) for size in sizes)
     values = [_distance(moments(subset(features, index)), mean, root) for index in chosen]
     return float(np.polynomial.Polynomial.fit(1 / sizes, values, 1).convert().coef[0])
 
 
-def _root(covariance: Features) -> Features:
-    """R (D, D) with ``R R^T`` the covariance."""
+def _mean_and_root(features: FeatureSet) -> tuple[Features, Features]:
+    """Mean (D,), and R (D, K) with ``R R^T`` the covariance; K is at most N and at most D."""
+    count, width = features.shape
+    if count < width:
+        rows = features[:]
+        mean = rows.mean(axis=0)
+        return mean, (rows - mean).T / np.sqrt(count - 1)
+    mean, covariance = moments(features)
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors * np.sqrt(values.clip(min=0)))
+    return mean, vectors * np.sqrt(values.clip(min=0))
 
 
 def _distance(ours: tuple[Features, Features], mean: Features, root: Features) -> float:
-    """FID, with ``tr (S R R^T)^{1/2}`` from the eigenvalues of the symmetric ``R^T S R``.
-
-    The same number as clean-fid's, several times faster: there are many of them to compute.
-    """
+    """FID, with ``tr (S R R^T)^{1/2}`` from the eigenvalues of the symmetric ``R^T S R``."""
     own, covariance = ours
     squares = np.linalg.eigvalsh(root.T @ covariance @ root)
     shift = own - mean
