@@ -17,10 +17,7 @@ from tests.object_store import SECRET, object_store
 TWO_TRIALS = "  ddpm: {process: ddpm, steps: {grid: [4, 8]}}\n"
 
 
-@pytest.fixture(
-    # Of the others tests/test_storage.py shows that they keep and list alike.
-    params=[s if s == "s3" else pytest.param(s, marks=pytest.mark.endurance) for s in SCHEMES]
-)
+@pytest.fixture(params=SCHEMES)
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ObjectFolder]:
@@ -56,7 +53,7 @@ def checkpointed(results: ObjectFolder) -> bool:
     return any(n.endswith(".pt") and n[-11:-3] >= "00000020" for n in results.list())
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_is_finished_from_another_machine(
     kod_bench: Command,

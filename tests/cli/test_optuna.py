@@ -113,7 +113,7 @@ def _opens_in_the_dashboard(journal: Path, study: optuna.Study) -> None:
         server.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(950)
 def test_early_stopping_is_continued_after_a_kill(
     command: list[str], kod_bench: Command, tmp_path: Path

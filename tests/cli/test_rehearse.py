@@ -16,9 +16,6 @@ from tests.cli.processes import only_sweep
 from tests.conftest import Command
 from tests.object_store import object_store
 
-#: Of the shipped studies for clusters, the one that CI has time for.
-IN_CI = "kuramoto-strengths"
-
 
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectFolder]:
@@ -64,13 +61,8 @@ def cluster_spaces() -> list[str]:
     return [name for name in known_spaces() if "cluster" in read_profiles(find_space(name))[1]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == IN_CI else pytest.mark.endurance)
-        for name in cluster_spaces()
-    ],
-)
+@pytest.mark.endurance
+@pytest.mark.parametrize("name", cluster_spaces())
 @pytest.mark.timeout(3600)
 def test_shipped_studies_for_clusters_run_at_their_sizes(
     kod_bench: Command, name: str, tmp_path: Path

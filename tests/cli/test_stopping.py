@@ -30,7 +30,7 @@ from tests.conftest import PATIENCE, Command
 
 SIGNALS = [
     pytest.param(signal.SIGINT, id="ctrl-c"),
-    pytest.param(signal.SIGTERM, id="sigterm", marks=pytest.mark.slow),
+    pytest.param(signal.SIGTERM, id="sigterm", marks=pytest.mark.endurance),
 ]
 
 
@@ -90,7 +90,7 @@ def test_one_signal_saves_what_is_running_and_resume_finishes_it(
     assert [r["iteration"] for r in records] == list(range(5, 601, 5))
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize("ignored", [False, True], ids=["shell", "nohup"])
 def test_a_closed_terminal_saves_what_is_running_unless_under_nohup(
     command: list[str], tiny_space: Path, tmp_path: Path, ignored: bool

@@ -135,7 +135,7 @@ def test_of_two_resumes_at_once_one_runs(
     assert len(row_files(finished)) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_lock_of_a_killed_driver_is_no_obstacle(
     kod_bench: Command, command: list[str], small_space: Path, tmp_path: Path
 ) -> None:
@@ -239,7 +239,7 @@ def test_read_only_results_can_be_looked_at_and_not_resumed(
     assert row_files(finished) == before
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_trials_that_ray_kills_for_memory_fail_and_end_nothing(
     kod_bench: Command, small_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +259,7 @@ def test_trials_that_ray_kills_for_memory_fail_and_end_nothing(
     assert len(row_files(only_sweep(results))) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_gcs_that_is_killed_while_ray_starts_does_not_hang_the_driver(
     command: list[str], small_space: Path, tmp_path: Path
 ) -> None:

@@ -177,7 +177,7 @@ def test_failed_trials_stop_no_other_and_are_retried(
     assert not (victim / "error.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_trials_of_two_workers_and_one_of_them_after_a_kill(
     kod_bench: Command, command: list[str], tiny_space: Path, tmp_path: Path
 ) -> None:

@@ -1,9 +1,7 @@
 """A trial of one worker is helped to draw where there is idle room, and loses no bit by it."""
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ import pytest
 
 from tests.cli.processes import only_sweep, started, wait_while_running
 from tests.clusters.test_drawing_together import log, row, shards, unscored
-from tests.conftest import PATIENCE, Command
+from tests.conftest import Command
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -34,50 +32,11 @@ def helpers(sweep: Path) -> int:
     return len(re.findall(r"helping on .*, process \d+", log(sweep)))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_help_comes_gives_way_and_may_be_lost(
-    kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
-) -> None:
-    """As far as CI has time for: the trial is stopped as soon as it goes on without its help."""
-    with _lost_help(kod_bench, command, cluster, tmp_path) as (sweep, folder):
-        before = len(shards(folder))
-        wait_while_running(sweep, lambda: len(shards(folder)) > before + 2, "more shards", 400)
-        assert len(shards(folder)) < SHARDS
-        sweep.terminate()
-        out, err = sweep.communicate(timeout=PATIENCE)
-    assert "have saved where they were" in out + err
-
-
 @pytest.mark.endurance
 @pytest.mark.timeout(3600)  # three minutes where nothing else runs; thirteen on a busy machine
 def test_help_and_its_loss_change_no_bit_of_the_row(
     kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
 ) -> None:
-    with _lost_help(kod_bench, command, cluster, tmp_path) as (sweep, folder):
-        before_loss = shards(folder)
-        assert len(before_loss) < SHARDS
-        out, err = sweep.communicate(timeout=1800)
-    assert sweep.returncode == 0, out + err
-    assert len(shards(folder)) == SHARDS
-    assert before_loss.items() <= shards(folder).items()
-    drawn = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(folder))]
-    assert drawn[-1] < SHARDS  # by the trial itself
-
-    # And by one process alone, or with help on one machine: the same bits.
-    again = unscored(folder, "again", SHARDS)
-    for path in sorted(again.glob("trials/*/samples/*/shard-*.npz"))[::4]:  # of both processes
-        path.unlink()
-    done = kod_bench("resume", again, timeout=900)
-    assert done.returncode == 0, done.stderr
-    assert row(again) | {"training_seconds": 0} == row(folder) | {"training_seconds": 0}
-
-
-@contextmanager
-def _lost_help(
-    kod_bench: Command, command: list[str], cluster: "Cluster", tmp_path: Path
-) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
-    """A sweep, and its folder, that was helped twice and has just lost the node of its help."""
     long, short = tmp_path / "long.yaml", tmp_path / "short.yaml"
     long.write_text(SPACE.replace("SAMPLES", str(4 * SHARDS)))
     short.write_text(SPACE.replace("SAMPLES", "8").replace("steps: 400", "steps: 4"))
@@ -102,4 +61,19 @@ def _lost_help(
         before = len(shards(folder))
         until("more shards", lambda: len(shards(folder)) > before + 2)
         cluster.remove_node(second, allow_graceful=False)
-        yield sweep, folder
+        before_loss = shards(folder)
+        assert len(before_loss) < SHARDS
+        out, err = sweep.communicate(timeout=1800)
+    assert sweep.returncode == 0, out + err
+    assert len(shards(folder)) == SHARDS
+    assert before_loss.items() <= shards(folder).items()
+    drawn = [int(n) for n in re.findall(r"sampled: (\d+) shards", log(folder))]
+    assert drawn[-1] < SHARDS  # by the trial itself
+
+    # And by one process alone, or with help on one machine: the same bits.
+    again = unscored(folder, "again", SHARDS)
+    for path in sorted(again.glob("trials/*/samples/*/shard-*.npz"))[::4]:  # of both processes
+        path.unlink()
+    done = kod_bench("resume", again, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert row(again) | {"training_seconds": 0} == row(folder) | {"training_seconds": 0}

@@ -243,12 +243,6 @@ def test_200_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
     fuzz(bases, folder, 200)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_1000_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:
-    fuzz(bases, folder, 1000)
-
-
 @pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_5000_mutations_cost_what_they_touch(bases: Bases, folder: Path) -> None:

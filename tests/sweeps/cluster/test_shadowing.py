@@ -68,7 +68,7 @@ def test_the_guardian_does_not_either(folder: Path) -> None:
     assert run(folder, "-c", program).strip() == "0"
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_sweep_runs_beside_it(folder: Path) -> None:
     space = TINY_SPACE.replace("  ddpm: {process: ddpm, steps: {grid: [4, 8]}}\n", "")
     (folder / "tiny.yaml").write_text(space)
