@@ -14,7 +14,6 @@ import yaml
 from typer.testing import CliRunner
 
 from kod_bench.cli.main import app
-from kod_bench.evaluation.frechet import fid
 from kod_bench.results import grid_file, provenance, read_trial, write_rows
 from kod_bench.sweeps.plan.make import make_trials
 from kod_bench.sweeps.plan.reuse import Reused
@@ -237,14 +236,6 @@ def test_a_table_of_ranking_power_is_made_of_records(
         ["200", "KID", "89 %", "44 %", "67 %"],
         ["200", "MIND", "89 %", "", "89 %"],
     ]
-
-
-def test_a_benchmarks_fid_of_few_images_is_fid() -> None:
-    benchmark = load("benchmarks/few_samples.py")
-    generator = np.random.default_rng(0)
-    for count, width in ((30, 50), (80, 20)):
-        one, two = generator.normal(size=(2, count, width))
-        assert benchmark.small_fid(one, 1.2 * two) == pytest.approx(fid(one, 1.2 * two), rel=1e-5)
 
 
 def test_ratios_are_made_of_what_was_measured(
