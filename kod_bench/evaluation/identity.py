@@ -22,6 +22,8 @@ _OURS = "kod_bench"
 _DIGITS = 8
 # Attributes within attributes: an extractor that holds a wrapper that holds a network.
 _DEPTH = 4
+#: Where packages are installed, whichever environment it is that lends them (.pth, PYTHONPATH).
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OF_MODULES = ("_parameters", "_buffers", "_modules")
 
 _Array = Tensor | np.ndarray[Any, Any]
@@ -35,7 +37,7 @@ def identity_hash(module: str, others: Iterable[str], extractor: object) -> str:
     """Hash of all that can be seen of what an extractor computes with.
 
     That is the source of its modules and of everything that they import, directly or through
-    others, except what is installed (site-packages) or comes with Python; if it is itself
+    others, except what is installed (in any site-packages) or comes with Python; if it is itself
     installed, the modules of its own package. And it is the parameters and buffers of its networks,
     and its tensors and arrays: weights from a file or a download, whatever the file's name. Their
     bits count, and so do comments in the source.
@@ -90,12 +92,14 @@ def _counts(spec: ModuleSpec, own: str) -> bool:
     if first == _OURS or spec.origin is None:
         return False
     folder = Path(spec.origin).parent
+    if _INSTALLED.intersection(folder.parts):
+        return False
     return not any(folder.is_relative_to(library) for library in _libraries())
 
 
 @functools.cache
 def _libraries() -> tuple[Path, ...]:
-    """Folders of Python itself and of installed packages."""
+    """Folders of Python itself and of this environment's packages."""
     named = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = [sysconfig.get_paths()[name] for name in named]
     folders += [*site.getsitepackages(), site.getusersitepackages()]

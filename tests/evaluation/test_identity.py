@@ -153,6 +153,26 @@ def test_what_is_installed_does_not_count(
     assert list(found) == ["identity_own"]
 
 
+@pytest.mark.parametrize("name", ["site-packages", "dist-packages"])
+def test_what_another_environment_has_installed_does_not_count(
+    write: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Modules of a cluster and .pth files lend the packages of others, by PYTHONPATH and sys.path.
+
+    Of PyTorch, which took two minutes to be walked, at every scoring.
+    """
+    lent = tmp_path / "lib" / name
+    lent.mkdir(parents=True)
+    monkeypatch.syspath_prepend(lent)
+
+    def version(scale: int) -> str:
+        asked = write("from identity_lent import SCALE")
+        (lent / "identity_lent.py").write_text(f"SCALE = {scale}")
+        return named(asked)
+
+    assert version(1) == version(2)
+
+
 def test_an_installed_extractor_counts_with_its_own_package(
     write: Callable[..., str], announce: Announce, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
