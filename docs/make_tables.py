@@ -22,6 +22,7 @@ and ``few-samples power`` of what `benchmarks/few_samples.py` writes.
 """
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -36,7 +37,7 @@ import pandas as pd
 
 from kod_bench.cli.report import make_report
 from kod_bench.reports.comparison import compare_sides
-from kod_bench.reports.content import Cell, Group, base_model
+from kod_bench.reports.content import Cell, Group, ReportContent, base_model
 from kod_bench.reports.layout import CellText, TableText, difference_table, estimate_text
 from kod_bench.reports.markdown import escape, table_lines
 from kod_bench.reports.metrics import METRICS, heading_of
@@ -78,8 +79,7 @@ def table(words: str) -> str:
     lines = ROOT / "results" / "reference" / asked.study / "rows.jsonl"
     if lines.is_file():
         return "\n".join(_of_lines(lines, asked.what.split(","), asked.models))
-    sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in asked.study.split("+")]
-    content = make_report(sweeps, conditions=asked.where).content
+    content = _report_of(asked.study, tuple(asked.where))
     if asked.what == "verdict":
         return "\n\n".join(_verdicts(content.groups, asked.metric))
     if asked.what in METRICS and METRICS[asked.what].of_model:
@@ -101,6 +101,13 @@ def table(words: str) -> str:
     if not tables:
         raise ValueError(f"{words!r}: nothing can be compared")
     return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+@functools.cache
+def _report_of(studies: str, where: tuple[str, ...]) -> ReportContent:
+    """The report on one study or several; made once, though several tables are of it."""
+    sweeps = [find_sweep(f"reference/{name}", ROOT / "results") for name in studies.split("+")]
+    return make_report(sweeps, conditions=list(where)).content
 
 
 def _verdicts(groups: tuple[Group, ...], metric: str | None) -> Iterator[str]:
