@@ -252,8 +252,9 @@ def _comparisons(count: int) -> str:
 
 def _sentence(line: Mapping[Any, Any], name: str) -> str:
     direction = "lower (better)" if line["mean"] < 0 else "higher (worse)"
+    article = "an" if name[0] in "aeio" else "a"
     text = (
-        f"At {int(line['network_evaluations'])} evaluations, {line['label']} has a {name} "
+        f"At {int(line['network_evaluations'])} evaluations, {line['label']} has {article} {name} "
         f"{abs(line['mean']):.3g} {direction} than {line['other']}"
     )
     ends = sorted((abs(line["low"]), abs(line["high"])))

@@ -49,6 +49,17 @@ def rows(sample_count: int = 4096) -> list[Row]:
     ]
 
 
+def test_verdicts_are_sentences_whatever_the_metric() -> None:
+    apart = [
+        dataclasses.replace(row, order_distance=row.correlation_distance, order_distance_real=0.001)
+        for row in rows()
+    ]
+    (group,) = make_groups(frame_of(apart))
+    said = " ".join(group.verdict)
+    assert "local has an order distance 0.06 lower (better) than ddpm" in said
+    assert "local has a correlation distance 0.06 lower (better) than ddpm" in said
+
+
 def test_fields_of_angles_are_judged_by_their_correlation_and_never_by_hues() -> None:
     (group,) = make_groups(frame_of(rows()))
     assert group.headline == "correlation_distance"
