@@ -35,7 +35,8 @@ def helpers(sweep: Path) -> int:
 def drawn_ahead(sweep: Path) -> int:
     """Shards beyond the first missing one; the trial itself draws in order, helpers do not."""
     found = {int(re.findall(r"\d+", name)[0]) for name in shards(sweep)}
-    return sum(index > min(set(range(SHARDS)) - found, default=SHARDS) for index in found)
+    first_missing = min(set(range(SHARDS)) - found, default=SHARDS)
+    return sum(index > first_missing for index in found)
 
 
 @pytest.mark.endurance
